@@ -1,0 +1,1 @@
+//! Live tests: harness. Starts and ends only processes of its own.

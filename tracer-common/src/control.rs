@@ -1,0 +1,51 @@
+//! Values the user side gives the kernel side, one row per target slot.
+
+/// Targets one session can have.
+pub const MAX_TARGETS: u32 = 16;
+/// Probes one session can have: the widest Go (1.27) needs 18 allocation, 7 map and 2 goroutine probes.
+pub const MAX_PROBES: u32 = 256;
+
+/// Entries of the two tables that map a size to its class, and of the table of class sizes.
+/// The runtime splits at 1024 bytes: steps of 8 below, of 128 above (internal/runtime/gc, sizeclasses.go).
+pub const SMALL_STEPS: usize = 129;
+pub const LARGE_STEPS: usize = 249;
+pub const CLASSES: usize = 68;
+
+/// What the kernel side must know to treat one target.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TargetControl {
+    /// The target's pid in its own (innermost) pid namespace.
+    pub tgid: u32,
+    /// Stamped into every record; raised with every change of plan.
+    pub epoch: u32,
+    /// Device and inode of the target's pid namespace, as stat of /proc/PID/ns/pid shows them.
+    pub pidns_dev: u64,
+    pub pidns_ino: u64,
+    /// Offset of the creation site in a g.
+    pub g_gopc: u32,
+    pub reserved: u32,
+    pub alloc: AllocControl,
+}
+
+/// How this target's allocator rounds sizes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct AllocControl {
+    /// Below this size an object without pointers goes to the tiny allocator.
+    pub tiny_below: u32,
+    /// Largest size that gets a size class; above it whole pages.
+    pub max_small: u32,
+    /// An object with pointers larger than this carries a malloc header; `u32::MAX` where there are none.
+    pub header_above: u32,
+    pub header_bytes: u32,
+    /// Offset in a type descriptor of the count of bytes that can hold pointers.
+    pub type_ptr_bytes: u32,
+    pub page_bytes: u32,
+    pub class_of_step8: [u8; SMALL_STEPS],
+    pub class_of_step128: [u8; LARGE_STEPS],
+    pub padding: [u8; 6],
+}
+
+const _: () = assert!(size_of::<AllocControl>() == 24 + SMALL_STEPS + LARGE_STEPS + 6);
+const _: () = assert!(size_of::<TargetControl>() == 32 + 24 + 384);

@@ -1,0 +1,58 @@
+//! The 64-bit attach cookie: which program shape a probe has, what its site looks like, whose it is.
+
+/// What the probed function's argument registers mean.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// An allocation: size in the first argument register, type descriptor in the second.
+    Alloc = 1,
+    /// A map write: map type in the first, map in the second.
+    MapWrite = 2,
+    /// A goroutine is created: creation site in the third.
+    GoBorn = 3,
+    /// A goroutine ended: its g in the first.
+    GoEnd = 4,
+}
+
+/// The caller's return address is at the stack pointer: the function's frame is not set up yet.
+pub const CALLER_AT_SP: u8 = 1;
+/// Count hits only; take no stack and fill no table.
+pub const HITS_ONLY: u8 = 2;
+
+/// A cookie taken apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cookie {
+    pub shape: Shape,
+    pub flags: u8,
+    /// The target's slot.
+    pub slot: u16,
+    /// Index of the probe in the session's list, and of its hit counter.
+    pub probe: u16,
+}
+
+impl Cookie {
+    pub const fn to_bits(self) -> u64 {
+        self.shape as u64
+            | (self.flags as u64) << 8
+            | (self.slot as u64) << 16
+            | (self.probe as u64) << 32
+    }
+
+    /// `None` where the bits name no shape.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        let shape = match bits as u8 {
+            1 => Shape::Alloc,
+            2 => Shape::MapWrite,
+            3 => Shape::GoBorn,
+            4 => Shape::GoEnd,
+            _ => return None,
+        };
+        Some(Self {
+            shape,
+            flags: (bits >> 8) as u8,
+            slot: (bits >> 16) as u16,
+            probe: (bits >> 32) as u16,
+        })
+    }
+}

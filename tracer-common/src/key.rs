@@ -1,0 +1,53 @@
+//! Keys and values of the kernel's counting tables.
+
+/// Class code of an object larger than any size class.
+pub const CLASS_LARGE: u32 = 0;
+/// Set beside the class number where the requested size was below the tiny allocator's block.
+pub const CLASS_BELOW_TINY: u32 = 0x100;
+
+/// Allocations are counted by stack, type and size class.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AllocKey {
+    /// 0: unknown stack.
+    pub stack: u64,
+    /// 0: the allocator was given no type.
+    pub type_addr: u64,
+    /// Class number, [`CLASS_LARGE`], or a class with [`CLASS_BELOW_TINY`].
+    pub class: u32,
+    pub slot: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct AllocValue {
+    pub objects: u64,
+    pub requested: u64,
+    /// For large objects, bytes of whole pages; 0 for small ones, whose class tells.
+    pub pages_bytes: u64,
+}
+
+/// Map writes are counted by stack and map.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MapKey {
+    pub stack: u64,
+    pub type_addr: u64,
+    pub map: u64,
+    pub slot: u64,
+}
+
+/// Goroutines are counted by creation site.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GoKey {
+    pub created_at: u64,
+    pub slot: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GoValue {
+    pub created: u64,
+    pub ended: u64,
+}

@@ -1,0 +1,9 @@
+//! tracer: finds out, from outside, what leaks in a Go program that is already running.
+//!
+//! The library behind the `tracer` binary. Data goes one way: what touches a target (`host`, `kernel`,
+//! `goruntime`) makes [`record::Record`]s; what thinks (`aggregate`, `symbolize`, `analyze`, `report`)
+//! only ever sees records. ARCHITECTURE.md has the map and the rules.
+
+pub mod memory;
+pub mod record;
+pub mod units;

@@ -1,0 +1,2 @@
+//! The `tracer` binary: nothing but a door to `cli`.
+fn main() {}

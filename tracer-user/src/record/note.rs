@@ -1,0 +1,37 @@
+//! What the session says about itself: what was attached, what was lost, how it ended.
+
+use crate::units::{FileOffset, ImageAddr};
+
+/// A fact about the session rather than the target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// Probes were attached; `Counts::hits` follows this order.
+    Attached { probes: Vec<Probe> },
+    /// A function has no usable probe site and goes unprobed.
+    SiteRefused { function: String, why: String },
+    /// A reading failed; counted and shown, the session goes on.
+    ReadingFailed { what: &'static str, why: String },
+    /// The session ended.
+    End(EndedBy),
+}
+
+/// One attached probe.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Probe {
+    pub function: String,
+    pub address: ImageAddr,
+    pub file_offset: FileOffset,
+    /// Offset of the probed instruction in the function.
+    pub offset: u64,
+    /// nop5, nop, push, call, jcc.
+    pub instruction: &'static str,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EndedBy {
+    Duration,
+    Verdict,
+    Signal,
+    TargetExit,
+}
