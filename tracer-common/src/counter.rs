@@ -13,8 +13,8 @@ pub enum Counter {
     MapTableFull = 2,
     /// The table of goroutine creation sites was full.
     GoroutineTableFull = 3,
-    /// No stack could be taken: the allocation is counted under an unknown stack.
-    StackFailed = 4,
+    /// The stack walk met a frame it could not read: the outer frames are missing.
+    StackCut = 4,
     /// The stack was deeper than the record holds: its outermost frames are missing.
     StackTruncated = 5,
     /// All scratch buffers of this CPU were in use by preempted probes: counted under an unknown stack.
@@ -54,7 +54,7 @@ impl Counter {
         Counter::AllocTableFull,
         Counter::MapTableFull,
         Counter::GoroutineTableFull,
-        Counter::StackFailed,
+        Counter::StackCut,
         Counter::StackTruncated,
         Counter::ScratchBusy,
         Counter::CallerUnreadable,
@@ -79,7 +79,7 @@ impl Counter {
             Counter::AllocTableFull => "alloc_table_full",
             Counter::MapTableFull => "map_table_full",
             Counter::GoroutineTableFull => "goroutine_table_full",
-            Counter::StackFailed => "stack_failed",
+            Counter::StackCut => "stack_cut",
             Counter::StackTruncated => "stack_truncated",
             Counter::ScratchBusy => "scratch_busy",
             Counter::CallerUnreadable => "caller_unreadable",

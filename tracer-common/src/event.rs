@@ -3,7 +3,7 @@
 /// Kinds of records; numbers are never reused.
 pub const KIND_STACK: u16 = 1;
 
-/// Frames a stack record can carry, `perf_event_max_stack`'s default.
+/// Frames a stack record can carry, as many as `perf_event_max_stack` allows by default.
 pub const MAX_FRAMES: usize = 127;
 
 #[repr(C)]
@@ -16,17 +16,21 @@ pub struct Header {
     pub ktime_ns: u64,
 }
 
-/// A stack record's fixed part; `end` words follow, of which `first..end` are the frames.
-///
-/// The words before `first` are the kernel's own view of the probed function and not part of the stack.
+/// A stack record's fixed part; `frames` return addresses follow, innermost first.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StackHeader {
     pub header: Header,
     pub id: u64,
-    pub first: u32,
-    pub end: u32,
+    pub frames: u32,
+    /// [`STACK_TRUNCATED`], [`STACK_CUT`].
+    pub flags: u32,
 }
+
+/// The stack was deeper than [`MAX_FRAMES`].
+pub const STACK_TRUNCATED: u32 = 1;
+/// The walk met a frame it could not read.
+pub const STACK_CUT: u32 = 2;
 
 pub const STACK_HEADER_BYTES: usize = size_of::<StackHeader>();
 const _: () = assert!(STACK_HEADER_BYTES == 32);

@@ -9,3 +9,5 @@ pub mod cookie;
 pub mod counter;
 pub mod event;
 pub mod key;
+#[cfg(feature = "user")]
+mod pod;

@@ -3,6 +3,7 @@
 //! A record is a fact with the time at which it was true. Nothing behind this room may look at the target
 //! again, so that a recording of records replays to the same report.
 
+pub mod decode;
 pub mod event;
 pub mod note;
 pub mod reading;

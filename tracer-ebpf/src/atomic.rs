@@ -1,0 +1,28 @@
+//! The two atomic instructions of BPF that Rust's core does not offer for this target.
+//!
+//! `lock xadd` is as old as eBPF; `xchg` needs kernel 5.12 (5ffa25502b5a "bpf: Add instructions for
+//! atomic_[cmp]xchg").
+
+use core::arch::asm;
+
+/// Adds `n` to the word at `word`.
+///
+/// # Safety
+/// `word` is aligned and points into a map value.
+#[inline(always)]
+pub unsafe fn add(word: *mut u64, n: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("lock *(u64 *)({word} + 0) += {n}", word = in(reg) word, n = in(reg) n) }
+}
+
+/// Writes `new` to the word at `word` and returns what was there.
+///
+/// # Safety
+/// `word` is aligned and points into a map value.
+#[inline(always)]
+pub unsafe fn swap(word: *mut u64, new: u64) -> u64 {
+    let mut value = new;
+    // SAFETY: the caller's promise.
+    unsafe { asm!("{value} = xchg_64({word} + 0, {value})", word = in(reg) word, value = inout(reg) value) }
+    value
+}

@@ -1,0 +1,47 @@
+//! Go's internal calling convention (ABIInternal): which machine register holds which argument.
+//!
+//! Source: src/internal/abi/abi_amd64.go and src/cmd/compile/abi-internal.md. Stable since Go 1.17.
+
+use aya_ebpf::{EbpfContext as _, bindings::pt_regs, programs::ProbeContext};
+
+/// The registers at a probe.
+#[derive(Clone, Copy)]
+pub struct Registers(*const pt_regs);
+
+#[cfg(bpf_target_arch = "x86_64")]
+impl Registers {
+    #[inline(always)]
+    pub fn of(ctx: &ProbeContext) -> Self {
+        Self(ctx.as_ptr().cast::<pt_regs>())
+    }
+    /// First argument: RAX.
+    #[inline(always)]
+    pub fn arg0(self) -> u64 {
+        // SAFETY: the context of a uprobe program is a pt_regs, readable for the whole run.
+        unsafe { (*self.0).rax }
+    }
+    /// Second argument: RBX.
+    #[inline(always)]
+    pub fn arg1(self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.0).rbx }
+    }
+    /// Third argument: RCX.
+    #[inline(always)]
+    pub fn arg2(self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.0).rcx }
+    }
+    /// The frame pointer: RBP.
+    #[inline(always)]
+    pub fn frame_pointer(self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.0).rbp }
+    }
+    /// The stack pointer.
+    #[inline(always)]
+    pub fn sp(self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.0).rsp }
+    }
+}

@@ -1,0 +1,149 @@
+//! Attaching and letting go: one uprobe_multi link where the kernel has it, single links elsewhere.
+//!
+//! A multi link attaches 40 sites in 7 ms and lets go in 30 ms; 40 single links take 4 to 5 seconds to let go
+//! (kernel-serialised), which is why [`Attachment`] is handed to a thread behind a report already printed.
+//! When the process dies in any way, the kernel closes the links and restores the instructions.
+
+use std::{
+    ffi::CString,
+    io,
+    num::NonZeroU32,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use aya::programs::{
+    UProbe,
+    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
+};
+use tracer_common::cookie::Cookie;
+
+use super::{
+    capability,
+    error::{KernelError, chain},
+    multi,
+    object::{Kernel, PROGRAM},
+};
+use crate::units::{FileOffset, Pid};
+
+/// What the user asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AttachChoice {
+    Auto,
+    Multi,
+    Single,
+}
+
+/// What was used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AttachKind {
+    Multi,
+    Single,
+}
+
+/// One site to attach to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Site {
+    pub offset: FileOffset,
+    pub cookie: Cookie,
+}
+
+/// Attached probes; dropping it lets go.
+pub struct Attachment {
+    links: Links,
+}
+
+enum Links {
+    // The program's descriptor is kept: the link alone would keep the program, but not for single links.
+    Multi { _link: OwnedFd },
+    Single { _links: Vec<UProbeLink> },
+}
+
+impl Attachment {
+    pub fn kind(&self) -> AttachKind {
+        match self.links {
+            Links::Multi { .. } => AttachKind::Multi,
+            Links::Single { .. } => AttachKind::Single,
+        }
+    }
+}
+
+impl Kernel {
+    /// Attaches to `sites` of the file at `path`, for process `pid` only.
+    ///
+    /// `path` should be `/proc/self/fd/N` of the descriptor the sites were found through, so that the inode
+    /// is the same one even when the file was replaced.
+    pub fn attach(
+        &mut self,
+        choice: AttachChoice,
+        path: &str,
+        pid: Pid,
+        sites: &[Site],
+    ) -> Result<Attachment, KernelError> {
+        if choice != AttachChoice::Single {
+            match self.attach_multi(path, pid, sites) {
+                Ok(link) => return Ok(Attachment { links: Links::Multi { _link: link } }),
+                // EINVAL from LINK_CREATE is how kernels before 6.6 say that they have no uprobe_multi.
+                Err(KernelError::AttachMulti { source, .. })
+                    if choice == AttachChoice::Auto && source.raw_os_error() == Some(libc::EINVAL) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let links = self.attach_single(path, pid, sites)?;
+        Ok(Attachment { links: Links::Single { _links: links } })
+    }
+
+    fn attach_multi(&self, path: &str, pid: Pid, sites: &[Site]) -> Result<OwnedFd, KernelError> {
+        let failed = |source| KernelError::AttachMulti { sites: sites.len(), source };
+        let program = match &self.multi {
+            Ok(program) => program,
+            Err(e) => return Err(KernelError::Load(e.to_string())),
+        };
+        let path = CString::new(path).map_err(|e| failed(io::Error::other(e)))?;
+        let offsets: Vec<u64> = sites.iter().map(|s| s.offset.0).collect();
+        let cookies: Vec<u64> = sites.iter().map(|s| s.cookie.to_bits()).collect();
+        multi::link(program.as_fd(), &path, &offsets, &cookies, pid.0).map_err(|source| {
+            if source.raw_os_error() == Some(libc::EPERM) {
+                return KernelError::Denied { what: "attach uprobes", capability: "CAP_PERFMON" };
+            }
+            failed(source)
+        })
+    }
+
+    fn attach_single(&mut self, path: &str, pid: Pid, sites: &[Site]) -> Result<Vec<UProbeLink>, KernelError> {
+        let program: &mut UProbe = self
+            .ebpf
+            .program_mut(PROGRAM)
+            .ok_or_else(|| KernelError::Load(format!("the object has no program {PROGRAM}")))?
+            .try_into()
+            .map_err(|e: aya::programs::ProgramError| KernelError::Load(chain(&e)))?;
+        match program.load() {
+            Ok(()) | Err(aya::programs::ProgramError::AlreadyLoaded) => {}
+            Err(e) => return Err(KernelError::Load(chain(&e))),
+        }
+        let Some(pid) = NonZeroU32::new(pid.0) else {
+            return Err(KernelError::Load("pid 0 is no process".into()));
+        };
+        let mut links = Vec::with_capacity(sites.len());
+        for site in sites {
+            let point = UProbeAttachPoint {
+                location: UProbeAttachLocation::AbsoluteOffset(site.offset.0),
+                cookie: Some(site.cookie.to_bits()),
+            };
+            let link = program
+                .attach(point, path, UProbeScope::OneProcess(pid))
+                .and_then(|id| program.take_link(id))
+                .map_err(|e| refused(site.offset, &e))?;
+            links.push(link);
+        }
+        Ok(links)
+    }
+}
+
+fn refused(offset: FileOffset, e: &aya::programs::ProgramError) -> KernelError {
+    let text = chain(e);
+    if (text.contains("Permission denied") || text.contains("Operation not permitted")) && !capability::has_sys_admin() {
+        return KernelError::Denied { what: "attach uprobes one by one", capability: "CAP_SYS_ADMIN" };
+    }
+    KernelError::Attach { offset, source: io::Error::other(text) }
+}
+

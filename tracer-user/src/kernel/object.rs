@@ -1,0 +1,90 @@
+//! The committed eBPF object: its maps, its one program, its control rows.
+
+use std::os::fd::OwnedFd;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, MapData},
+};
+use tracer_common::control::TargetControl;
+
+use super::{
+    capability,
+    error::{KernelError, chain},
+    multi,
+    ring::Ring,
+    tables::Tables,
+};
+use crate::record::Slot;
+
+/// The object as `cargo xtask ebpf` built it; tidy holds its digest against the sources.
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/tracer-x86_64.o");
+/// The object's only program.
+pub(super) const PROGRAM: &str = "tracer";
+
+/// A loaded object: maps exist, nothing is attached yet.
+pub struct Kernel {
+    pub(super) ebpf: Ebpf,
+    /// The program as uprobe_multi wants it, or why it did not load. Loaded before any map is taken, because
+    /// it is relocated against the maps in `ebpf`.
+    pub(super) multi: Result<OwnedFd, KernelError>,
+    targets: Array<MapData, TargetControl>,
+}
+
+impl Kernel {
+    /// Creates the maps. Needs CAP_BPF and CAP_PERFMON.
+    pub fn load() -> Result<Self, KernelError> {
+        let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|e| {
+            let text = chain(&e);
+            if text.contains("Operation not permitted") || text.contains("os error 1)") {
+                let capability = if capability::has_bpf() { "CAP_PERFMON" } else { "CAP_BPF" };
+                return KernelError::Denied { what: "load eBPF programs", capability };
+            }
+            KernelError::Load(text)
+        })?;
+        let multi = multi::load(OBJECT, &ebpf, PROGRAM);
+        let targets = take(&mut ebpf, "TARGETS")?;
+        Ok(Self { ebpf, multi, targets })
+    }
+
+    /// Sets the control row of a target; must be done before its probes are attached.
+    pub fn set_target(&mut self, slot: Slot, control: TargetControl) -> Result<(), KernelError> {
+        self.targets
+            .set(u32::from(slot.0), control, 0)
+            .map_err(|e| KernelError::Map { map: "TARGETS", why: chain(&e) })
+    }
+
+    /// The ring buffer; once.
+    pub fn ring(&mut self) -> Result<Ring, KernelError> {
+        take(&mut self.ebpf, "RING").map(Ring::new)
+    }
+
+    /// The counting tables; once.
+    pub fn tables(&mut self, class_bytes: Vec<u64>) -> Result<Tables, KernelError> {
+        Ok(Tables {
+            hits: take(&mut self.ebpf, "HITS")?,
+            losses: take(&mut self.ebpf, "LOSSES")?,
+            allocs: take(&mut self.ebpf, "ALLOCS")?,
+            map_writes: take(&mut self.ebpf, "MAP_WRITES")?,
+            goroutines: take(&mut self.ebpf, "GOROUTINES")?,
+            class_bytes,
+        })
+    }
+
+    /// What the eBPF side logs (a bug in tracer when it says anything) goes to `sink`, one line each.
+    pub fn logger<L: log::Log>(&mut self, sink: L) -> Result<aya_log::EbpfLogger<L>, KernelError> {
+        aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, sink)
+            .map_err(|e| KernelError::Map { map: "AYA_LOGS", why: chain(&e) })
+    }
+}
+
+fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
+where
+    T: TryFrom<aya::maps::Map>,
+    T::Error: std::error::Error,
+{
+    let map = ebpf
+        .take_map(name)
+        .ok_or(KernelError::Map { map: name, why: "not in the object, or taken before".into() })?;
+    T::try_from(map).map_err(|e| KernelError::Map { map: name, why: chain(&e) })
+}

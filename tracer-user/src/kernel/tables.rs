@@ -1,0 +1,94 @@
+//! The kernel's counting tables, summed over CPUs into one reading.
+
+use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
+use tracer_common::{
+    counter::Counter,
+    key::{AllocKey, AllocValue, CLASS_BELOW_TINY, CLASS_LARGE, GoKey, GoValue, MapKey},
+};
+
+use super::error::{KernelError, chain};
+use crate::{
+    record::reading::{AllocClass, AllocCount, Counts, GoroutineCount, MapWriteCount},
+    units::{Bytes, ProcAddr, StackId},
+};
+
+/// The tables of one loaded object.
+pub struct Tables {
+    pub(super) hits: PerCpuArray<MapData, u64>,
+    pub(super) losses: PerCpuArray<MapData, u64>,
+    pub(super) allocs: PerCpuHashMap<MapData, AllocKey, AllocValue>,
+    pub(super) map_writes: PerCpuHashMap<MapData, MapKey, u64>,
+    pub(super) goroutines: PerCpuHashMap<MapData, GoKey, GoValue>,
+    /// Bytes of an object of each size class, by class number.
+    pub(super) class_bytes: Vec<u64>,
+}
+
+impl Tables {
+    /// Everything counted since attach, for `probes` probes.
+    pub fn read(&self, probes: usize) -> Result<Counts, KernelError> {
+        let mut counts = Counts::default();
+        for index in 0..probes as u32 {
+            let per_cpu = self.hits.get(&index, 0).map_err(|e| failed("HITS", &e))?;
+            counts.hits.push(per_cpu.iter().sum());
+        }
+        for counter in Counter::ALL {
+            let per_cpu = self.losses.get(&(counter as u32), 0).map_err(|e| failed("LOSSES", &e))?;
+            let n: u64 = per_cpu.iter().sum();
+            if n != 0 {
+                counts.losses.push((counter, n));
+            }
+        }
+        for entry in self.allocs.iter() {
+            let (key, values) = entry.map_err(|e| failed("ALLOCS", &e))?;
+            counts.allocs.push(self.alloc(key, &values));
+        }
+        for entry in self.map_writes.iter() {
+            let (MapKey { stack, type_addr, map, slot: _ }, values) =
+                entry.map_err(|e| failed("MAP_WRITES", &e))?;
+            counts.map_writes.push(MapWriteCount {
+                stack: StackId(stack),
+                type_addr: ProcAddr(type_addr),
+                map: ProcAddr(map),
+                writes: values.iter().sum(),
+            });
+        }
+        for entry in self.goroutines.iter() {
+            let (GoKey { created_at, slot: _ }, values) = entry.map_err(|e| failed("GOROUTINES", &e))?;
+            counts.goroutines.push(GoroutineCount {
+                created_at: ProcAddr(created_at),
+                created: values.iter().map(|v| v.created).sum(),
+                ended: values.iter().map(|v| v.ended).sum(),
+            });
+        }
+        Ok(counts)
+    }
+
+    fn alloc(&self, key: AllocKey, values: &[AllocValue]) -> AllocCount {
+        let AllocKey { stack, type_addr, class, slot: _ } = key;
+        let objects = values.iter().map(|v| v.objects).sum();
+        let number = (class & 0xff) as u8;
+        let (class, rounded) = if class == CLASS_LARGE {
+            (AllocClass::Large, values.iter().map(|v| v.pages_bytes).sum())
+        } else {
+            let each = self.class_bytes.get(usize::from(number)).copied().unwrap_or(0);
+            let class = if class & CLASS_BELOW_TINY == 0 {
+                AllocClass::Small(number)
+            } else {
+                AllocClass::BelowTiny(number)
+            };
+            (class, each.saturating_mul(objects))
+        };
+        AllocCount {
+            stack: StackId(stack),
+            type_addr: (type_addr != 0).then_some(ProcAddr(type_addr)),
+            class,
+            objects,
+            requested: Bytes(values.iter().map(|v| v.requested).sum()),
+            rounded: Bytes(rounded),
+        }
+    }
+}
+
+fn failed(map: &'static str, e: &dyn std::error::Error) -> KernelError {
+    KernelError::Map { map, why: chain(e) }
+}
