@@ -66,7 +66,7 @@ impl GoImage {
         let version = info.version.clone().supported()?;
         let header = Header::find(&elf, &*file)?;
         let module = ModuleData::find(&elf, &*file, &header, version.minor)?;
-        let table = Pclntab::read(&elf, &*file, header, &module, file_len)?;
+        let table = Pclntab::read(&elf, &*file, header, &module, file_len, version.minor)?;
         Ok(Self {
             file,
             elf,
@@ -153,12 +153,10 @@ impl GoImage {
     /// The frames of one program counter, innermost first; empty outside Go's functions.
     pub fn frames_at(&self, pc: ImageAddr, kind: PcKind) -> Vec<Frame> {
         let memory = self.memory();
-        let minor = self.info.version.minor;
         Inlining {
             table: &self.table,
             memory: &memory,
             gofunc: self.module.gofunc,
-            minor,
         }
         .frames(pc, kind)
     }

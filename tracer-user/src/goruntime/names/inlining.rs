@@ -23,6 +23,7 @@ pub enum PcKind {
 /// One frame as the programmer wrote it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Frame {
+    /// As the runtime prints it: `main.Map[...]` for any instance of a generic function.
     pub function: String,
     /// `"?"` where the table has none, as the runtime prints.
     pub file: String,
@@ -40,15 +41,16 @@ pub struct Inlining<'a, R: ?Sized> {
     pub memory: &'a R,
     /// moduledata.gofunc.
     pub gofunc: ImageAddr,
-    pub minor: u32,
 }
 
-/// abi.FuncIDWrapper (internal/abi/symtab.go; runtime/symtab.go in go1.19 and 1.20), read from binaries of each.
-pub fn wrapper_id(minor: u32) -> u8 {
-    match minor {
-        ..=21 => 21,
-        22..=24 => 22,
-        _ => 23,
+/// A function's name as the runtime prints it: what a generic function was instantiated with is left out
+/// (runtime/symtab.go, funcNameForPrint).
+fn printed(name: String) -> String {
+    match (name.find('['), name.rfind(']')) {
+        (Some(open), Some(close)) if open < close => {
+            format!("{}[...]{}", &name[..open], &name[close + 1..])
+        }
+        _ => name,
     }
 }
 
@@ -105,11 +107,11 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
     ) -> Frame {
         let (file, line) = self.table.file_line(function, data, pc);
         Frame {
-            function: name,
+            function: printed(name),
             file: file.unwrap_or_else(|| "?".to_owned()),
             line: line.unwrap_or(0),
             inlined,
-            wrapper: func_id == wrapper_id(self.minor),
+            wrapper: self.table.is_wrapper(func_id),
         }
     }
 

@@ -156,6 +156,8 @@ pub struct Pclntab {
     bytes: Vec<u8>,
     header: Header,
     text: ImageAddr,
+    /// funcID of functions the toolchain made.
+    wrapper: u8,
     /// (hash of name, function index), sorted; made at the first lookup by name.
     by_name: OnceLock<Box<[(u32, u32)]>>,
 }
@@ -190,6 +192,7 @@ impl Pclntab {
         header: Header,
         module: &ModuleData,
         file_len: u64,
+        minor: u32,
     ) -> Result<Self, GoError> {
         let broken = |what| GoError::Broken {
             what,
@@ -204,15 +207,16 @@ impl Pclntab {
             .at(file)
             .read_vec(header.address, len as usize, MAX_TABLE)
             .map_err(|_| broken("the function table reaches outside its segment"))?;
-        Self::new(bytes, header, module.text.start)
+        Self::new(bytes, header, module.text.start, wrapper_id(minor))
             .ok_or(broken("the function table is not sorted"))
     }
 
-    fn new(bytes: Vec<u8>, header: Header, text: ImageAddr) -> Option<Self> {
+    fn new(bytes: Vec<u8>, header: Header, text: ImageAddr, wrapper: u8) -> Option<Self> {
         let table = Self {
             bytes,
             header,
             text,
+            wrapper,
             by_name: OnceLock::new(),
         };
         let entries = (0..=table.len()).map(|i| table.entry_offset(i));
@@ -273,7 +277,8 @@ impl Pclntab {
         (pc < found.end).then_some(found)
     }
 
-    /// The function of this name. Of several with one name (it happens with `init` in odd links) the first.
+    /// The function of this name. A Go function that assembly calls has a wrapper of the same name
+    /// (cmd/compile, ABI wrappers): the function itself is meant. Of other doubles the first.
     pub fn by_name(&self, name: &str) -> Option<FuncRef> {
         let index = self.by_name.get_or_init(|| {
             let hashes = (0..self.len()).filter_map(|i| Some((hash(self.raw_name(i)?), i)));
@@ -283,11 +288,20 @@ impl Pclntab {
         });
         let wanted = hash(name.as_bytes());
         let from = index.partition_point(|(h, _)| *h < wanted);
-        index[from..]
-            .iter()
-            .take_while(|(h, _)| *h == wanted)
-            .find(|(_, i)| self.raw_name(*i) == Some(name.as_bytes()))
-            .and_then(|(_, i)| self.function(*i))
+        let same = || {
+            let run = index[from..]
+                .iter()
+                .take_while(|(h, _)| *h == wanted)
+                .map(|(_, i)| *i);
+            run.filter(|i| self.raw_name(*i) == Some(name.as_bytes()))
+        };
+        let own = same().find(|i| self.data(*i).is_some_and(|d| !self.is_wrapper(d.func_id)));
+        own.or_else(|| same().next()).and_then(|i| self.function(i))
+    }
+
+    /// Whether a funcID, here or in an inline tree, is that of a wrapper.
+    pub fn is_wrapper(&self, func_id: u8) -> bool {
+        func_id == self.wrapper
     }
 
     /// A function's name; `"?"` where the table is damaged.
@@ -439,6 +453,15 @@ impl FuncData {
     /// Offset of the function's name in the name table.
     pub fn name_offset(&self) -> u32 {
         self.name
+    }
+}
+
+/// abi.FuncIDWrapper (internal/abi/symtab.go; runtime/symtab.go in go1.19 and 1.20), read from binaries of each.
+fn wrapper_id(minor: u32) -> u8 {
+    match minor {
+        ..=21 => 21,
+        22..=24 => 22,
+        _ => 23,
     }
 }
 
