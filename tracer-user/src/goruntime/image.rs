@@ -1,0 +1,207 @@
+//! One build of a Go program, read from its file: identity, functions, names, types.
+//!
+//! Apart because it is immutable and shared by every process of that build. It reads no process and keeps no
+//! more of the file than pclntab; everything else is read when asked for.
+
+use super::buildinfo::BuildInfo;
+use super::error::GoError;
+use super::moduledata::ModuleData;
+use super::names::inlining::{Frame, Inlining, PcKind};
+use super::names::pclntab::{FLAG_ASSEMBLY, FuncRef, Header, Pclntab};
+use super::names::types::{self, TypeInfo};
+use super::version::GoVersion;
+use crate::binary::elf::Elf;
+use crate::binary::x86;
+use crate::memory::ReadAt;
+use crate::units::{Bytes, FileOffset, ImageAddr};
+
+/// UPX writes its mark right behind the headers of the stub it makes.
+const UPX_WINDOW: usize = 1024;
+
+/// Bytes of an executable, from a file or a capture.
+pub type ImageBytes = Box<dyn ReadAt<FileOffset> + Send + Sync>;
+
+/// A function as the table has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Function {
+    pub name: String,
+    pub entry: ImageAddr,
+    /// The next function's entry, padding included.
+    pub end: ImageAddr,
+    /// Written in assembly: nothing may be assumed about its shape.
+    pub assembly: bool,
+}
+
+/// A Go executable.
+pub struct GoImage {
+    file: ImageBytes,
+    elf: Elf,
+    info: BuildInfo,
+    module: ModuleData,
+    table: Pclntab,
+}
+
+impl GoImage {
+    /// Reads what every other question needs, or says why this is no Go program that can be traced.
+    pub fn open(file: ImageBytes, file_len: u64) -> Result<Self, GoError> {
+        let elf = Elf::read(&*file, file_len)?;
+        let Some(info) = BuildInfo::find(&elf, &*file)? else {
+            let why = if is_upx(&*file, file_len) {
+                "it is packed with UPX; run the unpacked program (upx -d) to trace it"
+            } else {
+                "it has no Go build information"
+            };
+            return Err(GoError::NotGo { why: why.into() });
+        };
+        match info.setting("-buildmode") {
+            Some(mode @ ("c-shared" | "plugin" | "shared")) => {
+                return Err(GoError::NotGo {
+                    why: format!(
+                        "it is Go inside a library (-buildmode={mode}), which cannot be traced"
+                    ),
+                });
+            }
+            _ => {}
+        }
+        let version = info.version.clone().supported()?;
+        let header = Header::find(&elf, &*file)?;
+        let module = ModuleData::find(&elf, &*file, &header, version.minor)?;
+        let table = Pclntab::read(&elf, &*file, header, &module, file_len, version.minor)?;
+        Ok(Self {
+            file,
+            elf,
+            info,
+            module,
+            table,
+        })
+    }
+
+    pub fn version(&self) -> &GoVersion {
+        &self.info.version
+    }
+
+    pub fn build_info(&self) -> &BuildInfo {
+        &self.info
+    }
+
+    pub fn elf(&self) -> &Elf {
+        &self.elf
+    }
+
+    pub fn module(&self) -> &ModuleData {
+        &self.module
+    }
+
+    pub fn is_pie(&self) -> bool {
+        self.elf.is_dynamic()
+    }
+
+    /// C code is linked in. `CGO_ENABLED=1` alone only says that it might have been.
+    pub fn is_cgo(&self) -> bool {
+        // runtime/cgo/asm_amd64.s: there whenever runtime/cgo is.
+        self.table.by_name("crosscall2").is_some()
+    }
+
+    pub fn is_race(&self) -> bool {
+        // runtime/race_amd64.s is built with -race only; a build without settings still shows it.
+        self.info.setting("-race") == Some("true")
+            || self.table.by_name("runtime.racecall").is_some()
+    }
+
+    pub fn is_stripped(&self) -> bool {
+        self.elf.is_stripped()
+    }
+
+    /// Go's own build id, else the GNU one in hex: the same for every copy of one build.
+    pub fn build_id(&self) -> Option<String> {
+        let gnu = || {
+            self.elf
+                .gnu_build_id()
+                .map(|id| id.iter().map(|b| format!("{b:02x}")).collect())
+        };
+        self.elf.go_build_id().map(str::to_owned).or_else(gnu)
+    }
+
+    /// Path of the main module, or of the main package where the build says no more.
+    pub fn main_module(&self) -> Option<&str> {
+        self.info.module.as_deref().or(self.info.path.as_deref())
+    }
+
+    pub fn function(&self, name: &str) -> Option<Function> {
+        self.table.by_name(name).map(|f| self.named(f))
+    }
+
+    /// The function whose range holds an address.
+    pub fn function_at(&self, pc: ImageAddr) -> Option<Function> {
+        self.table.at(pc).map(|f| self.named(f))
+    }
+
+    /// All functions in address order.
+    pub fn functions(&self) -> impl Iterator<Item = Function> + '_ {
+        self.table.functions().map(|f| self.named(f))
+    }
+
+    /// The names that a predicate accepts, in address order.
+    pub fn function_names(&self, accepts: impl Fn(&str) -> bool) -> Vec<String> {
+        self.table
+            .names()
+            .filter(|n| accepts(n))
+            .map(std::borrow::Cow::into_owned)
+            .collect()
+    }
+
+    /// The frames of one program counter, innermost first; empty outside Go's functions.
+    pub fn frames_at(&self, pc: ImageAddr, kind: PcKind) -> Vec<Frame> {
+        let memory = self.memory();
+        Inlining {
+            table: &self.table,
+            memory: &memory,
+            gofunc: self.module.gofunc,
+        }
+        .frames(pc, kind)
+    }
+
+    /// What a type descriptor in this file says.
+    pub fn type_info(&self, at: ImageAddr) -> Result<TypeInfo, GoError> {
+        types::read(&self.memory(), self.module.types, at)
+    }
+
+    /// The place in the file of an instruction, as a uprobe wants it.
+    pub fn file_offset(&self, addr: ImageAddr) -> Option<FileOffset> {
+        self.elf.code_offset(addr)
+    }
+
+    /// All bytes of a function, entry to exact end.
+    pub fn text_bytes(&self, function: &Function) -> Result<Vec<u8>, GoError> {
+        let len = function.end.0.saturating_sub(function.entry.0);
+        if len > x86::MAX_FUNCTION {
+            return Err(GoError::Broken {
+                what: "a function's length is beyond reason",
+                at: function.entry.0,
+            });
+        }
+        Ok(self
+            .memory()
+            .read_vec(function.entry, len as usize, Bytes(x86::MAX_FUNCTION))?)
+    }
+
+    /// The file at its linked addresses: constants and initial values, before any relocation.
+    pub fn memory(&self) -> impl ReadAt<ImageAddr> + '_ {
+        self.elf.at(&*self.file)
+    }
+
+    fn named(&self, f: FuncRef) -> Function {
+        let flags = self.table.data(f.index).map_or(0, |d| d.flags);
+        Function {
+            name: self.table.name(f.index),
+            entry: f.entry,
+            end: f.end,
+            assembly: flags & FLAG_ASSEMBLY != 0,
+        }
+    }
+}
+
+fn is_upx<R: ReadAt<FileOffset> + ?Sized>(file: &R, file_len: u64) -> bool {
+    let mut head = vec![0; UPX_WINDOW.min(file_len as usize)];
+    file.read(FileOffset(0), &mut head).is_ok() && head.windows(4).any(|w| w == b"UPX!")
+}

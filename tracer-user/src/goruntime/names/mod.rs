@@ -1,0 +1,8 @@
+//! What an address is called: functions, lines, inlined frames, types.
+//!
+//! Apart because these answers come from the file's name sections alone, so that a recording that keeps them can
+//! be named again without the file. Nothing here reads a process.
+
+pub mod inlining;
+pub mod pclntab;
+pub mod types;
