@@ -7,4 +7,5 @@
 pub mod aggregate;
 pub mod memory;
 pub mod record;
+pub mod symbolize;
 pub mod units;
