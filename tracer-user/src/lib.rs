@@ -4,9 +4,11 @@
 //! `goruntime`) makes [`record::Record`]s; what thinks (`aggregate`, `symbolize`, `analyze`, `report`)
 //! only ever sees records. ARCHITECTURE.md has the map and the rules.
 
+pub mod aggregate;
 pub mod binary;
 pub mod goruntime;
 pub mod kernel;
 pub mod memory;
 pub mod record;
+pub mod symbolize;
 pub mod units;

@@ -12,6 +12,9 @@ pub use event::Event;
 pub use note::Note;
 pub use reading::{Reading, Readout};
 
+/// Ways to lose something, as the kernel side names them; rooms behind the waist get the word from here.
+pub use tracer_common::counter::Counter;
+
 use crate::units::KTime;
 
 /// Which of the session's targets a record is about. A session of one target has slot 0 only.

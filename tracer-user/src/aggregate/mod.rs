@@ -1,0 +1,221 @@
+//! Record -> [`Ledger`]: what is believed about one target.
+//!
+//! [`Ledger::apply`] is the only place where belief changes; everything behind it reads. Time is data: the
+//! ledger's "now" is the newest record's time, and no figure changes because a clock went on. Every store has a
+//! stated cap, and what a cap cut is counted. Records of different kinds that carry the same time may be
+//! applied in any order: each kind has its own store. Nothing here names a frame, reads memory or judges.
+
+pub mod counts;
+pub mod goroutines;
+pub mod heap;
+pub mod process;
+pub mod series;
+pub mod stacks;
+
+use std::collections::BTreeMap;
+
+use crate::record::note::{EndedBy, Probe};
+use crate::record::{Body, Counter, Event, Note, Readout, Record, Slot};
+use crate::units::KTime;
+
+pub use counts::Tallies;
+pub use goroutines::GoroutineHistory;
+pub use heap::{GcHistory, SizeHistory};
+pub use process::ProcessHistory;
+pub use stacks::Stacks;
+
+/// Remarks (refused sites, failed readings) kept; later ones are counted only.
+pub const MAX_REMARKS: usize = 64;
+
+/// Something the session said that a reader of the report should know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Remark {
+    /// A function goes unprobed.
+    SiteRefused { function: String, why: String },
+    /// A kind of reading failed at least once.
+    ReadingFailed { what: &'static str, why: String },
+}
+
+/// Everything believed about one target.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ledger {
+    slot: Slot,
+    started: KTime,
+    now: KTime,
+    stacks: Stacks,
+    tallies: Tallies,
+    gc: GcHistory,
+    sizes: SizeHistory,
+    goroutines: GoroutineHistory,
+    process: ProcessHistory,
+    probes: Vec<Probe>,
+    remarks: Vec<Remark>,
+    remarks_cut: u64,
+    ended: Option<EndedBy>,
+    /// Losses as readings of the kernel's counters told them: cumulative.
+    told: BTreeMap<Counter, u64>,
+    /// Losses this ledger saw itself.
+    seen: BTreeMap<Counter, u64>,
+    misrouted: u64,
+}
+
+impl Ledger {
+    /// An empty ledger for the target in `slot`, watched since `started`.
+    pub fn new(slot: Slot, started: KTime) -> Self {
+        Self {
+            slot,
+            started,
+            now: started,
+            stacks: Stacks::default(),
+            tallies: Tallies::default(),
+            gc: GcHistory::default(),
+            sizes: SizeHistory::default(),
+            goroutines: GoroutineHistory::default(),
+            process: ProcessHistory::default(),
+            probes: Vec::new(),
+            remarks: Vec::new(),
+            remarks_cut: 0,
+            ended: None,
+            told: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            misrouted: 0,
+        }
+    }
+
+    /// Believes one record. Never fails: what cannot be kept is counted.
+    pub fn apply(&mut self, record: &Record) {
+        let Record { slot, time, body } = record;
+        if *slot != self.slot {
+            self.misrouted += 1;
+            return;
+        }
+        self.now = self.now.max(*time);
+        match body {
+            Body::Event(Event::Stack { id, frames, truncated }) => {
+                if !self.stacks.add(*id, frames, *truncated) {
+                    self.lose(Counter::StackTableFull, 1);
+                }
+            }
+            Body::Reading(reading) => {
+                let cycle = reading.gc_cycle;
+                match &reading.readout {
+                    Readout::Gc(gc) => self.gc.apply(*time, gc),
+                    Readout::SizeClasses(sizes) => self.sizes.apply(*time, cycle, sizes),
+                    Readout::Goroutines(g) => {
+                        self.goroutines.apply(*time, g);
+                        self.lose(Counter::GoroutineTorn, g.skipped);
+                    }
+                    Readout::Process(p) => self.process.apply(*time, p),
+                    Readout::Counts(counts) => {
+                        self.tallies.apply(*time, counts);
+                        for (counter, n) in &counts.losses {
+                            let held = self.told.entry(*counter).or_default();
+                            *held = (*held).max(*n);
+                        }
+                    }
+                }
+            }
+            Body::Note(note) => self.note(note),
+        }
+    }
+
+    fn note(&mut self, note: &Note) {
+        match note {
+            Note::Attached { probes } => self.probes.clone_from(probes),
+            Note::SiteRefused { function, why } => {
+                self.lose(Counter::SiteRefused, 1);
+                self.remark(Remark::SiteRefused { function: function.clone(), why: why.clone() });
+            }
+            Note::ReadingFailed { what, why } => {
+                self.lose(Counter::ReadingFailed, 1);
+                self.remark(Remark::ReadingFailed { what, why: why.clone() });
+            }
+            Note::End(why) => self.ended = Some(*why),
+        }
+    }
+
+    fn remark(&mut self, remark: Remark) {
+        if self.remarks.contains(&remark) {
+            return;
+        }
+        if self.remarks.len() >= MAX_REMARKS {
+            self.remarks_cut += 1;
+        } else {
+            self.remarks.push(remark);
+        }
+    }
+
+    fn lose(&mut self, counter: Counter, n: u64) {
+        if n > 0 {
+            let held = self.seen.entry(counter).or_default();
+            *held = held.saturating_add(n);
+        }
+    }
+
+    /// Every loss that is not 0. Where both the session's counters and the ledger saw a kind, the larger account
+    /// is the better one: both may have seen the same loss.
+    pub fn losses(&self) -> BTreeMap<Counter, u64> {
+        let mut all = self.told.clone();
+        for (counter, n) in &self.seen {
+            let held = all.entry(*counter).or_default();
+            *held = (*held).max(*n);
+        }
+        all.retain(|_, n| *n > 0);
+        all
+    }
+
+    /// What this side's caps cut, by name; zeros left out.
+    pub fn cuts(&self) -> BTreeMap<&'static str, u64> {
+        let mut cuts = BTreeMap::from([
+            ("ledger_allocations_unlisted", self.tallies.allocs_unlisted().objects),
+            ("ledger_map_writes_unlisted", self.tallies.map_writes_unlisted()),
+            ("ledger_goroutines_unlisted", self.tallies.births_unlisted().created),
+            ("ledger_goroutine_sites_cut", self.goroutines.sites_cut()),
+            ("ledger_goroutine_groups_cut", self.goroutines.groups_cut()),
+            ("ledger_pauses_cut", self.gc.pauses_cut()),
+            ("ledger_size_classes_torn", self.sizes.torn()),
+            ("ledger_remarks_cut", self.remarks_cut),
+            ("ledger_misrouted", self.misrouted),
+        ]);
+        cuts.retain(|_, n| *n > 0);
+        cuts
+    }
+
+    pub fn started(&self) -> KTime {
+        self.started
+    }
+    /// The newest record's time.
+    pub fn now(&self) -> KTime {
+        self.now
+    }
+    pub fn stacks(&self) -> &Stacks {
+        &self.stacks
+    }
+    pub fn tallies(&self) -> &Tallies {
+        &self.tallies
+    }
+    pub fn gc(&self) -> &GcHistory {
+        &self.gc
+    }
+    pub fn sizes(&self) -> &SizeHistory {
+        &self.sizes
+    }
+    pub fn goroutines(&self) -> &GoroutineHistory {
+        &self.goroutines
+    }
+    pub fn process(&self) -> &ProcessHistory {
+        &self.process
+    }
+    pub fn probes(&self) -> &[Probe] {
+        &self.probes
+    }
+    pub fn remarks(&self) -> &[Remark] {
+        &self.remarks
+    }
+    pub fn ended(&self) -> Option<EndedBy> {
+        self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests;

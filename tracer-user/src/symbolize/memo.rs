@@ -1,0 +1,63 @@
+//! Names already looked up. A memo changes no answer: it is emptied when full.
+
+use std::collections::HashMap;
+
+use super::evidence::Frame;
+use super::stack::{UserStack, user_part};
+use super::{Names, PcKind, TypeInfo};
+use crate::units::ProcAddr;
+
+/// Code addresses remembered; about 300 bytes each.
+const MAX_PCS: usize = 32_768;
+/// Types remembered.
+const MAX_TYPES: usize = 16_384;
+
+#[derive(Default)]
+pub(super) struct Memo {
+    frames: HashMap<(ProcAddr, PcKind), Vec<Frame>>,
+    types: HashMap<ProcAddr, Option<TypeInfo>>,
+}
+
+/// The names of the target at hand, through the memo.
+pub(super) struct Named<'a> {
+    pub memo: &'a mut Memo,
+    pub names: &'a dyn Names,
+}
+
+impl Named<'_> {
+    pub(super) fn frames(&mut self, pc: ProcAddr, kind: PcKind) -> Vec<Frame> {
+        if let Some(known) = self.memo.frames.get(&(pc, kind)) {
+            return known.clone();
+        }
+        if self.memo.frames.len() >= MAX_PCS {
+            self.memo.frames.clear();
+        }
+        let mut found = self.names.frames(pc, kind);
+        if found.is_empty() {
+            found.push(Frame { function: pc.to_string(), ..Frame::default() });
+        }
+        self.memo.frames.insert((pc, kind), found.clone());
+        found
+    }
+
+    pub(super) fn type_info(&mut self, addr: ProcAddr) -> Option<TypeInfo> {
+        if let Some(known) = self.memo.types.get(&addr) {
+            return known.clone();
+        }
+        if self.memo.types.len() >= MAX_TYPES {
+            self.memo.types.clear();
+        }
+        let found = self.names.type_info(addr);
+        self.memo.types.insert(addr, found.clone());
+        found
+    }
+
+    pub(super) fn user_stack(&mut self, stack: &[ProcAddr]) -> UserStack {
+        user_part(stack.iter().flat_map(|pc| self.frames(*pc, PcKind::Return)).collect())
+    }
+
+    /// The function that starts at `entry`, without what was inlined into it.
+    pub(super) fn function(&mut self, entry: ProcAddr) -> String {
+        self.frames(entry, PcKind::Entry).pop().map(|f| f.function).unwrap_or_default()
+    }
+}

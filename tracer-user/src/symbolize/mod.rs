@@ -1,0 +1,153 @@
+//! Ledger -> [`Evidence`]: names for addresses, and one row for what reads the same.
+//!
+//! [`Names`] is what this room needs to know about the target's binary; `goruntime` implements it. Rows are
+//! merged after naming: two addresses on one line of one function are one site to a reader. Nothing is judged
+//! here and nothing is dropped: what has no name keeps its figures under an honest "unknown".
+
+pub mod cause;
+pub mod evidence;
+mod goroutines;
+mod memo;
+mod rows;
+mod stack;
+
+use crate::aggregate::{Ledger, Remark as LedgerRemark};
+use crate::record::Counter;
+use crate::units::{KTime, ProcAddr};
+
+pub use evidence::{Evidence, Frame};
+use memo::Memo;
+
+/// What a code address is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum PcKind {
+    /// A return address or the pc of a parked goroutine: the call is the instruction before it, unless it is a
+    /// function's first instruction (a goroutine that has not run yet).
+    Return,
+    /// A function's first instruction.
+    Entry,
+}
+
+/// What a type descriptor says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TypeInfo {
+    pub name: String,
+    pub size: u64,
+    /// Bytes from the start of an object that can hold pointers; 0: the type holds none.
+    pub pointer_bytes: u64,
+}
+
+/// The names in the target's binary.
+pub trait Names {
+    /// The frames of one code address, innermost (inlined) first; empty where the address has no function.
+    fn frames(&self, pc: ProcAddr, kind: PcKind) -> Vec<Frame>;
+    fn type_info(&self, addr: ProcAddr) -> Option<TypeInfo>;
+    /// The main module's path.
+    fn module(&self) -> Option<String>;
+}
+
+/// Turns ledgers of one target into evidence. Remembers names (bounded); remembers no figure.
+#[derive(Default)]
+pub struct Symbolizer {
+    memo: Memo,
+}
+
+impl Symbolizer {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is known as of the ledger's newest record.
+    pub fn evidence(&mut self, ledger: &Ledger, names: &dyn Names) -> Evidence {
+        let clock = Clock(ledger.started());
+        let mut named = memo::Named { memo: &mut self.memo, names };
+        let (allocations, stacks_unknown) = rows::allocations(ledger, clock, &mut named);
+        Evidence {
+            at_s: clock.at(ledger.now()),
+            module: names.module(),
+            allocations,
+            map_writes: rows::map_writes(ledger, &mut named),
+            goroutines: goroutines::goroutines(ledger, clock, &mut named),
+            gc: rows::gc(ledger, clock),
+            size_classes: rows::size_classes(ledger, clock),
+            process: rows::process(ledger, clock),
+            probes: rows::probes(ledger),
+            losses: losses(ledger, stacks_unknown),
+            remarks: ledger.remarks().iter().map(remark).collect(),
+            ended: ledger.ended(),
+        }
+    }
+}
+
+/// Kernel time to seconds since the session's start; negative before it.
+#[derive(Clone, Copy)]
+struct Clock(KTime);
+
+impl Clock {
+    fn at(self, t: KTime) -> f64 {
+        if t >= self.0 { t.seconds_since(self.0) } else { -self.0.seconds_since(t) }
+    }
+}
+
+fn remark(remark: &LedgerRemark) -> evidence::Remark {
+    match remark {
+        LedgerRemark::SiteRefused { function, why } => {
+            evidence::Remark::SiteRefused { function: function.clone(), why: why.clone() }
+        }
+        LedgerRemark::ReadingFailed { what, why } => {
+            evidence::Remark::ReadingFailed { what: (*what).to_owned(), why: why.clone() }
+        }
+    }
+}
+
+fn losses(ledger: &Ledger, stacks_unknown: u64) -> Vec<evidence::Loss> {
+    let mut told = ledger.losses();
+    if stacks_unknown > 0 {
+        let held = told.entry(Counter::StackUnknown).or_default();
+        *held = (*held).max(stacks_unknown);
+    }
+    let mut all: Vec<evidence::Loss> = told
+        .into_iter()
+        .map(|(c, count)| evidence::Loss { name: c.name(), count, harm: harm(c) })
+        .collect();
+    all.extend(ledger.cuts().into_iter().map(|(name, count)| evidence::Loss {
+        name,
+        count,
+        harm: if name.ends_with("_unlisted") || name.ends_with("_sites_cut") {
+            evidence::Harm::Attribution
+        } else {
+            evidence::Harm::None
+        },
+    }));
+    all
+}
+
+/// What each loss does to the figures; a new counter must be put in one of the three.
+fn harm(counter: Counter) -> evidence::Harm {
+    use evidence::Harm;
+    match counter {
+        Counter::AllocTableFull
+        | Counter::MapTableFull
+        | Counter::GoroutineTableFull
+        | Counter::BadCookie
+        | Counter::SiteRefused
+        | Counter::SiteNotTaken
+        | Counter::ProbeMissed => Harm::Totals,
+        Counter::RingFull
+        | Counter::StackCut
+        | Counter::ScratchBusy
+        | Counter::CallerUnreadable
+        | Counter::TypeUnreadable
+        | Counter::GoroutineUnreadable
+        | Counter::Undecodable
+        | Counter::StackUnknown
+        | Counter::StackTableFull => Harm::Attribution,
+        Counter::StackTruncated
+        | Counter::ForeignProcess
+        | Counter::ReadingFailed
+        | Counter::GoroutineTorn => Harm::None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

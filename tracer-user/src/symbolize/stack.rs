@@ -1,0 +1,94 @@
+//! From named frames to the frames a user should see, and the stable id of a site.
+
+use super::cause::is_runtime;
+use super::evidence::Frame;
+
+/// The user's part of a stack and what was cut off in front of it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct UserStack {
+    /// Innermost first. The runtime's own frames where there are no others; empty where nothing is known.
+    pub frames: Vec<Frame>,
+    /// The runtime functions in front of the user's code, innermost first.
+    pub runtime: Vec<String>,
+}
+
+/// Takes the runtime's frames off both ends and hides wrappers, as the runtime's own tracebacks do, unless
+/// nothing else would be left.
+pub(super) fn user_part(all: Vec<Frame>) -> UserStack {
+    let lead = all.iter().take_while(|f| is_runtime(&f.function)).count();
+    if lead == all.len() {
+        // The runtime's own: nothing to take off but the bottom of every stack.
+        let runtime = all.iter().map(|f| f.function.clone()).collect();
+        let frames = all.into_iter().filter(|f| f.function != "runtime.goexit").collect();
+        return UserStack { frames, runtime };
+    }
+    let runtime = all[..lead].iter().map(|f| f.function.clone()).collect();
+    let tail = all.iter().rev().take_while(|f| is_runtime(&f.function)).count();
+    let user = &all[lead..all.len() - tail];
+    let plain: Vec<Frame> = user.iter().filter(|f| !f.wrapper).cloned().collect();
+    UserStack { frames: if plain.is_empty() { user.to_vec() } else { plain }, runtime }
+}
+
+/// The id of a stack: FNV-1a over function names and lines, 12 hex digits. Files are left out, because the
+/// directory a program is built in moves more often than its code.
+pub(super) fn site_id(frames: &[Frame]) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut eat = |bytes: &[u8]| {
+        for b in bytes {
+            hash = (hash ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    };
+    for f in frames {
+        eat(f.function.as_bytes());
+        eat(&[0]);
+        eat(&f.line.to_le_bytes());
+    }
+    format!("{:012x}", hash & 0xffff_ffff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(function: &str, wrapper: bool) -> Frame {
+        Frame { function: function.into(), line: 7, wrapper, ..Frame::default() }
+    }
+
+    fn check(all: &[(&str, bool)], want: &[&str]) {
+        let part = user_part(all.iter().map(|(f, w)| frame(f, *w)).collect());
+        let got: Vec<&str> = part.frames.iter().map(|f| f.function.as_str()).collect();
+        assert_eq!(got, want, "{all:?}");
+    }
+
+    #[test]
+    fn the_runtime_is_cut_off_both_ends_but_not_from_the_middle() {
+        check(
+            &[("runtime.newobject", false), ("main.f", false), ("main.main", false),
+              ("runtime.main", false), ("runtime.goexit", false)],
+            &["main.f", "main.main"],
+        );
+        check(
+            &[("main.recover1", false), ("runtime.gopanic", false), ("main.g", false)],
+            &["main.recover1", "runtime.gopanic", "main.g"],
+        );
+        check(&[("runtime.malg", false), ("runtime.goexit", false)], &["runtime.malg"]);
+        check(&[], &[]);
+    }
+
+    #[test]
+    fn wrappers_hide_unless_alone() {
+        check(&[("main.f", false), ("main.(*T).f", true)], &["main.f"]);
+        check(&[("main.main.gowrap1", true), ("runtime.goexit", false)], &["main.main.gowrap1"]);
+    }
+
+    #[test]
+    fn an_id_follows_functions_and_lines_and_not_directories() {
+        let mut a = frame("main.f", false);
+        let one = site_id(std::slice::from_ref(&a));
+        a.file = "/build/2/x.go".into();
+        assert_eq!(site_id(std::slice::from_ref(&a)), one);
+        a.line = 8;
+        assert_ne!(site_id(std::slice::from_ref(&a)), one);
+        assert_eq!(one.len(), 12);
+    }
+}
