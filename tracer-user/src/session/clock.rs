@@ -1,0 +1,17 @@
+//! The one place that asks what time it is.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::units::KTime;
+
+/// Now, on the clock of the kernel side and of Go's runtime.
+pub(super) fn now() -> KTime {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    KTime((t.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(t.tv_nsec as u64))
+}
+
+/// Now, in Unix nanoseconds.
+pub(super) fn unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,86 @@
+//! The drain thread: empties the ring every millisecond, decodes, hands batches to the loop.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::SyncSender,
+    },
+    thread::JoinHandle,
+};
+
+use super::{clock, inbox::Wake};
+use crate::{
+    kernel::ring::{DRAIN_EVERY, Ring},
+    record::{Record, decode},
+};
+
+/// Records handed over at once.
+const BATCH: usize = 2048;
+/// The loop is told of a drain at least this often even when it was empty, so that the fence opens.
+const TELL_EVERY: u32 = 20;
+
+/// A running drain thread.
+pub(super) struct Drain {
+    stop: Arc<AtomicBool>,
+    undecodable: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drain {
+    pub(super) fn start(mut ring: Ring, mut each_tell: impl FnMut() + Send + 'static, inbox: SyncSender<Wake>) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let undecodable = Arc::new(AtomicU64::new(0));
+        let (stopped, bad) = (Arc::clone(&stop), Arc::clone(&undecodable));
+        let thread = std::thread::Builder::new().name("drain".into()).spawn(move || {
+            let mut quiet = 0;
+            loop {
+                // Read before draining: what was sent before `stop` was set is still drained.
+                let last = stopped.load(Ordering::Acquire);
+                let began = clock::now();
+                let mut records: Vec<Record> = Vec::new();
+                ring.drain(|bytes| match decode::decode(bytes) {
+                    Some(record) => records.push(record),
+                    None => {
+                        bad.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                quiet += 1;
+                if !records.is_empty() || quiet >= TELL_EVERY || last {
+                    quiet = 0;
+                    each_tell();
+                    let rest = records.split_off(records.len().min(BATCH));
+                    for batch in std::iter::once(records).chain(rest.chunks(BATCH).map(<[Record]>::to_vec)) {
+                        // A loop that is gone wants nothing more.
+                        if inbox.send(Wake::Drained { began, records: batch }).is_err() {
+                            return;
+                        }
+                    }
+                }
+                if last {
+                    return;
+                }
+                std::thread::sleep(DRAIN_EVERY);
+            }
+        })?;
+        Ok(Self { stop, undecodable, thread: Some(thread) })
+    }
+
+    /// Ring records that could not be decoded so far.
+    pub(super) fn undecodable(&self) -> u64 {
+        self.undecodable.load(Ordering::Relaxed)
+    }
+
+    /// Asks for one last drain; it is the last thing the thread sends.
+    pub(super) fn finish(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    pub(super) fn join(mut self) {
+        self.finish();
+        if let Some(thread) = self.thread.take() {
+            // A drain that panicked has said so on stderr already; the report's fence flushes without it.
+            drop(thread.join());
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Wires everything: opens the target, attaches, runs the loop, drains, reads, publishes reports.
+//!
+//! The only room that knows both what touches a target and what thinks. It holds no rule and no Go knowledge;
+//! stages are plain functions that it calls in order. Nothing typed is parsed here: [`Setup`] holds what was
+//! meant.
+
+mod clock;
+mod drain;
+mod fence;
+mod inbox;
+mod names;
+mod plan;
+mod prober;
+mod reader;
+mod run;
+mod setup;
+mod signals;
+mod target;
+
+pub use names::ImageNames;
+pub use plan::{Planned, Refusal, plan_sites};
+pub use run::{Ended, Moment, run};
+pub use setup::{Events, Output, Sampler, Setup, Subject, Until};
+pub use target::{Target, TargetError};

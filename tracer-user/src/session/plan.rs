@@ -1,0 +1,183 @@
+//! From an image to the sites to attach: the hooks it has, a proven site for each, a cookie for each.
+
+use tracer_common::{
+    control::{AllocControl, CLASSES, LARGE_STEPS, MAX_PROBES, SMALL_STEPS, TargetControl},
+    cookie::{CALLER_AT_SP, Cookie},
+};
+
+use super::setup::Events;
+use crate::{
+    binary::x86::Emulates,
+    goruntime::{
+        code::{
+            hooks::{alloc_hooks, goroutine_hooks, map_hooks},
+            sites::{ProbeSite, probe_site},
+        },
+        image::GoImage,
+        layout::{HEADER_ABOVE, HEADER_SIZE, Layout, MAX_SMALL, PAGE, TINY_SIZE},
+        layouts::CLASS_TO_SIZE,
+    },
+    host::process::PidNamespace,
+    memory::ReadAt,
+    record::{Slot, note},
+    units::{LoadBias, ProcAddr},
+};
+
+/// A site to attach, with the cookie it will carry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Planned {
+    pub site: ProbeSite,
+    pub cookie: Cookie,
+}
+
+/// A function that goes unprobed, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    pub function: String,
+    pub why: String,
+}
+
+/// The sites for `events` in `image`. A function without a safe site is refused, the others stay.
+pub fn plan_sites(
+    image: &GoImage,
+    slot: Slot,
+    events: Events,
+    emulates: Emulates,
+) -> (Vec<Planned>, Vec<Refusal>) {
+    let mut hooks = Vec::new();
+    if events.alloc {
+        hooks.extend(alloc_hooks(image));
+    }
+    if events.map {
+        hooks.extend(map_hooks(image));
+    }
+    if events.goroutine {
+        hooks.extend(goroutine_hooks(image));
+    }
+    let (mut planned, mut refused) = (Vec::new(), Vec::new());
+    for hook in hooks {
+        if planned.len() as u32 >= MAX_PROBES {
+            refused.push(Refusal { function: hook.function, why: format!("more than {MAX_PROBES} probes") });
+            continue;
+        }
+        match probe_site(image, &hook, emulates) {
+            Ok(site) => {
+                let cookie = Cookie {
+                    shape: site.shape,
+                    flags: if site.caller_at_sp { CALLER_AT_SP } else { 0 },
+                    slot: slot.0,
+                    probe: planned.len() as u16,
+                };
+                planned.push(Planned { site, cookie });
+            }
+            Err(e) => refused.push(Refusal { function: hook.function, why: e.to_string() }),
+        }
+    }
+    (planned, refused)
+}
+
+/// Keeps the sites whose instruction in memory is the file's; a breakpoint there means another tool.
+pub(super) fn keep_intact(
+    memory: &dyn ReadAt<ProcAddr>,
+    bias: LoadBias,
+    planned: Vec<Planned>,
+) -> (Vec<Planned>, Vec<Refusal>) {
+    let (mut kept, mut refused) = (Vec::new(), Vec::new());
+    for mut plan in planned {
+        let mut found = vec![0; plan.site.bytes.len()];
+        let why = match memory.read(bias.to_proc(plan.site.address), &mut found) {
+            Ok(()) if found == plan.site.bytes => {
+                plan.cookie.probe = kept.len() as u16;
+                kept.push(plan);
+                continue;
+            }
+            Ok(()) if found.first() == Some(&INT3) || found.first() == Some(&CALL) => {
+                "another tool has a probe there; end it and start again".to_owned()
+            }
+            Ok(()) => "its code in memory differs from the file".to_owned(),
+            Err(e) => e.to_string(),
+        };
+        refused.push(Refusal { function: plan.site.function, why });
+    }
+    (kept, refused)
+}
+
+/// Those of `planned` whose instruction in memory still is the file's after attaching: the probe did not take.
+pub(super) fn not_taken(memory: &dyn ReadAt<ProcAddr>, bias: LoadBias, planned: &[Planned]) -> Vec<Refusal> {
+    let mut missing = Vec::new();
+    for Planned { site, cookie: _ } in planned {
+        let why = match memory.read_u8(bias.to_proc(site.address)) {
+            Ok(byte) if site.bytes.first() != Some(&byte) => continue,
+            Ok(_) => "the probe was attached but is not in memory".to_owned(),
+            Err(e) => e.to_string(),
+        };
+        missing.push(Refusal { function: site.function.clone(), why });
+    }
+    missing
+}
+
+/// What the kernel writes over a probed instruction: int3, or (from 6.18 on, over a 5-byte nop) a call.
+const INT3: u8 = 0xcc;
+const CALL: u8 = 0xe8;
+
+/// The probes as records name them.
+pub(super) fn probe_notes(planned: &[Planned]) -> Vec<note::Probe> {
+    let probe = |Planned { site, cookie: _ }: &Planned| note::Probe {
+        function: site.function.clone(),
+        address: site.address,
+        file_offset: site.file_offset,
+        offset: site.offset,
+        instruction: site.instruction.name(),
+    };
+    planned.iter().map(probe).collect()
+}
+
+/// The kernel side's control row for a target.
+pub(super) fn control(layout: &Layout, namespace: PidNamespace) -> TargetControl {
+    let headers = layout.has_malloc_headers();
+    // With malloc headers, what would not fit a class together with its header is large, whatever its type
+    // (runtime/malloc.go, mallocgc: size <= maxSmallSize-mallocHeaderSize).
+    let max_small = if headers { MAX_SMALL - HEADER_SIZE } else { MAX_SMALL };
+    TargetControl {
+        tgid: namespace.pid.0,
+        epoch: 1,
+        pidns_dev: namespace.dev,
+        pidns_ino: namespace.inode,
+        g_gopc: layout.g_gopc,
+        reserved: 0,
+        alloc: AllocControl {
+            tiny_below: TINY_SIZE as u32,
+            max_small: max_small as u32,
+            header_above: if headers { HEADER_ABOVE as u32 } else { u32::MAX },
+            header_bytes: HEADER_SIZE as u32,
+            type_ptr_bytes: TYPE_PTR_BYTES,
+            page_bytes: PAGE as u32,
+            class_of_step8: std::array::from_fn(|step| class_of(step * 8)),
+            class_of_step128: std::array::from_fn(|step| class_of(1024 + step * 128)),
+            padding: [0; 6],
+        },
+    }
+}
+
+/// Offset of PtrBytes in a type descriptor (internal/abi/type.go, Type; the same since 1.19).
+const TYPE_PTR_BYTES: u32 = 8;
+const _: () = assert!(CLASS_TO_SIZE.len() == CLASSES && SMALL_STEPS == 129 && LARGE_STEPS == 249);
+
+/// The smallest class that holds `size` bytes.
+fn class_of(size: usize) -> u8 {
+    let fits = |class: &usize| usize::from(CLASS_TO_SIZE[*class]) >= size;
+    (1..CLASSES).find(fits).unwrap_or(0) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_fall_into_the_runtimes_classes() {
+        // runtime/sizeclasses.go's own comment table.
+        for (size, class) in [(1, 1), (8, 1), (9, 2), (16, 2), (17, 3), (1024, 32), (1025, 33), (32768, 67)] {
+            assert_eq!(class_of(size), class, "{size}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The reader thread: short readings of the target and of the kernel's tables, by cadence.
+//!
+//! It only reads. A failed reading becomes a note with the reason; the session goes on with the others.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, channel},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{clock, inbox::Wake, target::Target};
+use crate::{
+    goruntime::state::goroutines::Limits,
+    host::HostError,
+    kernel::tables::Tables,
+    record::{Body, Note, Reading, Readout, Record, Slot},
+    units::KTime,
+};
+
+/// GC figures and size classes are a few kilobytes: ten times a second finds the low point of each GC cycle.
+const QUICK_EVERY: Duration = Duration::from_millis(100);
+/// A reading never takes more than this share of the time between two.
+const SHARE: f64 = 0.02;
+
+/// The end of the thread's life, asked for by the loop.
+pub(super) struct LastReading;
+
+/// A running reader.
+pub(super) struct Reader {
+    stop: std::sync::mpsc::Sender<LastReading>,
+}
+
+/// What is read.
+pub(super) struct Sources {
+    pub(super) target: Arc<Target>,
+    /// The kernel's tables and how many probes they count.
+    pub(super) tables: Option<(Tables, usize)>,
+}
+
+impl Reader {
+    pub(super) fn start(sources: Sources, interval: Duration, inbox: SyncSender<Wake>) -> std::io::Result<Self> {
+        let (stop, stopped) = channel();
+        std::thread::Builder::new()
+            .name("reader".into())
+            .spawn(move || Cadence::new(sources, interval).run(&stopped, &inbox))?;
+        Ok(Self { stop })
+    }
+
+    /// Asks for one reading of everything, after which the thread ends. `false`: it has ended already.
+    pub(super) fn finish(&self) -> bool {
+        self.stop.send(LastReading).is_ok()
+    }
+}
+
+/// What is due when.
+struct Cadence {
+    sources: Sources,
+    interval: Duration,
+    last_cycle: Option<u32>,
+    full_due: Instant,
+    goroutines_due: Instant,
+}
+
+impl Cadence {
+    fn new(sources: Sources, interval: Duration) -> Self {
+        let now = Instant::now();
+        Self { sources, interval, last_cycle: None, full_due: now, goroutines_due: now }
+    }
+
+    fn run(mut self, stopped: &Receiver<LastReading>, inbox: &SyncSender<Wake>) {
+        loop {
+            let now = Instant::now();
+            let (full, goroutines) = (now >= self.full_due, now >= self.goroutines_due);
+            let records = match self.read(full, goroutines) {
+                Ok(records) => records,
+                Err(Gone) => {
+                    // What the kernel counted is ours and outlives the target.
+                    let sent = inbox.send(Wake::TargetGone);
+                    if sent.is_err() || stopped.recv().is_err() {
+                        return;
+                    }
+                    let last = self.counts().into_iter().collect();
+                    drop(inbox.send(Wake::LastRead(last)));
+                    return;
+                }
+            };
+            if inbox.send(Wake::Read(records)).is_err() {
+                return;
+            }
+            match stopped.recv_timeout(QUICK_EVERY.min(self.interval)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(LastReading) => {
+                    let last = self.read(true, true).unwrap_or_else(|Gone| self.counts().into_iter().collect());
+                    drop(inbox.send(Wake::LastRead(last)));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One round of readings, or the news that the target is not the process we opened.
+    fn read(&mut self, full: bool, goroutines: bool) -> Result<Vec<Record>, Gone> {
+        let mut records = Vec::new();
+        self.quick(&mut records);
+        if full {
+            self.full_due = Instant::now() + self.interval;
+            let target = &self.sources.target;
+            let process = take("process figures", self.last_cycle, || target.process.figures().map(Readout::Process));
+            records.push(process);
+            records.extend(self.counts());
+        }
+        if goroutines {
+            let began = Instant::now();
+            let target = &self.sources.target;
+            records.push(take("goroutines", self.last_cycle, || {
+                target.state.goroutines(&target.memory, Limits::default()).map(Readout::Goroutines)
+            }));
+            let rest = began.elapsed().div_f64(SHARE);
+            self.goroutines_due = began + rest.max(self.interval);
+        }
+        // Checked after the reads: what was read before a replacement was noticed must not count.
+        match self.sources.target.process.still_same() {
+            Ok(()) => Ok(records),
+            Err(HostError::Gone { .. } | HostError::NoSuchProcess { .. } | HostError::Replaced { .. }) => Err(Gone),
+            Err(e) => {
+                records.push(failed("identity", &e));
+                Ok(records)
+            }
+        }
+    }
+
+    /// GC figures and size classes of one GC cycle.
+    fn quick(&mut self, records: &mut Vec<Record>) {
+        let target = &self.sources.target;
+        let previous = self.last_cycle;
+        let gc = take("GC figures", None, || target.state.gc(&target.memory, previous).map(Readout::Gc));
+        if let Body::Reading(Reading { readout: Readout::Gc(gc), .. }) = &gc.body {
+            self.last_cycle = Some(gc.cycles);
+        }
+        records.push(gc);
+        let cycle = self.last_cycle;
+        records.push(take("size classes", cycle, || {
+            target.state.size_classes(&target.memory).map(Readout::SizeClasses)
+        }));
+    }
+
+    fn counts(&self) -> Option<Record> {
+        let (tables, probes) = self.sources.tables.as_ref()?;
+        Some(take("kernel tables", self.last_cycle, || tables.read(*probes).map(Readout::Counts)))
+    }
+}
+
+struct Gone;
+
+/// One reading, timed; or the note that it failed.
+fn take<E: std::error::Error>(
+    what: &'static str,
+    gc_cycle: Option<u32>,
+    read: impl FnOnce() -> Result<Readout, E>,
+) -> Record {
+    let from: KTime = clock::now();
+    match read() {
+        Ok(readout) => {
+            let reading = Reading { from, gc_cycle, torn: 0, readout };
+            Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) }
+        }
+        Err(e) => failed(what, &e),
+    }
+}
+
+fn failed(what: &'static str, e: &dyn std::error::Error) -> Record {
+    let note = Note::ReadingFailed { what, why: e.to_string() };
+    Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) }
+}

@@ -1,0 +1,90 @@
+//! What was meant by what was typed: the settings of one session, with nothing left to parse.
+
+use std::{ffi::OsString, sync::Arc, time::Duration};
+
+use crate::{kernel::AttachChoice, report::Report, units::Pid};
+
+use super::run::Moment;
+
+/// One session's settings.
+pub struct Setup {
+    pub subject: Subject,
+    pub sampler: Sampler,
+    /// What to probe; `None` means what the sampler brings.
+    pub events: Option<Events>,
+    pub attach: AttachChoice,
+    pub until: Until,
+    /// How often figures are refreshed.
+    pub interval: Duration,
+}
+
+/// Whom to trace.
+pub enum Subject {
+    Pid(Pid),
+    /// A program to start, and trace from its first instruction.
+    Command { command: OsString, args: Vec<OsString> },
+}
+
+/// Where figures come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sampler {
+    /// Readings, and goroutine probes where they are possible.
+    Auto,
+    /// Readings only.
+    None,
+    /// Every allocation.
+    All,
+}
+
+impl Sampler {
+    pub fn name(self) -> &'static str {
+        match self {
+            Sampler::Auto => "auto",
+            Sampler::None => "none",
+            Sampler::All => "all",
+        }
+    }
+}
+
+/// What is probed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Events {
+    pub alloc: bool,
+    pub map: bool,
+    pub goroutine: bool,
+}
+
+impl Events {
+    /// What a sampler brings when nothing was asked for.
+    pub fn of(sampler: Sampler) -> Self {
+        match sampler {
+            Sampler::None => Self::default(),
+            Sampler::Auto => Self { goroutine: true, ..Self::default() },
+            Sampler::All => Self { alloc: true, goroutine: true, map: false },
+        }
+    }
+
+    pub fn any(self) -> bool {
+        self.alloc || self.map || self.goroutine
+    }
+}
+
+/// When the session ends, besides signals and the target's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Until {
+    /// Not by itself.
+    Interrupted,
+    Elapsed(Duration),
+    /// Every rule has decided; not before `least`, not after `most`.
+    Verdict { least: Duration, most: Duration },
+    /// So many GC cycles have ended since attach.
+    GcCycles(u32),
+}
+
+/// Where a session's words go. The session itself writes to no stream.
+pub struct Output<'a> {
+    /// One line for the person who runs it (stderr).
+    pub notice: Arc<dyn Fn(&str) + Send + Sync>,
+    /// A report, and which one. An error ends the session.
+    pub report: &'a mut dyn FnMut(&Report, Moment) -> std::io::Result<()>,
+}
