@@ -4,6 +4,8 @@
 //! `goruntime`) makes [`record::Record`]s; what thinks (`aggregate`, `symbolize`, `analyze`, `report`)
 //! only ever sees records. ARCHITECTURE.md has the map and the rules.
 
+pub mod goruntime;
+pub mod host;
 pub mod memory;
 pub mod record;
 pub mod units;
