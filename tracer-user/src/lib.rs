@@ -7,6 +7,7 @@
 pub mod aggregate;
 pub mod binary;
 pub mod goruntime;
+pub mod host;
 pub mod kernel;
 pub mod memory;
 pub mod record;

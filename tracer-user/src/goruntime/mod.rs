@@ -1,14 +1,18 @@
 //! ALL knowledge of Go: versions, layouts, symbols, formats. Nothing outside this room names a `runtime.` symbol.
 //!
 //! [`image`] is what one build's file tells (names, types, where data and probe sites are); it is immutable and
-//! shared by all processes of that build. What a running process holds now is `state`'s.
+//! shared by all processes of that build. [`state`] is what a running process holds now. Foreign bytes are read
+//! through `memory::ReadAt`; there is no other I/O.
 
 pub mod buildinfo;
 pub mod code;
 pub mod error;
 pub mod image;
+pub mod layout;
+pub mod layouts;
 pub mod moduledata;
 pub mod names;
+pub mod state;
 pub mod version;
 
 pub use error::GoError;

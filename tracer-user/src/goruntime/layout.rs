@@ -1,0 +1,156 @@
+//! Picks the layout row of a Go version, and the allocator's constants.
+//!
+//! Apart from `layouts`, which is only numbers. Never guesses: a version outside the table is refused with the
+//! range that is supported, because a wrong offset reads plausible garbage.
+
+pub use super::layouts::{CLASS_TO_SIZE, Layout};
+use super::layouts::{OLDEST_MINOR, ROWS};
+
+/// A Go version for which there is no layout row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("go1.{found} is not supported: this tracer knows go1.{oldest} to go1.{newest}{}", self.advice())]
+pub struct UnsupportedGo {
+    pub found: u32,
+    pub oldest: u32,
+    pub newest: u32,
+}
+
+impl UnsupportedGo {
+    fn advice(&self) -> &'static str {
+        if self.found > self.newest {
+            "; use a newer tracer"
+        } else {
+            "; build the program with a newer Go"
+        }
+    }
+}
+
+impl Layout {
+    /// The row for `go1.<minor>`; patch releases share it.
+    pub fn for_minor(minor: u32) -> Result<&'static Layout, UnsupportedGo> {
+        minor
+            .checked_sub(OLDEST_MINOR)
+            .and_then(|column| ROWS.get(column as usize))
+            .ok_or(UnsupportedGo {
+                found: minor,
+                oldest: OLDEST_MINOR,
+                newest: newest_minor(),
+            })
+    }
+
+    /// Where an object of `size` bytes goes. `pointers` says whether its type holds any.
+    pub fn placement(&self, size: u64, pointers: bool) -> Placement {
+        let header = if self.has_malloc_headers() && pointers && size > HEADER_ABOVE {
+            HEADER_SIZE
+        } else {
+            0
+        };
+        // runtime/malloc.go, mallocgc: `size <= maxSmallSize-mallocHeaderSize` decides "small" for all types
+        // since 1.22; before, `size <= maxSmallSize`.
+        let small = if self.has_malloc_headers() {
+            MAX_SMALL - HEADER_SIZE
+        } else {
+            MAX_SMALL
+        };
+        if size > small {
+            return Placement {
+                class: None,
+                bytes: size.saturating_add(PAGE - 1) / PAGE * PAGE,
+            };
+        }
+        let needed = size + header;
+        let class = CLASS_TO_SIZE
+            .iter()
+            .skip(1)
+            .take_while(|&&s| u64::from(s) < needed)
+            .count()
+            + 1;
+        Placement {
+            class: Some(class as u8),
+            bytes: u64::from(CLASS_TO_SIZE[class]),
+        }
+    }
+
+    /// Whether objects with pointers above [`HEADER_ABOVE`] bytes carry their type in a header
+    /// (runtime/mbitmap_allocheaders.go, new in 1.22; mbitmap.go since 1.23).
+    pub fn has_malloc_headers(&self) -> bool {
+        self.minor >= 22
+    }
+}
+
+/// Where the allocator puts an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Placement {
+    /// The size class; absent for large objects.
+    pub class: Option<u8>,
+    /// Bytes set aside for it, header and rounding included.
+    pub bytes: u64,
+}
+
+/// The newest Go minor in the table.
+pub fn newest_minor() -> u32 {
+    OLDEST_MINOR + ROWS.len() as u32 - 1
+}
+
+/// Objects without pointers below this size share blocks of it (runtime/malloc.go, `maxTinySize`).
+pub const TINY_SIZE: u64 = 16;
+/// Largest small object, header included (runtime/sizeclasses.go, `_MaxSmallSize`).
+pub const MAX_SMALL: u64 = 32768;
+/// Objects with pointers above this size have a malloc header from Go 1.22 on (`minSizeForMallocHeader`).
+pub const HEADER_ABOVE: u64 = 512;
+/// Size of that header (`mallocHeaderSize`).
+pub const HEADER_SIZE: u64 = 8;
+/// The allocator's page (runtime/sizeclasses.go, `_PageSize`), not the machine's.
+pub const PAGE: u64 = 8192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_supported_minor_has_its_own_row_and_others_are_refused_with_the_range() {
+        for minor in 19..=27 {
+            assert_eq!(Layout::for_minor(minor).unwrap().minor, minor);
+        }
+        let newer = Layout::for_minor(28).unwrap_err().to_string();
+        assert_eq!(
+            newer,
+            "go1.28 is not supported: this tracer knows go1.19 to go1.27; use a newer tracer"
+        );
+        assert!(
+            Layout::for_minor(18)
+                .unwrap_err()
+                .to_string()
+                .ends_with("build the program with a newer Go")
+        );
+        assert!(Layout::for_minor(u32::MAX).is_err());
+    }
+
+    fn check(minor: u32, size: u64, pointers: bool, class: Option<u8>, bytes: u64) {
+        let placed = Layout::for_minor(minor).unwrap().placement(size, pointers);
+        assert_eq!(
+            placed,
+            Placement { class, bytes },
+            "go1.{minor} size {size} pointers {pointers}"
+        );
+    }
+
+    #[test]
+    fn objects_are_placed_as_the_runtime_does() {
+        check(27, 1, false, Some(1), 8);
+        check(27, 8, true, Some(1), 8);
+        check(27, 9, true, Some(2), 16);
+        check(27, 512, true, Some(26), 512);
+        // 513 + 8 bytes of header is the class of 576; 1.21 has no header, and 576 takes 569 to 576 there too.
+        check(27, 513, true, Some(27), 576);
+        check(27, 576, true, Some(28), 640);
+        check(27, 576, false, Some(27), 576);
+        check(21, 576, true, Some(27), 576);
+        check(27, 32760, true, Some(67), 32768);
+        check(27, 32760, false, Some(67), 32768);
+        check(27, 32761, false, None, 32768);
+        check(27, 32769, true, None, 40960);
+        check(21, 32768, false, Some(67), 32768);
+        check(21, 32769, false, None, 40960);
+    }
+}

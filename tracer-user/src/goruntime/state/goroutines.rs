@@ -1,0 +1,375 @@
+//! Every goroutine of the process, grouped by creation site, state, wait reason and stack, without stopping it.
+//!
+//! Apart from `g`, which decodes one goroutine: this is the order of reads. Each goroutine's block is read,
+//! then its stack, then the block again; it counts only if the two blocks agree, is tried again otherwise, and
+//! is counted as skipped in the end. Nothing is unbounded: see [`Limits`]. Never follows a pointer it did not
+//! check against the goroutine's own stack bounds.
+
+use std::collections::HashMap;
+
+use super::block::Block;
+use super::g::{self, Goroutine, Stack};
+use super::wait_reasons::WaitReasons;
+use super::{StateError, StateVars};
+use crate::goruntime::layout::Layout;
+use crate::memory::{FaultKind, ReadAt};
+use crate::record::reading::{GoState, GoroutineGroup, Goroutines};
+use crate::units::{Bytes, Goid, KTime, ProcAddr};
+
+/// How much one pass may read and keep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Entries of `allgs` looked at; those beyond are counted as skipped.
+    pub goroutines: usize,
+    /// Groups kept; goroutines that would need another are counted as skipped.
+    pub groups: usize,
+}
+
+impl Default for Limits {
+    /// A million goroutines take about 2 GiB of stacks; who has more has found the leak. 20 000 groups of
+    /// some 20 frames are about 4 MiB.
+    fn default() -> Self {
+        Self {
+            goroutines: 1_000_000,
+            groups: 20_000,
+        }
+    }
+}
+
+/// Goroutines read together: a system call's worth of vectors, and at most 8 MiB of stack windows.
+const BATCH: usize = 1024;
+/// What is read of a stack at once. Parked stacks use a few hundred bytes to a few KiB.
+const WINDOW: u64 = 8 << 10;
+/// Goroutines that changed while they were read are tried this often.
+const ATTEMPTS: usize = 3;
+/// Goroutine ids kept per group.
+const EXAMPLES: usize = 4;
+const POINTER: usize = 8;
+
+pub fn read(
+    memory: &dyn ReadAt<ProcAddr>,
+    layout: &Layout,
+    vars: &StateVars,
+    reasons: Option<&WaitReasons>,
+    limits: Limits,
+) -> Result<Goroutines, StateError> {
+    let list = AllGs::read(memory, vars, limits.goroutines)?;
+    let mut pass = Pass {
+        memory,
+        layout,
+        groups: Groups::new(limits.groups),
+        torn: 0,
+        unreadable: 0,
+    };
+    for batch in list.addresses.chunks(BATCH) {
+        pass.batch(batch)?;
+    }
+    Ok(pass.finish(list.beyond, reasons))
+}
+
+/// The addresses of all goroutines ever made; ended ones stay and are used again.
+pub(super) struct AllGs {
+    pub(super) addresses: Vec<ProcAddr>,
+    /// Entries beyond the limit, not looked at.
+    beyond: u64,
+}
+
+impl AllGs {
+    /// In the runtime's own order for readers without a lock: the length first, then the pointer
+    /// (runtime/proc.go, atomicAllG and allgadd), so that the array is at least that long.
+    pub(super) fn read(
+        memory: &dyn ReadAt<ProcAddr>,
+        vars: &StateVars,
+        limit: usize,
+    ) -> Result<Self, StateError> {
+        const WHAT: &str = "allgs";
+        let failed = StateError::reading(WHAT);
+        for _ in 0..ATTEMPTS {
+            let len = memory.read_u64(vars.allglen).map_err(&failed)?;
+            let array = ProcAddr(memory.read_u64(vars.allgptr).map_err(&failed)?);
+            if array.0 == 0 {
+                return Err(StateError::NotStarted);
+            }
+            let taken = usize::try_from(len).unwrap_or(usize::MAX).min(limit);
+            let bytes = memory.read_vec(
+                array,
+                taken.saturating_mul(POINTER),
+                Bytes((limit * POINTER) as u64),
+            );
+            // When the array grows, the old one becomes garbage and its bytes may be anything.
+            if memory.read_u64(vars.allgptr).map_err(&failed)? != array.0 {
+                continue;
+            }
+            let addresses = bytes
+                .map_err(&failed)?
+                .chunks_exact(POINTER)
+                .filter_map(|word| Block(word).u64(0))
+                .map(ProcAddr)
+                .collect();
+            return Ok(Self {
+                addresses,
+                beyond: len.saturating_sub(taken as u64),
+            });
+        }
+        Err(StateError::Torn { what: WHAT })
+    }
+}
+
+/// One walk over all goroutines.
+struct Pass<'a> {
+    memory: &'a dyn ReadAt<ProcAddr>,
+    layout: &'a Layout,
+    groups: Groups,
+    /// Alive, but changed each time they were read.
+    torn: u64,
+    /// Could not be read, or do not look like goroutines.
+    unreadable: u64,
+}
+
+impl Pass<'_> {
+    fn batch(&mut self, addresses: &[ProcAddr]) -> Result<(), StateError> {
+        let mut pending = addresses.to_vec();
+        for attempt in 1..=ATTEMPTS {
+            pending = self.attempt(&pending, attempt == ATTEMPTS)?;
+            if pending.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all of `addresses`; returns those that changed meanwhile, or counts them when it was the last time.
+    fn attempt(&mut self, addresses: &[ProcAddr], last: bool) -> Result<Vec<ProcAddr>, StateError> {
+        let first = self.blocks(addresses)?;
+        let mut alive: Vec<(ProcAddr, Goroutine)> = Vec::with_capacity(addresses.len());
+        let mut again = Vec::new();
+        for (&address, block) in addresses.iter().zip(&first) {
+            match block
+                .as_deref()
+                .and_then(|b| Goroutine::decode(b, self.layout))
+            {
+                Some(goroutine) if !goroutine.is_alive() => {}
+                Some(goroutine) => alive.push((address, goroutine)),
+                None if last => self.unreadable += 1,
+                None => again.push(address),
+            }
+        }
+        let stacks = self.stacks(&alive);
+        let addresses: Vec<ProcAddr> = alive.iter().map(|(address, _)| *address).collect();
+        let second = self.blocks(&addresses)?;
+        for (((address, goroutine), stack), block) in alive.iter().zip(stacks).zip(&second) {
+            let now = block
+                .as_deref()
+                .and_then(|b| Goroutine::decode(b, self.layout));
+            match (now, stack) {
+                (Some(now), Some(frames)) if now.is_same_moment(goroutine) => {
+                    self.groups.add(goroutine, &frames);
+                }
+                _ if last => self.torn += 1,
+                _ => again.push(*address),
+            }
+        }
+        Ok(again)
+    }
+
+    /// The blocks at these addresses; `None` where one cannot be read.
+    fn blocks(&self, addresses: &[ProcAddr]) -> Result<Vec<Option<Vec<u8>>>, StateError> {
+        let size = g::block_size(self.layout);
+        let mut blocks = vec![vec![0; size]; addresses.len()];
+        let mut requests: Vec<(ProcAddr, &mut [u8])> = addresses
+            .iter()
+            .zip(&mut blocks)
+            .map(|(&address, block)| (address, &mut block[..]))
+            .collect();
+        let answers = self.memory.read_many(&mut requests);
+        for answer in &answers {
+            if let Err(fault) = answer
+                && fault.kind != FaultKind::Unmapped
+            {
+                return Err(StateError::Read {
+                    what: "goroutines",
+                    fault: *fault,
+                });
+            }
+        }
+        Ok(blocks
+            .into_iter()
+            .zip(answers)
+            .map(|(block, answer)| answer.ok().map(|()| block))
+            .collect())
+    }
+
+    /// The frames of each goroutine, innermost first; `None` where the stack could not be read.
+    fn stacks(&self, goroutines: &[(ProcAddr, Goroutine)]) -> Vec<Option<Vec<ProcAddr>>> {
+        let plans: Vec<Option<Stack>> = goroutines
+            .iter()
+            .map(|(_, g)| g.stack(self.layout))
+            .collect();
+        let mut windows: Vec<Vec<u8>> = plans
+            .iter()
+            .map(|p| vec![0; p.map_or(0, |s| s.window(WINDOW)) as usize])
+            .collect();
+        let mut requests: Vec<(ProcAddr, &mut [u8])> = plans
+            .iter()
+            .zip(&mut windows)
+            .map(|(plan, window)| (ProcAddr(plan.map_or(0, |s| s.from)), &mut window[..]))
+            .collect();
+        let answers = self.memory.read_many(&mut requests);
+        plans
+            .into_iter()
+            .zip(windows)
+            .zip(answers)
+            .map(|((plan, window), answer)| {
+                let Some(stack) = plan else {
+                    return Some(Vec::new());
+                };
+                answer.ok()?;
+                self.walk(stack, &window)
+            })
+            .collect()
+    }
+
+    /// Follows the frame pointers, reading on where the first window ends.
+    fn walk(&self, stack: Stack, window: &[u8]) -> Option<Vec<ProcAddr>> {
+        let mut frames = Vec::with_capacity(16);
+        let mut beyond = stack.walk(window, &mut frames);
+        while let Some(rest) = beyond {
+            let mut window = vec![0; rest.window(WINDOW) as usize];
+            self.memory.read(ProcAddr(rest.from), &mut window).ok()?;
+            beyond = rest.walk(&window, &mut frames);
+        }
+        Some(frames)
+    }
+
+    fn finish(self, beyond: u64, reasons: Option<&WaitReasons>) -> Goroutines {
+        let Groups {
+            groups,
+            counted,
+            over,
+            ..
+        } = self.groups;
+        let mut groups: Vec<GoroutineGroup> =
+            groups.into_iter().map(|g| g.finish(reasons)).collect();
+        groups.sort_by(|a, b| {
+            (a.created_at, a.entry, a.state, &a.wait, &a.stack).cmp(&(
+                b.created_at,
+                b.entry,
+                b.state,
+                &b.wait,
+                &b.stack,
+            ))
+        });
+        Goroutines {
+            groups,
+            total: counted + over + self.torn,
+            skipped: over + self.torn + self.unreadable + beyond,
+        }
+    }
+}
+
+/// Goroutines counted by what they have in common.
+struct Groups {
+    /// Key words to position in `groups`.
+    index: HashMap<Vec<u64>, usize>,
+    groups: Vec<Group>,
+    limit: usize,
+    counted: u64,
+    /// Goroutines that would have needed one group too many.
+    over: u64,
+    /// The key under construction, kept for its allocation.
+    key: Vec<u64>,
+}
+
+struct Group {
+    like: Goroutine,
+    frames: Vec<ProcAddr>,
+    count: u64,
+    oldest_wait: Option<u64>,
+    /// The lowest ids, sorted.
+    examples: Vec<u64>,
+}
+
+impl Groups {
+    fn new(limit: usize) -> Self {
+        Self {
+            index: HashMap::new(),
+            groups: Vec::new(),
+            limit,
+            counted: 0,
+            over: 0,
+            key: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, goroutine: &Goroutine, frames: &[ProcAddr]) {
+        self.key.clear();
+        self.key.extend([
+            goroutine.created_at,
+            goroutine.entry,
+            u64::from(goroutine.status),
+            // Only waiting goroutines have a reason; the field keeps its last value in others.
+            goroutine.wait_reason().map_or(u64::MAX, u64::from),
+        ]);
+        self.key.extend(frames.iter().map(|f| f.0));
+        let at = match self.index.get(self.key.as_slice()) {
+            Some(&at) => at,
+            None if self.groups.len() >= self.limit => {
+                self.over += 1;
+                return;
+            }
+            None => {
+                self.index.insert(self.key.clone(), self.groups.len());
+                self.groups.push(Group {
+                    like: *goroutine,
+                    frames: frames.to_vec(),
+                    count: 0,
+                    oldest_wait: None,
+                    examples: Vec::with_capacity(EXAMPLES + 1),
+                });
+                self.groups.len() - 1
+            }
+        };
+        self.counted += 1;
+        self.groups[at].add(goroutine);
+    }
+}
+
+impl Group {
+    fn add(&mut self, goroutine: &Goroutine) {
+        self.count += 1;
+        self.oldest_wait = match (self.oldest_wait, goroutine.wait_since()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let at = self.examples.partition_point(|&id| id < goroutine.goid);
+        if at < EXAMPLES {
+            self.examples.insert(at, goroutine.goid);
+            self.examples.truncate(EXAMPLES);
+        }
+    }
+
+    fn finish(self, reasons: Option<&WaitReasons>) -> GoroutineGroup {
+        let Self {
+            like,
+            frames,
+            count,
+            oldest_wait,
+            examples,
+        } = self;
+        let wait = like
+            .wait_reason()
+            .and_then(|number| reasons?.get(number))
+            .map(str::to_owned);
+        GoroutineGroup {
+            // 0 marks the first goroutine, which no `go` statement started.
+            created_at: (like.created_at != 0).then_some(ProcAddr(like.created_at)),
+            entry: ProcAddr(like.entry),
+            state: like.state().unwrap_or(GoState::Idle),
+            wait,
+            stack: frames,
+            count,
+            oldest_wait: oldest_wait.map(KTime),
+            examples: examples.into_iter().map(Goid).collect(),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Proves once, when a process is opened, that layout and addresses fit it.
+//!
+//! A wrong offset reads plausible garbage; so before any figure is believed, structures are held against what
+//! the runtime guarantees about them. Says which check failed; never repairs and never guesses.
+
+use super::block::Block;
+use super::g::Goroutine;
+use super::{StateError, StateVars, g, gc, goroutines, heap_stats, wait_reasons};
+use crate::goruntime::layout::{Layout, PAGE};
+use crate::memory::ReadAt;
+use crate::units::ProcAddr;
+
+/// Goroutines looked at: enough for a wrong offset to meet an impossible value.
+const GOROUTINES: usize = 256;
+/// Spans looked at.
+const SPANS: u64 = 256;
+/// Clocks may differ a little between the reading of ours and the runtime's.
+const CLOCK_SLACK_NS: u64 = 60_000_000_000;
+/// A span of another class than these does not exist: two for each size class.
+const SPAN_CLASSES: u8 = 136;
+/// Values change while they are read: a check must fail this often to count.
+const ATTEMPTS: usize = 5;
+
+/// Runs every check, or names the first that fails.
+pub fn run(
+    memory: &dyn ReadAt<ProcAddr>,
+    layout: &Layout,
+    vars: &StateVars,
+    now_unix_ns: u64,
+) -> Result<(), StateError> {
+    let target = Target {
+        memory,
+        layout,
+        vars,
+    };
+    retry(|| target.allgs())?;
+    retry(|| target.goroutines())?;
+    retry(|| target.gc(now_unix_ns))?;
+    retry(|| target.heap())?;
+    retry(|| target.spans())?;
+    retry(|| target.wait_reasons())
+}
+
+/// A process in mid-change may fail a check once; a wrong layout fails it each time.
+fn retry(check: impl Fn() -> Result<(), StateError>) -> Result<(), StateError> {
+    let mut last = check();
+    for _ in 1..ATTEMPTS {
+        match last {
+            Err(StateError::Layout { .. } | StateError::Torn { .. }) => last = check(),
+            Ok(()) | Err(_) => break,
+        }
+    }
+    last
+}
+
+struct Target<'a> {
+    memory: &'a dyn ReadAt<ProcAddr>,
+    layout: &'a Layout,
+    vars: &'a StateVars,
+}
+
+impl Target<'_> {
+    fn require(
+        &self,
+        holds: bool,
+        check: &'static str,
+        found: impl FnOnce() -> String,
+    ) -> Result<(), StateError> {
+        if holds {
+            return Ok(());
+        }
+        Err(StateError::Layout {
+            minor: self.layout.minor,
+            check,
+            found: found(),
+        })
+    }
+
+    fn u64(&self, addr: ProcAddr, what: &'static str) -> Result<u64, StateError> {
+        self.memory
+            .read_u64(addr)
+            .map_err(StateError::reading(what))
+    }
+
+    /// The slice and the two words that mirror it agree (runtime/proc.go, allgadd).
+    fn allgs(&self) -> Result<(), StateError> {
+        let word = |i: u64| self.u64(self.vars.allgs.plus(8 * i), "allgs");
+        let (ptr, len, cap) = (word(0)?, word(1)?, word(2)?);
+        let mirror_len = self.u64(self.vars.allglen, "allglen")?;
+        let mirror_ptr = self.u64(self.vars.allgptr, "allgptr")?;
+        if (ptr, len, mirror_len, mirror_ptr) == (0, 0, 0, 0) {
+            return Err(StateError::NotStarted);
+        }
+        self.require(
+            ptr == mirror_ptr && len == mirror_len && 0 < len && len <= cap,
+            "allgs, allglen and allgptr agree",
+            || format!("{ptr:#x}[{len}:{cap}], {mirror_ptr:#x}[{mirror_len}]"),
+        )
+    }
+
+    fn goroutines(&self) -> Result<(), StateError> {
+        let list = goroutines::AllGs::read(self.memory, self.vars, GOROUTINES)?;
+        let mut block = vec![0; g::block_size(self.layout)];
+        for (i, &address) in list.addresses.iter().enumerate() {
+            self.require(
+                address.0 != 0 && address.0 % 8 == 0,
+                "allgs holds aligned pointers",
+                || format!("entry {i} is {address}"),
+            )?;
+            self.memory
+                .read(address, &mut block)
+                .map_err(StateError::reading("goroutines"))?;
+            let decoded = Goroutine::decode(&block, self.layout);
+            let Some(goroutine) = decoded else {
+                return self.require(false, "goroutines have a legal status and stack", || {
+                    let status = Block(&block).u32(self.layout.g_atomicstatus);
+                    format!("entry {i} at {address} has status {status:?}")
+                });
+            };
+            // The first goroutine runs runtime.main; ids grow from it (runtime/proc.go, newproc1).
+            self.require(
+                i > 0 || goroutine.goid <= 1,
+                "the first goroutine's id is 1",
+                || goroutine.goid.to_string(),
+            )?;
+            self.require(
+                goroutine.goid < 1 << 48,
+                "goroutine ids are small numbers",
+                || format!("entry {i} has {:#x}", goroutine.goid),
+            )?;
+            // Stacks come in powers of two (runtime/stack.go, stackalloc).
+            let size = goroutine.hi.wrapping_sub(goroutine.lo);
+            self.require(
+                !goroutine.is_alive() || (size.is_power_of_two() && size >= 2048),
+                "stacks are powers of two",
+                || format!("entry {i} has {} bytes", size),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn gc(&self, now_unix_ns: u64) -> Result<(), StateError> {
+        let blocks = gc::read_blocks(self.memory, self.layout, self.vars)?;
+        let stats = heap_stats::read(self.memory, self.layout, self.vars)?;
+        let gc = gc::decode(&blocks, self.layout, stats.in_stacks, None)?;
+        self.require(
+            gc.last_gc_unix_ns
+                .is_none_or(|t| t <= now_unix_ns.saturating_add(CLOCK_SLACK_NS)),
+            "the last GC was not in the future",
+            || format!("{:?} at {now_unix_ns}", gc.last_gc_unix_ns),
+        )?;
+        self.require(
+            gc.in_use.0 % PAGE == 0 && gc.free.0 % PAGE == 0,
+            "the heap is whole pages",
+            || format!("{} in use, {} free", gc.in_use.0, gc.free.0),
+        )?;
+        self.require(
+            gc.in_use <= gc.mapped_ready,
+            "the heap in use is mapped",
+            || format!("{} of {}", gc.in_use.0, gc.mapped_ready.0),
+        )?;
+        self.require(
+            gc.memory_limit.is_none_or(|l| l.0 <= i64::MAX as u64),
+            "the memory limit is positive",
+            || format!("{:?}", gc.memory_limit),
+        )
+    }
+
+    /// The sum of the per-P slots and the controller's count of the heap are kept by different code and agree
+    /// at rest (runtime/mstats.go, readmemstats_m).
+    fn heap(&self) -> Result<(), StateError> {
+        let at = self
+            .vars
+            .gc_controller
+            .plus(u64::from(self.layout.gc_heap_in_use));
+        let before = self.u64(at, "gcController.heapInUse")?;
+        let stats = heap_stats::read(self.memory, self.layout, self.vars)?;
+        let after = self.u64(at, "gcController.heapInUse")?;
+        let (low, high) = (before.min(after), before.max(after));
+        self.require(
+            (low..=high).contains(&stats.in_heap.0),
+            "heapStats.inHeap equals heapInUse",
+            || format!("{} and {low} to {high}", stats.in_heap.0),
+        )
+    }
+
+    fn spans(&self) -> Result<(), StateError> {
+        let l = self.layout;
+        let heap = |offset: u32| self.vars.mheap.plus(u64::from(offset));
+        let sweepgen = self
+            .memory
+            .read_u32(heap(l.mheap_sweepgen))
+            .map_err(StateError::reading("mheap"))?;
+        self.require(sweepgen % 2 == 0, "mheap_.sweepgen is even", || {
+            sweepgen.to_string()
+        })?;
+        let word = |i: u64| self.u64(heap(l.mheap_allspans).plus(8 * i), "mheap.allspans");
+        let (ptr, len, cap) = (word(0)?, word(1)?, word(2)?);
+        self.require(
+            ptr != 0 && 0 < len && len <= cap,
+            "mheap_.allspans is a slice",
+            || format!("{ptr:#x}[{len}:{cap}]"),
+        )?;
+        for i in 0..len.min(SPANS) {
+            let span = ProcAddr(self.u64(ProcAddr(ptr).plus(8 * i), "mheap.allspans")?);
+            let field = |offset: u32| self.u64(span.plus(u64::from(offset)), "spans");
+            let byte = |offset: u32| {
+                self.memory
+                    .read_u8(span.plus(u64::from(offset)))
+                    .map_err(StateError::reading("spans"))
+            };
+            let (start, pages) = (field(l.mspan_start_addr)?, field(l.mspan_npages)?);
+            let (state, class) = (byte(l.mspan_state)?, byte(l.mspan_spanclass)?);
+            // Only spans in use have an address and a size that mean something.
+            self.require(
+                state <= 2
+                    && (state != 1 || (start % PAGE == 0 && pages > 0 && class < SPAN_CLASSES)),
+                "spans have a legal state, class and address",
+                || format!("span {i} at {start:#x}: state {state}, class {class}, {pages} pages"),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn wait_reasons(&self) -> Result<(), StateError> {
+        let Some(table) = self.vars.wait_reason_strings else {
+            return Ok(());
+        };
+        wait_reasons::WaitReasons::read(self.memory, self.layout, table).map(drop)
+    }
+}

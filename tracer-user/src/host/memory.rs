@@ -1,0 +1,261 @@
+//! A live process's memory, read with `process_vm_readv`.
+//!
+//! The only file of this room with unsafe code. Many reads become few system calls; which of them failed is
+//! told exactly. Never writes and never stops the target. A pid can be reused: `Process::still_same` says
+//! whether what was read belongs to the process that was opened.
+
+use crate::memory::{Address as _, FaultKind, ReadAt, ReadFault};
+use crate::units::{Pid, ProcAddr};
+
+/// Reads the memory of the process with this pid.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessMemory {
+    pid: Pid,
+}
+
+/// Most vectors the kernel takes in one call (`UIO_MAXIOV`, include/uapi/linux/uio.h).
+const MAX_VECTORS: usize = 1024;
+/// Most bytes asked for in one call. The kernel's own limit is just below 2 GiB (`MAX_RW_COUNT`) and ends in a
+/// short count; well below it a short count can only mean a fault.
+const MAX_BYTES_PER_CALL: usize = 64 << 20;
+
+impl ProcessMemory {
+    pub fn new(pid: Pid) -> Self {
+        Self { pid }
+    }
+
+    /// One read, in pieces where it is very large.
+    fn read_one(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+        let len = buf.len();
+        let mut done = 0;
+        while done < len {
+            let end = len.min(done + MAX_BYTES_PER_CALL);
+            let at = addr.plus(done as u64);
+            let read = self
+                .readv(&mut [(at, &mut buf[done..end])])
+                .map_err(|kind| ReadFault {
+                    addr: addr.raw(),
+                    len,
+                    kind,
+                })?;
+            if read == 0 {
+                return Err(ReadFault {
+                    addr: addr.raw(),
+                    len,
+                    kind: FaultKind::Unmapped,
+                });
+            }
+            // A short count ended at the first page that is not there: the next round learns why.
+            done += read;
+        }
+        Ok(())
+    }
+
+    /// One system call for at most [`MAX_VECTORS`] requests. Returns how many bytes were filled, in order.
+    fn readv(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Result<usize, FaultKind> {
+        let mut local: Vec<libc::iovec> = Vec::with_capacity(requests.len());
+        let mut remote: Vec<libc::iovec> = Vec::with_capacity(requests.len());
+        for (addr, buf) in requests {
+            local.push(libc::iovec {
+                iov_base: buf.as_mut_ptr().cast(),
+                iov_len: buf.len(),
+            });
+            remote.push(libc::iovec {
+                iov_base: addr.0 as *mut libc::c_void,
+                iov_len: buf.len(),
+            });
+        }
+        // SAFETY: each local vector is the pointer and length of a live `&mut [u8]` of `requests`, which stays
+        // borrowed across the call, so the kernel writes only memory we own exclusively. The remote vectors are
+        // numbers to the kernel; they are checked against the other process and never followed here.
+        let read = unsafe {
+            libc::process_vm_readv(
+                self.pid.0.cast_signed(),
+                local.as_ptr(),
+                local.len() as libc::c_ulong,
+                remote.as_ptr(),
+                remote.len() as libc::c_ulong,
+                0,
+            )
+        };
+        usize::try_from(read).map_err(|_negative| {
+            match std::io::Error::last_os_error().raw_os_error() {
+                Some(libc::ESRCH) => FaultKind::Gone,
+                // A seccomp profile may answer ENOSYS instead of EPERM.
+                Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => FaultKind::Denied,
+                _ => FaultKind::Unmapped,
+            }
+        })
+    }
+}
+
+impl ReadAt<ProcAddr> for ProcessMemory {
+    fn read(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+        self.read_one(addr, buf)
+    }
+
+    fn read_many(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Vec<Result<(), ReadFault>> {
+        let mut answers = Vec::with_capacity(requests.len());
+        while answers.len() < requests.len() {
+            let rest = &mut requests[answers.len()..];
+            let (count, bytes) = batch(rest);
+            if count <= 1 {
+                let (addr, buf) = &mut rest[0];
+                answers.push(self.read_one(*addr, buf));
+                continue;
+            }
+            match self.readv(&mut rest[..count]) {
+                Ok(read) if read == bytes => answers.extend(std::iter::repeat_n(Ok(()), count)),
+                Ok(read) => {
+                    // The kernel stops at the first byte that is not there. What lies before is whole; the
+                    // request it stopped in is read again alone, which tells its reason.
+                    let whole = whole_requests(rest, read);
+                    answers.extend(std::iter::repeat_n(Ok(()), whole));
+                    let (addr, buf) = &mut rest[whole];
+                    answers.push(self.read_one(*addr, buf));
+                }
+                Err(FaultKind::Unmapped) => {
+                    let (addr, buf) = &mut rest[0];
+                    answers.push(self.read_one(*addr, buf));
+                }
+                // No other address will do better in this process.
+                Err(kind) => answers.extend(rest.iter().map(|(addr, buf)| {
+                    Err(ReadFault {
+                        addr: addr.raw(),
+                        len: buf.len(),
+                        kind,
+                    })
+                })),
+            }
+        }
+        answers
+    }
+}
+
+/// How many of the first requests go into one call, and their bytes. At least 1 for a non-empty list.
+fn batch(requests: &[(ProcAddr, &mut [u8])]) -> (usize, usize) {
+    let mut bytes = 0;
+    let mut count = 0;
+    for (_, buf) in requests.iter().take(MAX_VECTORS) {
+        if count > 0 && bytes + buf.len() > MAX_BYTES_PER_CALL {
+            break;
+        }
+        bytes += buf.len();
+        count += 1;
+    }
+    (count, bytes)
+}
+
+/// How many leading requests `read` bytes fill completely; always fewer than all of a batch that came short.
+fn whole_requests(requests: &[(ProcAddr, &mut [u8])], read: usize) -> usize {
+    let mut left = read;
+    requests
+        .iter()
+        .take_while(|(_, buf)| {
+            let fits = buf.len() <= left;
+            left = left.saturating_sub(buf.len());
+            fits
+        })
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> ProcessMemory {
+        ProcessMemory::new(Pid(std::process::id()))
+    }
+
+    fn at(bytes: &[u8]) -> ProcAddr {
+        ProcAddr(bytes.as_ptr() as u64)
+    }
+
+    #[test]
+    fn one_bad_address_in_thousands_fails_alone() {
+        let source: Vec<u8> = (0..4096_u32).map(|i| (i % 251) as u8).collect();
+        // More requests than fit one call, bad ones first, in the middle, side by side and last, and an empty one.
+        let bad = [0, 700, 701, 1023, 1024, 2500, 2999];
+        let mut buffers = vec![[0_u8; 16]; 3000];
+        let mut requests: Vec<(ProcAddr, &mut [u8])> = buffers
+            .iter_mut()
+            .enumerate()
+            .map(|(i, b)| {
+                let addr = if bad.contains(&i) {
+                    ProcAddr(8)
+                } else {
+                    at(&source).plus((i % 4000) as u64)
+                };
+                (addr, if i == 1500 { &mut b[..0] } else { &mut b[..] })
+            })
+            .collect();
+        let answers = own().read_many(&mut requests);
+        assert_eq!(answers.len(), 3000);
+        for (i, answer) in answers.iter().enumerate() {
+            if bad.contains(&i) {
+                assert_eq!(
+                    *answer,
+                    Err(ReadFault {
+                        addr: 8,
+                        len: 16,
+                        kind: FaultKind::Unmapped
+                    }),
+                    "{i}"
+                );
+            } else {
+                assert_eq!(*answer, Ok(()), "{i}");
+                let from = i % 4000;
+                let expected = if i == 1500 {
+                    [0; 16]
+                } else {
+                    source[from..from + 16].try_into().unwrap()
+                };
+                assert_eq!(buffers[i], expected, "{i}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_that_runs_off_the_end_of_a_mapping_is_a_fault() {
+        // The last pages of the address space's user half are never mapped; a stack read upwards ends somewhere.
+        let local = [1_u8; 64];
+        let mut big = vec![0_u8; 512 << 20];
+        let answer = own().read(at(&local), &mut big);
+        assert_eq!(answer.map_err(|f| f.kind), Err(FaultKind::Unmapped));
+        let mut small = [0_u8; 8];
+        let mut requests: Vec<(ProcAddr, &mut [u8])> =
+            vec![(at(&local), &mut big[..]), (at(&local), &mut small[..])];
+        let answers = own().read_many(&mut requests);
+        assert!(answers[0].is_err());
+        assert_eq!(answers[1], Ok(()));
+        assert_eq!(small, [1; 8]);
+    }
+
+    #[test]
+    fn addresses_at_the_edges_do_not_wrap() {
+        let mut buf = [0; 32];
+        for addr in [0, 8, u64::MAX, u64::MAX - 8, 1 << 63, 0x7fff_ffff_fff8] {
+            assert!(own().read(ProcAddr(addr), &mut buf).is_err(), "{addr:#x}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_ended_is_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let memory = ProcessMemory::new(Pid(child.id()));
+        child.wait().unwrap();
+        let mut buf = [0; 8];
+        assert_eq!(
+            memory.read(ProcAddr(4096), &mut buf).unwrap_err().kind,
+            FaultKind::Gone
+        );
+        let mut buf2 = [0; 8];
+        let answers =
+            memory.read_many(&mut [(ProcAddr(1), &mut buf[..]), (ProcAddr(2), &mut buf2[..])]);
+        assert!(
+            answers
+                .iter()
+                .all(|a| a.unwrap_err().kind == FaultKind::Gone)
+        );
+    }
+}

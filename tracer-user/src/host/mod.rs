@@ -1,0 +1,12 @@
+//! A process seen from outside: its memory, its /proc files, how to find it and how to start it.
+//!
+//! Knows Linux and nothing of Go or eBPF. Never writes to a target and never stops one.
+
+pub mod cgroup;
+pub mod discovery;
+mod error;
+pub mod launch;
+pub mod memory;
+pub mod process;
+
+pub use error::HostError;
