@@ -126,6 +126,10 @@ impl Ledger {
                 self.lose(Counter::SiteRefused, 1);
                 self.remark(Remark::SiteRefused { function: function.clone(), why: why.clone() });
             }
+            Note::SiteNotTaken { function, why } => {
+                self.lose(Counter::SiteNotTaken, 1);
+                self.remark(Remark::SiteRefused { function: function.clone(), why: why.clone() });
+            }
             Note::ReadingFailed { what, why } => {
                 self.lose(Counter::ReadingFailed, 1);
                 self.remark(Remark::ReadingFailed { what, why: why.clone() });

@@ -9,6 +9,8 @@ pub enum Note {
     Attached { probes: Vec<Probe> },
     /// A function has no usable probe site and goes unprobed.
     SiteRefused { function: String, why: String },
+    /// A site was attached, but its instruction in memory does not show it.
+    SiteNotTaken { function: String, why: String },
     /// A reading failed; counted and shown, the session goes on.
     ReadingFailed { what: &'static str, why: String },
     /// The session ended.

@@ -30,6 +30,10 @@ impl Fence {
         self.waiting.drain(..ready).collect()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Everything, when no drain will follow.
     pub(super) fn flush(&mut self) -> Vec<Record> {
         self.waiting.drain(..).collect()

@@ -4,8 +4,11 @@
 //! stages are plain functions that it calls in order. Nothing typed is parsed here: [`Setup`] holds what was
 //! meant.
 
+mod open;
 mod clock;
 mod drain;
+mod error;
+mod facts;
 mod fence;
 mod inbox;
 mod names;
@@ -19,6 +22,7 @@ mod target;
 
 pub use names::ImageNames;
 pub use plan::{Planned, Refusal, plan_sites};
-pub use run::{Ended, Moment, run};
+pub use error::SessionError;
+pub use run::{Ended, Which, run};
 pub use setup::{Events, Output, Sampler, Setup, Subject, Until};
 pub use target::{Target, TargetError};

@@ -4,7 +4,7 @@ use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use crate::{kernel::AttachChoice, report::Report, units::Pid};
 
-use super::run::Moment;
+use super::run::Which;
 
 /// One session's settings.
 pub struct Setup {
@@ -86,5 +86,5 @@ pub struct Output<'a> {
     /// One line for the person who runs it (stderr).
     pub notice: Arc<dyn Fn(&str) + Send + Sync>,
     /// A report, and which one. An error ends the session.
-    pub report: &'a mut dyn FnMut(&Report, Moment) -> std::io::Result<()>,
+    pub report: &'a mut dyn FnMut(&Report, Which) -> std::io::Result<()>,
 }

@@ -1,0 +1,25 @@
+//! Why a session could not be held, in one line each.
+
+use super::target::TargetError;
+use crate::{host::HostError, kernel::KernelError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    #[error("none of the functions to probe has a safe site: {0}; use --sampler none, which reads memory only")]
+    NoSite(String),
+    #[error(
+        "no probe fired although the target made {made} allocations by its own count: the counts would be wrong; \
+         use --sampler none and report this with the output of `tracer check`"
+    )]
+    Deaf { made: u64 },
+    #[error("cannot start a thread of the session: {0}")]
+    Thread(#[source] std::io::Error),
+    #[error("cannot write the report: {0}")]
+    Write(#[source] std::io::Error),
+}

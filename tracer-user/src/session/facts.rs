@@ -1,0 +1,76 @@
+//! What the session knows of itself and of the target's file, for the report.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{open::Opened, setup::Sampler};
+use crate::{
+    kernel::{AttachKind, capability::Capabilities},
+    report::{
+        build::{Attach, LimitFacts, LimitSource, Sampler as ReportSampler, SessionFacts, TargetFacts},
+        model::{Container, Cost, Events},
+        moment::Moment,
+    },
+};
+
+pub(super) fn moment(at: SystemTime) -> Moment {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment { unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+}
+
+/// The facts as of now.
+pub(super) fn facts(
+    opened: &Opened,
+    sampler: Sampler,
+    started_at: SystemTime,
+    capabilities: &Capabilities,
+    events: Option<Events>,
+) -> SessionFacts {
+    let target = &opened.target;
+    let (image, process) = (&target.image, &target.process);
+    let attach = match opened.probes.as_ref().map(super::prober::Probes::kind) {
+        None => Attach::None,
+        Some(AttachKind::Multi) => Attach::Multi,
+        Some(AttachKind::Single) => Attach::Single,
+    };
+    SessionFacts {
+        tracer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: capabilities.release.clone(),
+        target: TargetFacts {
+            pid: process.pid().0,
+            exe: process.exe_path().to_string_lossy().into_owned(),
+            build_id: image.build_id(),
+            go_version: image.build_info().version_text.clone(),
+            arch: image.build_info().setting("GOARCH").unwrap_or("amd64").to_owned(),
+            started_at: Some(moment(process.started_at())),
+            stripped: image.is_stripped(),
+            pie: image.is_pie(),
+            cgo: image.is_cgo(),
+            race: image.is_race(),
+            limit: process
+                .memory_limit()
+                .map(|limit| LimitFacts { bytes: limit.limit.0, source: LimitSource::Cgroup }),
+            container: process.container_id().map(|id| Container { id, ..Container::default() }),
+        },
+        started_at: moment(started_at),
+        sampler: match sampler {
+            Sampler::All => ReportSampler::All,
+            Sampler::Auto | Sampler::None => ReportSampler::None,
+        },
+        sampler_reason: opened.reason.clone(),
+        attach,
+        events,
+        cost: cost(),
+        ended_by: None,
+    }
+}
+
+/// What this process itself used.
+fn cost() -> Cost {
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let rss = procfs::process::Process::myself().and_then(|me| me.statm()).ok();
+    Cost {
+        tracer_cpu_s: Some(cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9),
+        tracer_rss_bytes: rss.map(|statm| statm.resident.saturating_mul(procfs::page_size())),
+        ..Cost::default()
+    }
+}

@@ -1,0 +1,156 @@
+//! From settings to a target with its probes attached: a running process, or a program that we start.
+
+use std::{fs::File, os::fd::AsRawFd as _, sync::Arc, time::Duration};
+
+use super::{
+    error::SessionError,
+    plan::{self, Planned, Refusal, plan_sites},
+    prober::{self, Probes},
+    setup::{Events, Sampler, Setup, Subject},
+    target::{Target, TargetError, layout_of, open_image},
+};
+use crate::{
+    binary::x86::Emulates,
+    goruntime::{GoImage, error::GoError},
+    host::{
+        launch::{self, Running, Waiting},
+        process::Process,
+    },
+    kernel::{KernelError, capability::Capabilities},
+    record::Slot,
+    units::Pid,
+};
+
+/// A target with what was attached to it.
+pub(super) struct Opened {
+    pub(super) target: Arc<Target>,
+    pub(super) probes: Option<Probes>,
+    pub(super) refused: Vec<Refusal>,
+    /// Sites attached whose instruction in memory does not show it.
+    pub(super) not_taken: Vec<Refusal>,
+    /// Why figures come from where they come from: one clause.
+    pub(super) reason: String,
+    /// The program, where we started it.
+    pub(super) child: Option<Running>,
+}
+
+/// Go's own set-up takes a few milliseconds after exec; on a busy machine more.
+const STARTS_WITHIN: Duration = Duration::from_secs(5);
+
+pub(super) fn open(setup: &Setup, capabilities: &Capabilities) -> Result<Opened, SessionError> {
+    match &setup.subject {
+        Subject::Pid(pid) => running(setup, *pid, capabilities),
+        Subject::Command { command, args } => {
+            let program = launch::resolve(command)?;
+            let file = File::open(&program).map_err(|source| TargetError::File {
+                who: command.to_string_lossy().into_owned(),
+                source,
+            })?;
+            let image = Arc::new(open_image(&command.to_string_lossy(), &file)?);
+            launched(setup, &file, image, Waiting::start(&program, command, args)?, capabilities)
+        }
+    }
+}
+
+fn running(setup: &Setup, pid: Pid, capabilities: &Capabilities) -> Result<Opened, SessionError> {
+    let target = Target::open(pid)?;
+    let wanted = wanted(setup, &target.image, capabilities);
+    let (planned, mut refused) = (wanted.planned, wanted.refused);
+    let (planned, differing) = prober::intact(&target, planned);
+    refused.extend(differing);
+    let path = target.process.attach_path();
+    let namespace = target.process.pid_namespace()?;
+    let control = plan::control(target.layout, namespace);
+    let attached = if planned.is_empty() {
+        None
+    } else {
+        Some(Probes::attach(setup, &path.to_string_lossy(), pid, control, planned))
+    };
+    let (probes, reason) = settle(setup.sampler, wanted.events, attached, &refused)?;
+    target.process.still_same()?;
+    let not_taken = probes.as_ref().map(|p| p.verify(&target.memory, target.bias)).unwrap_or_default();
+    Ok(Opened { target: Arc::new(target), probes, refused, not_taken, reason, child: None })
+}
+
+/// The child waits before exec: probes are attached to its pid and the program's file, and the kernel patches
+/// the instructions when exec maps them.
+fn launched(
+    setup: &Setup,
+    file: &File,
+    image: Arc<GoImage>,
+    waiting: Waiting,
+    capabilities: &Capabilities,
+) -> Result<Opened, SessionError> {
+    let pid = waiting.pid();
+    let who = || format!("process {pid}");
+    let layout = layout_of(&image).map_err(|source| TargetError::Go { who: who(), source })?;
+    let wanted = wanted(setup, &image, capabilities);
+    let namespace = Process::open(pid)?.pid_namespace()?;
+    let control = plan::control(layout, namespace);
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let attached = if wanted.planned.is_empty() {
+        None
+    } else {
+        Some(Probes::attach(setup, &path, pid, control, wanted.planned))
+    };
+    let (probes, reason) = settle(setup.sampler, wanted.events, attached, &wanted.refused)?;
+    let child = waiting.release()?;
+    let process = Process::open(pid)?;
+    if !process.runs(file) {
+        let why = "the command replaced itself by another program; trace that one with --pid".to_owned();
+        return Err(TargetError::Go { who: who(), source: GoError::NotGo { why } }.into());
+    }
+    let target = Target::of(process, image, STARTS_WITHIN)?;
+    let not_taken = probes.as_ref().map(|p| p.verify(&target.memory, target.bias)).unwrap_or_default();
+    Ok(Opened {
+        target: Arc::new(target),
+        probes,
+        refused: wanted.refused,
+        not_taken,
+        reason,
+        child: Some(child),
+    })
+}
+
+/// What to probe and where.
+struct Wanted {
+    events: Events,
+    planned: Vec<Planned>,
+    refused: Vec<Refusal>,
+}
+
+fn wanted(setup: &Setup, image: &GoImage, capabilities: &Capabilities) -> Wanted {
+    let events = match setup.sampler {
+        Sampler::None => Events::default(),
+        sampler => setup.events.unwrap_or(Events::of(sampler)),
+    };
+    let emulates = Emulates { long_nops: capabilities.emulates_long_nops() };
+    let (planned, refused) = plan_sites(image, Slot(0), events, emulates);
+    Wanted { events, planned, refused }
+}
+
+/// Whether to go on without probes, and the reason to give. `all` without probes is an error; `auto` goes on.
+fn settle(
+    sampler: Sampler,
+    events: Events,
+    attached: Option<Result<Probes, KernelError>>,
+    refused: &[Refusal],
+) -> Result<(Option<Probes>, String), SessionError> {
+    let needs_all = "allocation sites need --sampler all";
+    match (sampler, attached) {
+        (Sampler::None, _) => Ok((None, format!("asked for: memory is read and nothing is probed; {needs_all}"))),
+        (Sampler::All, Some(Ok(probes))) => Ok((Some(probes), "asked for: every allocation is counted".to_owned())),
+        (Sampler::All, Some(Err(e))) => Err(e.into()),
+        (Sampler::All, None) if events.any() => {
+            let why: Vec<&str> = refused.iter().map(|r| r.why.as_str()).collect();
+            Err(SessionError::NoSite(why.first().copied().unwrap_or("no such function").to_owned()))
+        }
+        (Sampler::All, None) => Ok((None, "no event to probe was asked for".to_owned())),
+        (Sampler::Auto, Some(Ok(probes))) => {
+            let what = if events.goroutine { "memory is read, goroutine births and ends are counted" } else { "memory is read" };
+            Ok((Some(probes), format!("{what}; {needs_all}")))
+        }
+        (Sampler::Auto, Some(Err(e))) => Ok((None, format!("memory is read only, probes were refused: {e}"))),
+        (Sampler::Auto, None) => Ok((None, format!("memory is read only; {needs_all}"))),
+    }
+}

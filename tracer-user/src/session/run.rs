@@ -1,0 +1,405 @@
+//! The loop: one ledger, one inbox, one closed list of wake-ups. It blocks on nothing but its inbox.
+
+use std::{
+    process::ExitStatus,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{
+    clock,
+    drain::Drain,
+    error::SessionError,
+    facts,
+    fence::Fence,
+    inbox::{Signal, Wake, inbox},
+    names::ImageNames,
+    open::{self, Opened},
+    plan::{self, Refusal},
+    reader::{Reader, Sources},
+    setup::{Output, Setup, Until},
+    signals,
+};
+use crate::{
+    aggregate::Ledger,
+    analyze,
+    host::launch::Running,
+    kernel::capability::Capabilities,
+    record::{Body, Note, Reading, Readout, Record, Slot, note::EndedBy},
+    report::{self, Report, model},
+    symbolize::Symbolizer,
+};
+use tracer_common::counter::Counter;
+
+/// Which report of a session one is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// As soon as everything was read once: before any trend.
+    First,
+    /// Asked for by SIGUSR1.
+    Interim,
+    /// At the end.
+    Final,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub by: EndedBy,
+    /// The exit status of the program we started.
+    pub child: Option<ExitStatus>,
+}
+
+const TICK: Duration = Duration::from_millis(50);
+/// A last reading that takes longer is not waited for.
+const LAST_READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// Holds one session, from attach to the last report.
+pub fn run(setup: &Setup, output: Output<'_>) -> Result<Ended, SessionError> {
+    let capabilities = Capabilities::read();
+    let opened = open::open(setup, &capabilities)?;
+    Session::new(setup, output, opened, capabilities)?.run()
+}
+
+struct Session<'a> {
+    setup: &'a Setup,
+    output: Output<'a>,
+    capabilities: Capabilities,
+    opened: Opened,
+    names: ImageNames,
+    ledger: Ledger,
+    symbolizer: Symbolizer,
+    fence: Fence,
+    inbox: Receiver<Wake>,
+    drain: Option<Drain>,
+    reader: Reader,
+    began: Instant,
+    began_at: SystemTime,
+    first_reported: bool,
+    watched: Watched,
+    received: u64,
+}
+
+/// The few figures the loop itself decides by.
+#[derive(Default)]
+struct Watched {
+    first_cycle: Option<u32>,
+    last_cycle: Option<u32>,
+    /// The target's own count of allocations, at the first and the latest reading.
+    first_mallocs: Option<u64>,
+    last_mallocs: Option<u64>,
+    hits: u64,
+    judged_at: Option<Instant>,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        setup: &'a Setup,
+        output: Output<'a>,
+        mut opened: Opened,
+        capabilities: Capabilities,
+    ) -> Result<Self, SessionError> {
+        let (wakes, inbox) = inbox();
+        let started = clock::now();
+        let pidfd = opened.target.process.pidfd().and_then(|fd| fd.try_clone().ok());
+        signals::start(pidfd, wakes.clone()).map_err(SessionError::Thread)?;
+        let mut ledger = Ledger::new(Slot(0), started);
+        for record in notes(&opened) {
+            ledger.apply(&record);
+        }
+        let drain = start_drain(&mut opened, &output, &wakes)?;
+        let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
+        let sources = Sources { target: Arc::clone(&opened.target), tables };
+        let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
+        let names = ImageNames { image: Arc::clone(&opened.target.image), bias: opened.target.bias };
+        say_attached(&output, &opened);
+        Ok(Self {
+            setup,
+            output,
+            capabilities,
+            opened,
+            names,
+            ledger,
+            symbolizer: Symbolizer::new(),
+            fence: Fence::default(),
+            inbox,
+            drain,
+            reader,
+            began: Instant::now(),
+            began_at: SystemTime::now(),
+            first_reported: false,
+            watched: Watched::default(),
+            received: 0,
+        })
+    }
+
+    fn run(mut self) -> Result<Ended, SessionError> {
+        let by = loop {
+            match self.inbox.recv_timeout(TICK) {
+                Ok(Wake::Drained { began, records }) => self.drained(began, &records),
+                Ok(Wake::Read(records) | Wake::LastRead(records)) => self.read(records),
+                Ok(Wake::Signal(Signal::Report)) => self.publish(Which::Interim)?,
+                Ok(Wake::Signal(Signal::Interrupt)) => break EndedBy::Signal,
+                Ok(Wake::Signal(Signal::Terminate)) => {
+                    if let Some(child) = &mut self.opened.child {
+                        child.signal(rustix::process::Signal::TERM);
+                    }
+                    break EndedBy::Signal;
+                }
+                Ok(Wake::TargetGone) => break EndedBy::TargetExit,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break EndedBy::TargetExit,
+            }
+            if !self.first_reported && self.watched.last_cycle.is_some() && self.drain_has_opened() {
+                self.first_reported = true;
+                self.publish(Which::First)?;
+            }
+            if let Some(by) = self.decided() {
+                break by;
+            }
+        };
+        self.finish(by)
+    }
+
+    /// Whether the first readings have passed the fence.
+    fn drain_has_opened(&self) -> bool {
+        self.ledger.now() > self.ledger.started() && self.fence.is_empty()
+    }
+
+    fn drained(&mut self, began: crate::units::KTime, records: &[Record]) {
+        self.received += records.len() as u64;
+        for record in records {
+            self.ledger.apply(record);
+        }
+        for record in self.fence.release(began) {
+            self.ledger.apply(&record);
+        }
+    }
+
+    fn read(&mut self, records: Vec<Record>) {
+        for record in &records {
+            self.watched.see(record);
+        }
+        let ready = if self.drain.is_some() { self.fence.hold(records) } else { records };
+        for record in ready {
+            self.ledger.apply(&record);
+        }
+    }
+
+    /// Whether the session is over by its own terms.
+    fn decided(&mut self) -> Option<EndedBy> {
+        let elapsed = self.began.elapsed();
+        match self.setup.until {
+            Until::Interrupted => None,
+            Until::Elapsed(duration) => (elapsed >= duration).then_some(EndedBy::Duration),
+            Until::GcCycles(wanted) => {
+                let (first, last) = (self.watched.first_cycle?, self.watched.last_cycle?);
+                (last.wrapping_sub(first) >= wanted).then_some(EndedBy::Verdict)
+            }
+            Until::Verdict { least, most } => {
+                if elapsed >= most {
+                    return Some(EndedBy::Duration);
+                }
+                let due = self.watched.judged_at.is_none_or(|at| at.elapsed() >= self.setup.interval);
+                if elapsed < least || !due {
+                    return None;
+                }
+                self.watched.judged_at = Some(Instant::now());
+                let evidence = self.symbolizer.evidence(&self.ledger, &self.names);
+                analyze::all_decided(&analyze::judge(&evidence)).then_some(EndedBy::Verdict)
+            }
+        }
+    }
+
+    fn publish(&mut self, which: Which) -> Result<(), SessionError> {
+        let report = self.report();
+        (self.output.report)(&report, which).map_err(SessionError::Write)
+    }
+
+    fn report(&mut self) -> Report {
+        let evidence = self.symbolizer.evidence(&self.ledger, &self.names);
+        let judgement = analyze::judge(&evidence);
+        let lost = |counter| self.ledger.losses().get(&counter).copied().unwrap_or(0);
+        let events = self.drain.as_ref().map(|drain| model::Events {
+            received: self.received,
+            lost: lost(Counter::RingFull),
+            undecodable: drain.undecodable(),
+        });
+        let facts =
+            facts::facts(&self.opened, self.setup.sampler, self.began_at, &self.capabilities, events);
+        report::report(&facts, &evidence, &judgement)
+    }
+
+    /// The last readings, the last report, and only then the probes let go.
+    fn finish(mut self, by: EndedBy) -> Result<Ended, SessionError> {
+        self.last_readings();
+        if let Some(drain) = &self.drain {
+            drain.finish();
+        }
+        // The drain's last batch follows what the readings need.
+        let until = Instant::now() + Duration::from_millis(200);
+        while self.drain.is_some() && !self.fence.is_empty() && Instant::now() < until {
+            match self.inbox.recv_timeout(TICK) {
+                Ok(Wake::Drained { began, records }) => self.drained(began, &records),
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        for record in self.fence.flush() {
+            self.ledger.apply(&record);
+        }
+        self.ledger.apply(&Record { slot: Slot(0), time: clock::now(), body: Body::Note(Note::End(by)) });
+        self.heard_something()?;
+        self.publish(Which::Final)?;
+        let Self { opened, drain, inbox, .. } = self;
+        let Opened { probes, mut child, .. } = opened;
+        if let Some(drain) = drain {
+            drain.finish();
+        }
+        if let Some(probes) = probes {
+            probes.detach();
+        }
+        let child = child.as_mut().and_then(|child| wait(child, &inbox));
+        Ok(Ended { by, child })
+    }
+
+    /// Asks the reader for everything once more. A second Ctrl-C goes on with what there is.
+    fn last_readings(&mut self) {
+        if !self.reader.finish() {
+            return;
+        }
+        let until = Instant::now() + LAST_READ_WITHIN;
+        while Instant::now() < until {
+            match self.inbox.recv_timeout(TICK) {
+                Ok(Wake::LastRead(records)) => {
+                    self.read(records);
+                    return;
+                }
+                Ok(Wake::Read(records)) => self.read(records),
+                Ok(Wake::Drained { began, records }) => self.drained(began, &records),
+                Ok(Wake::Signal(Signal::Interrupt | Signal::Terminate)) => return,
+                Ok(Wake::Signal(Signal::Report) | Wake::TargetGone) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Zero hits while the target's own counters move is an error, not a zero.
+    fn heard_something(&self) -> Result<(), SessionError> {
+        let probes_allocations = self.opened.probes.as_ref().is_some_and(|p| {
+            p.planned.iter().any(|p| p.cookie.shape == tracer_common::cookie::Shape::Alloc)
+        });
+        let (Some(first), Some(last)) = (self.watched.first_mallocs, self.watched.last_mallocs) else {
+            return Ok(());
+        };
+        // Less than what the processors' caches may still publish from before the attach says nothing.
+        const CACHED: u64 = 100_000;
+        let made = last.saturating_sub(first);
+        if probes_allocations && self.watched.hits == 0 && made > CACHED {
+            return Err(SessionError::Deaf { made });
+        }
+        Ok(())
+    }
+}
+
+impl Watched {
+    fn see(&mut self, record: &Record) {
+        let Body::Reading(Reading { readout, .. }) = &record.body else {
+            return;
+        };
+        match readout {
+            Readout::Gc(gc) => {
+                self.first_cycle.get_or_insert(gc.cycles);
+                self.last_cycle = Some(gc.cycles);
+            }
+            Readout::SizeClasses(sizes) => {
+                let small: u64 = sizes.small.iter().map(|c| c.allocs).sum();
+                let mallocs = small.saturating_add(sizes.large_allocs).saturating_add(sizes.tiny_allocs);
+                self.first_mallocs.get_or_insert(mallocs);
+                self.last_mallocs = Some(mallocs);
+            }
+            Readout::Counts(counts) => self.hits = counts.hits.iter().sum(),
+            Readout::Goroutines(_) | Readout::Process(_) => {}
+        }
+    }
+}
+
+fn start_drain(
+    opened: &mut Opened,
+    output: &Output<'_>,
+    wakes: &SyncSender<Wake>,
+) -> Result<Option<Drain>, SessionError> {
+    let Some(probes) = opened.probes.as_mut() else {
+        return Ok(None);
+    };
+    let Some(ring) = probes.ring.take() else {
+        return Ok(None);
+    };
+    let mut logger = probes.kernel.logger(LogLines(Arc::clone(&output.notice)))?;
+    Drain::start(ring, move || logger.flush(), wakes.clone()).map(Some).map_err(SessionError::Thread)
+}
+
+/// What the eBPF side logs, as notices.
+struct LogLines(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl log::Log for LogLines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        (self.0)(&format!("eBPF: {}", record.args()));
+    }
+    fn flush(&self) {}
+}
+
+/// What was attached and refused, as the ledger's first records.
+fn notes(opened: &Opened) -> Vec<Record> {
+    let time = clock::now();
+    let note = |note| Record { slot: Slot(0), time, body: Body::Note(note) };
+    let mut records = Vec::new();
+    if let Some(probes) = &opened.probes {
+        records.push(note(Note::Attached { probes: plan::probe_notes(&probes.planned) }));
+    }
+    for Refusal { function, why } in &opened.refused {
+        records.push(note(Note::SiteRefused { function: function.clone(), why: why.clone() }));
+    }
+    for Refusal { function, why } in &opened.not_taken {
+        records.push(note(Note::SiteNotTaken { function: function.clone(), why: why.clone() }));
+    }
+    records
+}
+
+fn say_attached(output: &Output<'_>, opened: &Opened) {
+    let who = opened.target.process.pid();
+    match &opened.probes {
+        Some(probes) => {
+            let kind = match probes.kind() {
+                crate::kernel::AttachKind::Multi => "one link",
+                crate::kernel::AttachKind::Single => "single links",
+            };
+            (output.notice)(&format!("attached {} probes to process {who} by {kind}", probes.planned.len()));
+        }
+        None => (output.notice)(&format!("reading process {who}: {}", opened.reason)),
+    }
+}
+
+/// Waits for the program we started, passing on what is sent to us.
+fn wait(child: &mut Running, inbox: &Receiver<Wake>) -> Option<ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) => {}
+            Err(_) => return None,
+        }
+        match inbox.recv_timeout(TICK) {
+            Ok(Wake::Signal(Signal::Interrupt)) => child.signal(rustix::process::Signal::INT),
+            Ok(Wake::Signal(Signal::Terminate)) => child.signal(rustix::process::Signal::TERM),
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            // The signals thread is gone: nothing is left to pass on.
+            Err(RecvTimeoutError::Disconnected) => return child.wait().ok(),
+        }
+    }
+}
