@@ -206,7 +206,7 @@ impl Pclntab {
         let bytes = elf
             .at(file)
             .read_vec(header.address, len as usize, MAX_TABLE)
-            .map_err(|_| broken("the function table reaches outside its segment"))?;
+            .map_err(|_fault| broken("the function table reaches outside its segment"))?;
         Self::new(bytes, header, module.text.start, wrapper_id(minor))
             .ok_or(broken("the function table is not sorted"))
     }
