@@ -351,9 +351,9 @@ fn runtime_variables_equal_the_symbol_table() {
 }
 
 fn sites(image: &GoImage, emulates: Emulates) -> Vec<ProbeSite> {
-    let mut all = hooks::alloc_hooks(image);
-    all.extend(hooks::map_hooks(image));
-    all.extend(hooks::goroutine_hooks(image));
+    let mut all = hooks::alloc_hooks(image).hooks;
+    all.extend(hooks::map_hooks(image).hooks);
+    all.extend(hooks::goroutine_hooks(image).hooks);
     all.iter()
         .map(|h| probe_site(image, h, emulates).unwrap_or_else(|e| panic!("{e}")))
         .collect()

@@ -3,6 +3,7 @@
 //! Apart because it is immutable and shared by every process of that build. It reads no process and keeps no
 //! more of the file than pclntab; everything else is read when asked for.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::buildinfo::BuildInfo;
@@ -158,6 +159,33 @@ impl GoImage {
             gofunc: self.module.gofunc,
         }
         .frames(pc, kind)
+    }
+
+    /// Which of these functions have copies inlined into others. Reads every inline tree: once per image.
+    pub fn inlined(&self, names: &[&str]) -> BTreeSet<String> {
+        let memory = self.memory();
+        let inlining = Inlining {
+            table: &self.table,
+            memory: &memory,
+            gofunc: self.module.gofunc,
+        };
+        inlining.inlined(|name| names.contains(&name))
+    }
+
+    /// A pointer in static data, as linked: the relocation's addend where there is one, else the word itself.
+    pub fn pointer(&self, at: ImageAddr) -> Result<ImageAddr, GoError> {
+        let mut relocated = None;
+        self.elf
+            .relative_relocations(&*self.file, |place, addend| {
+                if place == at {
+                    relocated = Some(addend);
+                }
+                relocated.is_none()
+            })?;
+        match relocated {
+            Some(addend) => Ok(addend),
+            None => Ok(ImageAddr(self.memory().read_u64(at)?)),
+        }
     }
 
     /// What a type descriptor in this file says.
