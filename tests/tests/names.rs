@@ -200,7 +200,10 @@ fn functions_equal_the_symbol_table() {
                 assert_eq!(image.function_at(ImageAddr(f.end.0 - 1)), Some(f));
             }
         }
-        assert!(compared > 2000 && compared * 20 > all * 19, "{compared} of {all} names compared");
+        assert!(
+            compared > 2000 && compared * 20 > all * 19,
+            "{compared} of {all} names compared"
+        );
         assert_eq!(image.function("runtime.nosuch"), None);
     }
 }
@@ -227,7 +230,9 @@ fn lines_equal_addr2line() {
             .stdout(Stdio::piped())
             .spawn()
             .expect("go tool addr2line runs");
-        let text: String = pcs.iter().map(|pc| format!("{pc:#x}\n")).collect();
+        let text = pcs
+            .iter()
+            .fold(String::new(), |text, pc| text + &format!("{pc:#x}\n"));
         let mut stdin = tool.stdin.take().expect("a pipe");
         let writer =
             std::thread::spawn(move || std::io::Write::write_all(&mut stdin, text.as_bytes()));
@@ -269,7 +274,7 @@ fn stacks_and_types_equal_the_programs_own_account() {
             let words: Vec<&str> = line.splitn(5, ' ').collect();
             match words[..] {
                 ["frame", function, line, file] => {
-                    logical.push(format!("{function} {line} {file}"))
+                    logical.push(format!("{function} {line} {file}"));
                 }
                 ["return", distance] => {
                     let frames = image.frames_at(address(distance), PcKind::Return);
@@ -346,9 +351,9 @@ fn runtime_variables_equal_the_symbol_table() {
 }
 
 fn sites(image: &GoImage, emulates: Emulates) -> Vec<ProbeSite> {
-    let mut all = hooks::alloc_hooks(image);
-    all.extend(hooks::map_hooks(image));
-    all.extend(hooks::goroutine_hooks(image));
+    let mut all = hooks::alloc_hooks(image).hooks;
+    all.extend(hooks::map_hooks(image).hooks);
+    all.extend(hooks::goroutine_hooks(image).hooks);
     all.iter()
         .map(|h| probe_site(image, h, emulates).unwrap_or_else(|e| panic!("{e}")))
         .collect()

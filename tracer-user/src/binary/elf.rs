@@ -6,7 +6,7 @@
 use object::LittleEndian as LE;
 use object::elf::{
     ELFCLASS64, ELFDATA2LSB, ELFMAG, EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, NT_GNU_BUILD_ID,
-    PF_W, PF_X, PT_LOAD, ProgramHeader64, Rela64, SHN_XINDEX, SHT_NOBITS, SHT_RELA,
+    PF_W, PF_X, PT_DYNAMIC, PT_LOAD, ProgramHeader64, Rela64, SHN_XINDEX, SHT_NOBITS,
     SectionHeader64,
 };
 use object::pod;
@@ -25,6 +25,13 @@ const MAX_NAMES: Bytes = Bytes(4 << 20);
 const MAX_NOTE: Bytes = Bytes(4096);
 /// `R_X86_64_RELATIVE`: the word becomes load bias + addend.
 const R_X86_64_RELATIVE: u32 = 8;
+/// Tags of the dynamic section: address and size of the relocations.
+const DT_RELA: u64 = 7;
+const DT_RELASZ: u64 = 8;
+/// Some dozens of 16-byte entries, one per needed library and a few more.
+const MAX_DYNAMIC: Bytes = Bytes(64 << 10);
+/// Size of one relocation.
+const RELA: usize = size_of::<Rela64<LE>>();
 /// Relocations are read in runs of this many entries.
 const RELOCATION_RUN: usize = 4096;
 
@@ -63,12 +70,20 @@ pub struct Section {
     pub size: u64,
 }
 
+/// A run of bytes in the file.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    start: FileOffset,
+    size: u64,
+}
+
 /// What a file says about itself; holds no reference to it.
 #[derive(Clone, Debug)]
 pub struct Elf {
     kind: object::elf::FileType,
     segments: Vec<Segment>,
     sections: Vec<Section>,
+    relocations: Option<Extent>,
     gnu_build_id: Option<Vec<u8>>,
     go_build_id: Option<String>,
 }
@@ -106,15 +121,18 @@ impl Elf {
                 what: "an ELF file that is neither executable nor shared object",
             });
         }
-        let segments = read_segments(file, header)?;
+        let (segments, dynamic) = read_segments(file, header)?;
         let sections = read_sections(file, header, file_len)?;
+        let (relocations, gnu_build_id, go_build_id) = (None, None, None);
         let mut elf = Self {
             kind,
             segments,
             sections,
-            gnu_build_id: None,
-            go_build_id: None,
+            relocations,
+            gnu_build_id,
+            go_build_id,
         };
+        elf.relocations = dynamic.and_then(|d| elf.find_relocations(file, d));
         elf.gnu_build_id = elf.note(file, ".note.gnu.build-id", NT_GNU_BUILD_ID.0, b"GNU\0");
         // cmd/internal/buildid/note.go: elfGoBuildIDTag = 4, name "Go\0\0".
         elf.go_build_id = elf
@@ -213,33 +231,53 @@ impl Elf {
         file: &R,
         mut see: impl FnMut(ImageAddr, ImageAddr) -> bool,
     ) -> Result<(), BinaryError> {
-        const ENTRY: usize = size_of::<Rela64<LE>>();
-        let mut run = vec![0; ENTRY * RELOCATION_RUN];
-        for section in self.sections.iter().filter(|s| s.kind == SHT_RELA.0) {
-            let mut done = 0;
-            while done + ENTRY as u64 <= section.size {
-                let want = ((section.size - done) as usize).min(run.len()) / ENTRY * ENTRY;
-                let part = &mut run[..want];
-                let at = section.offset.plus(done);
-                file.read(at, part)
-                    .map_err(|f| short(f, damaged(at.0, "relocations lie outside the file")))?;
-                for entry in part.chunks_exact(ENTRY) {
-                    let Ok((rela, _)) = pod::from_bytes::<Rela64<LE>>(entry) else {
-                        continue;
-                    };
-                    if rela.r_info.get(LE) as u32 == R_X86_64_RELATIVE
-                        && !see(
-                            ImageAddr(rela.r_offset.get(LE)),
-                            ImageAddr(rela.r_addend.get(LE) as u64),
-                        )
-                    {
-                        return Ok(());
-                    }
+        let Some(Extent { start, size }) = self.relocations else {
+            return Ok(());
+        };
+        let mut run = vec![0; RELA * RELOCATION_RUN];
+        let mut done = 0;
+        while done + RELA as u64 <= size {
+            let want = (size - done).min(run.len() as u64) as usize / RELA * RELA;
+            let part = &mut run[..want];
+            let at = start.plus(done);
+            let outside = damaged(at.0, "relocations lie outside the file");
+            file.read(at, part).map_err(|f| short(f, outside))?;
+            for entry in part.chunks_exact(RELA) {
+                let Ok((rela, _)) = pod::from_bytes::<Rela64<LE>>(entry) else {
+                    continue;
+                };
+                let (place, addend) = (rela.r_offset.get(LE), rela.r_addend.get(LE) as u64);
+                let relative = rela.r_info.get(LE) as u32 == R_X86_64_RELATIVE;
+                if relative && !see(ImageAddr(place), ImageAddr(addend)) {
+                    return Ok(());
                 }
-                done += want as u64;
             }
+            done += want as u64;
         }
         Ok(())
+    }
+
+    /// Where the loader's relocations are, from the dynamic section: it survives what removes section headers.
+    fn find_relocations<R: ReadAt<FileOffset> + ?Sized>(
+        &self,
+        file: &R,
+        dynamic: Extent,
+    ) -> Option<Extent> {
+        let Extent { start: at, size } = dynamic;
+        let bytes = file
+            .read_vec(at, size.min(MAX_DYNAMIC.0) as usize, MAX_DYNAMIC)
+            .ok()?;
+        let (mut start, mut size) = (None, 0);
+        for entry in bytes.chunks_exact(16) {
+            let word = |o: usize| entry[o..o + 8].try_into().map_or(0, u64::from_le_bytes);
+            match word(0) {
+                0 => break,
+                DT_RELA => start = self.file_offset(ImageAddr(word(8))),
+                DT_RELASZ => size = word(8),
+                _ => {}
+            }
+        }
+        start.map(|start| Extent { start, size })
     }
 
     /// The payload of the first note of this type in a section. A damaged note is no note.
@@ -312,7 +350,7 @@ fn short(fault: ReadFault, instead: BinaryError) -> BinaryError {
 fn read_segments<R: ReadAt<FileOffset> + ?Sized>(
     file: &R,
     header: &FileHeader64<LE>,
-) -> Result<Vec<Segment>, BinaryError> {
+) -> Result<(Vec<Segment>, Option<Extent>), BinaryError> {
     const ENTRY: usize = size_of::<ProgramHeader64<LE>>();
     let (at, count) = (header.e_phoff.get(LE), header.e_phnum.get(LE));
     if count == 0 || count > MAX_SEGMENTS || usize::from(header.e_phentsize.get(LE)) != ENTRY {
@@ -322,12 +360,21 @@ fn read_segments<R: ReadAt<FileOffset> + ?Sized>(
     file.read(FileOffset(at), &mut raw)
         .map_err(|f| short(f, damaged(at, "program headers lie outside the file")))?;
     let mut segments = Vec::new();
+    let mut dynamic = None;
     for entry in raw.chunks_exact(ENTRY) {
         let Ok((p, _)) = pod::from_bytes::<ProgramHeader64<LE>>(entry) else {
             continue;
         };
-        if p.p_type.get(LE) != PT_LOAD {
-            continue;
+        match p.p_type.get(LE) {
+            PT_LOAD => {}
+            PT_DYNAMIC => {
+                dynamic = Some(Extent {
+                    start: FileOffset(p.p_offset.get(LE)),
+                    size: p.p_filesz.get(LE),
+                });
+                continue;
+            }
+            _ => continue,
         }
         let segment = Segment {
             start: ImageAddr(p.p_vaddr.get(LE)),
@@ -346,7 +393,7 @@ fn read_segments<R: ReadAt<FileOffset> + ?Sized>(
         }
         segments.push(segment);
     }
-    Ok(segments)
+    Ok((segments, dynamic))
 }
 
 fn read_sections<R: ReadAt<FileOffset> + ?Sized>(
@@ -418,4 +465,116 @@ fn name_at(names: &[u8], at: u32) -> String {
     let end = tail.iter().position(|b| *b == 0).unwrap_or(0);
     // A table of names that all share one long tail must not multiply into gigabytes.
     String::from_utf8_lossy(&tail[..end.min(256)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Flat;
+
+    /// A file with one executable and one writable segment and no sections.
+    fn sample() -> Vec<u8> {
+        let mut b = vec![0; 0x300];
+        b[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0");
+        b[20] = 1;
+        b[32] = 64;
+        b[52] = 64;
+        b[54] = 56;
+        b[56] = 2;
+        let mut put = |at: usize, flags: u32, offset: u64, start: u64, file: u64, mem: u64| {
+            b[at..at + 4].copy_from_slice(&1u32.to_le_bytes());
+            b[at + 4..at + 8].copy_from_slice(&flags.to_le_bytes());
+            for (i, v) in [offset, start, start, file, mem].iter().enumerate() {
+                b[at + 8 + i * 8..at + 16 + i * 8].copy_from_slice(&v.to_le_bytes());
+            }
+        };
+        put(64, 5, 0, 0x40_0000, 0x200, 0x200);
+        put(120, 6, 0x200, 0x50_0000, 0x100, 0x800);
+        b
+    }
+
+    fn read(bytes: &[u8]) -> Result<Elf, BinaryError> {
+        Elf::read(&Flat { base: 0, bytes }, bytes.len() as u64)
+    }
+
+    #[test]
+    fn addresses_and_offsets() {
+        let bytes = sample();
+        let elf = read(&bytes).expect("reads");
+        assert!(!elf.is_dynamic() && elf.is_stripped());
+        assert_eq!(
+            elf.code_offset(ImageAddr(0x40_0010)),
+            Some(FileOffset(0x10))
+        );
+        assert_eq!(
+            elf.code_address(FileOffset(0x10)),
+            Some(ImageAddr(0x40_0010))
+        );
+        assert_eq!(elf.code_offset(ImageAddr(0x50_0010)), None);
+        assert_eq!(
+            elf.file_offset(ImageAddr(0x50_0010)),
+            Some(FileOffset(0x210))
+        );
+        assert_eq!(elf.file_offset(ImageAddr(0x50_0100)), None);
+        assert!(elf.is_mapped(ImageAddr(0x50_07ff)) && !elf.is_mapped(ImageAddr(0x50_0800)));
+        let file = Flat {
+            base: 0,
+            bytes: &bytes,
+        };
+        let memory = elf.at(&file);
+        assert!(memory.read_u8(ImageAddr(0x50_00ff)).is_ok());
+        assert!(
+            memory.read_u16(ImageAddr(0x50_00ff)).is_err(),
+            "half of it has no bytes in the file"
+        );
+    }
+
+    #[test]
+    fn what_is_refused_by_name() {
+        let with = |at: usize, byte: u8| {
+            let mut b = sample();
+            b[at] = byte;
+            read(&b).expect_err("refused").to_string()
+        };
+        assert_eq!(
+            read(b"#!/bin/sh\n").expect_err("refused"),
+            BinaryError::NotElf
+        );
+        assert_eq!(read(b"").expect_err("refused"), BinaryError::NotElf);
+        assert!(with(4, 1).contains("32-bit"));
+        assert!(with(18, 0xb7).contains("processor"));
+        assert!(with(16, 1).contains("neither executable"));
+        assert_eq!(
+            with(33, 9),
+            "damaged executable: program headers lie outside the file (at file offset 0x940)"
+        );
+        assert!(with(56, 0).contains("program header count"));
+        assert!(with(64 + 36, 0xff).contains("contradict"));
+        assert!(
+            read(&sample()[..40])
+                .expect_err("cut")
+                .to_string()
+                .contains("inside the ELF header")
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_flipped_byte_is_read_or_refused(
+            flips in proptest::collection::vec((0usize..0x300, proptest::num::u8::ANY), 1..8),
+            len in 0usize..0x300,
+        ) {
+            let mut bytes = sample();
+            for (at, byte) in flips {
+                bytes[at] = byte;
+            }
+            bytes.truncate(0x300 - len);
+            if let Ok(elf) = read(&bytes) {
+                let file = Flat { base: 0, bytes: &bytes };
+                let mut seen = 0;
+                let done = elf.relative_relocations(&file, |_, _| { seen += 1; true });
+                proptest::prop_assert!(seen <= 0x300 / RELA || done.is_err());
+            }
+        }
+    }
 }

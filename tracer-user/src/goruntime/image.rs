@@ -3,6 +3,9 @@
 //! Apart because it is immutable and shared by every process of that build. It reads no process and keeps no
 //! more of the file than pclntab; everything else is read when asked for.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
 use super::buildinfo::BuildInfo;
 use super::error::GoError;
 use super::moduledata::ModuleData;
@@ -53,15 +56,10 @@ impl GoImage {
             };
             return Err(GoError::NotGo { why: why.into() });
         };
-        match info.setting("-buildmode") {
-            Some(mode @ ("c-shared" | "plugin" | "shared")) => {
-                return Err(GoError::NotGo {
-                    why: format!(
-                        "it is Go inside a library (-buildmode={mode}), which cannot be traced"
-                    ),
-                });
-            }
-            _ => {}
+        if let Some(mode @ ("c-shared" | "plugin" | "shared")) = info.setting("-buildmode") {
+            let why =
+                format!("it is Go inside a library (-buildmode={mode}), which cannot be traced");
+            return Err(GoError::NotGo { why });
         }
         let version = info.version.clone().supported()?;
         let header = Header::find(&elf, &*file)?;
@@ -114,12 +112,14 @@ impl GoImage {
 
     /// Go's own build id, else the GNU one in hex: the same for every copy of one build.
     pub fn build_id(&self) -> Option<String> {
-        let gnu = || {
-            self.elf
-                .gnu_build_id()
-                .map(|id| id.iter().map(|b| format!("{b:02x}")).collect())
-        };
-        self.elf.go_build_id().map(str::to_owned).or_else(gnu)
+        if let Some(id) = self.elf.go_build_id() {
+            return Some(id.to_owned());
+        }
+        let mut hex = String::new();
+        for byte in self.elf.gnu_build_id()? {
+            write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
+        }
+        Some(hex)
     }
 
     /// Path of the main module, or of the main package where the build says no more.
@@ -159,6 +159,33 @@ impl GoImage {
             gofunc: self.module.gofunc,
         }
         .frames(pc, kind)
+    }
+
+    /// Which of these functions have copies inlined into others. Reads every inline tree: once per image.
+    pub fn inlined(&self, names: &[&str]) -> BTreeSet<String> {
+        let memory = self.memory();
+        let inlining = Inlining {
+            table: &self.table,
+            memory: &memory,
+            gofunc: self.module.gofunc,
+        };
+        inlining.inlined(|name| names.contains(&name))
+    }
+
+    /// A pointer in static data, as linked: the relocation's addend where there is one, else the word itself.
+    pub fn pointer(&self, at: ImageAddr) -> Result<ImageAddr, GoError> {
+        let mut relocated = None;
+        self.elf
+            .relative_relocations(&*self.file, |place, addend| {
+                if place == at {
+                    relocated = Some(addend);
+                }
+                relocated.is_none()
+            })?;
+        match relocated {
+            Some(addend) => Ok(addend),
+            None => Ok(ImageAddr(self.memory().read_u64(at)?)),
+        }
     }
 
     /// What a type descriptor in this file says.

@@ -30,44 +30,23 @@ struct Offsets {
 }
 
 fn offsets(minor: u32) -> Offsets {
-    match minor {
-        ..=19 => Offsets {
-            types: 280,
-            etypes: 288,
-            gofunc: 304,
-            next: 544,
-        },
-        20 => Offsets {
-            types: 296,
-            etypes: 304,
-            gofunc: 320,
-            next: 560,
-        },
-        21..=23 => Offsets {
-            types: 296,
-            etypes: 304,
-            gofunc: 320,
-            next: 584,
-        },
-        24..=25 => Offsets {
-            types: 296,
-            etypes: 304,
-            gofunc: 320,
-            next: 576,
-        },
-        26 => Offsets {
-            types: 296,
-            etypes: 304,
-            gofunc: 320,
-            next: 584,
-        },
+    let (types, etypes, gofunc) = match minor {
+        ..=19 => (280, 288, 304),
+        20..=26 => (296, 304, 320),
         // 304 is typedesclen; etypes still ends the names behind the descriptors.
-        _ => Offsets {
-            types: 296,
-            etypes: 312,
-            gofunc: 344,
-            next: 560,
-        },
+        _ => (296, 312, 344),
+    };
+    let next = match minor {
+        ..=19 => 544,
+        20 | 27.. => 560,
+        24 | 25 => 576,
+        21..=23 | 26 => 584,
+    };
+    Offsets {
+        types,
+        etypes,
+        gofunc,
+        next,
     }
 }
 
@@ -241,7 +220,7 @@ fn read_words<R: ReadAt<FileOffset> + ?Sized>(
     elf.relative_relocations(file, |place, addend| {
         if let Some(into) = place.0.checked_sub(address.0)
             && into < len as u64
-            && into % 8 == 0
+            && into.is_multiple_of(8)
         {
             relocated.insert(into / 8, addend.0);
         }

@@ -54,6 +54,15 @@ const SPECIALISED: [&str; 4] = [
     "runtime.mallocgcSmallScanNoHeaderSC",
 ];
 
+/// Functions that together stand for one kind of event.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HookSet {
+    pub hooks: Vec<Hook>,
+    /// Functions of the set with copies inlined into others, which no probe on the function sees: what the set
+    /// counts is a lower bound. Only profile-guided builds have any.
+    pub inlined: Vec<String>,
+}
+
 /// The set that every allocation passes exactly once.
 ///
 /// Without size-specialised functions everything goes through `mallocgc`. With them, compiled code calls them
@@ -61,30 +70,49 @@ const SPECIALISED: [&str; 4] = [
 /// leaves are the set and `mallocgc` is not in it. Their SlowPath twins are called by them: never counted.
 /// Requests of size 0 reach `mallocgc` and return before the leaves; a probe there drops them by size.
 ///
+/// A profile-guided build (go1.24 on, where `mallocgc` became small enough) may inline `mallocgc` into newobject,
+/// makeslice and the like, or a leaf into `mallocgc`. The five leaves then replace `mallocgc` if they are whole.
+///
 /// One exception is known: inside `runtime/secret.Do` (GOEXPERIMENT=runtimesecret) a tiny request is handed on to
 /// mallocgcSmallNoScanSC2 and counts twice.
-pub fn alloc_hooks(image: &GoImage) -> Vec<Hook> {
-    let is_specialised = |name: &str| {
-        SPECIALISED.iter().any(|family| {
-            name.strip_prefix(family)
-                .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-        })
+pub fn alloc_hooks(image: &GoImage) -> HookSet {
+    let mut specialised = image.function_names(is_specialised);
+    specialised.dedup();
+    let leaves: Vec<String> = LEAVES.iter().map(|n| (*n).to_owned()).collect();
+    let sets = if specialised.is_empty() {
+        let mut five = leaves;
+        five.push("runtime.mallocgcTiny".to_owned());
+        vec![vec!["runtime.mallocgc".to_owned()], five]
+    } else {
+        specialised.extend(leaves);
+        vec![specialised]
     };
-    let specialised: Vec<String> = image.function_names(is_specialised);
-    if specialised.is_empty() {
-        return present(image, &["runtime.mallocgc"], Shape::Alloc, ALLOC);
+    let all: Vec<&str> = sets.iter().flatten().map(String::as_str).collect();
+    let inlined = image.inlined(&all);
+    let is_whole = |set: &&Vec<String>| {
+        set.iter().all(|n| !inlined.contains(n)) && set.iter().any(|n| image.function(n).is_some())
+    };
+    let chosen = sets.iter().find(is_whole).unwrap_or(&sets[0]);
+    HookSet {
+        hooks: present(image, chosen, Shape::Alloc, ALLOC),
+        inlined: chosen
+            .iter()
+            .filter(|n| inlined.contains(*n))
+            .cloned()
+            .collect(),
     }
-    let mut hooks: Vec<Hook> = specialised
-        .into_iter()
-        .map(|name| Hook::new(name, Shape::Alloc, ALLOC))
-        .collect();
-    hooks.extend(present(image, &LEAVES, Shape::Alloc, ALLOC));
-    hooks
+}
+
+fn is_specialised(name: &str) -> bool {
+    SPECIALISED.iter().any(|family| {
+        name.strip_prefix(family)
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    })
 }
 
 /// Every `m[k] = v` in compiled code and in reflect calls one of these once; none calls another. Copies made by
 /// maps.Clone and internal growth go around them (internal/runtime/maps).
-pub fn map_hooks(image: &GoImage) -> Vec<Hook> {
+pub fn map_hooks(image: &GoImage) -> HookSet {
     const FAMILY: [&str; 6] = [
         "runtime.mapassign",
         "runtime.mapassign_fast32",
@@ -93,27 +121,42 @@ pub fn map_hooks(image: &GoImage) -> Vec<Hook> {
         "runtime.mapassign_fast64ptr",
         "runtime.mapassign_faststr",
     ];
-    present(image, &FAMILY, Shape::MapWrite, MAP)
+    HookSet {
+        hooks: present(image, &FAMILY, Shape::MapWrite, MAP),
+        inlined: image.inlined(&FAMILY).into_iter().collect(),
+    }
 }
 
 /// Births: `newproc1`, once per `go` statement (and per coroutine). Ends: `gdestroy` where it exists (go1.22 on),
-/// called by goexit0 and by coroutine exits; before that `goexit0`.
-pub fn goroutine_hooks(image: &GoImage) -> Vec<Hook> {
-    let mut hooks = present(image, &["runtime.newproc1"], Shape::GoBorn, GO_BORN);
-    let mut ends = present(image, &["runtime.gdestroy"], Shape::GoEnd, GO_END);
-    if ends.is_empty() {
-        ends = present(image, &["runtime.goexit0"], Shape::GoEnd, GO_END);
+/// called by goexit0 and by coroutine exits; before that, or where it was inlined, `goexit0`, which the runtime
+/// only calls through a pointer.
+pub fn goroutine_hooks(image: &GoImage) -> HookSet {
+    const BIRTH: &str = "runtime.newproc1";
+    const END: &str = "runtime.gdestroy";
+    let inlined = image.inlined(&[BIRTH, END]);
+    let mut hooks = present(image, &[BIRTH], Shape::GoBorn, GO_BORN);
+    let whole = image.function(END).is_some() && !inlined.contains(END);
+    hooks.extend(present(
+        image,
+        &[if whole { END } else { "runtime.goexit0" }],
+        Shape::GoEnd,
+        GO_END,
+    ));
+    HookSet {
+        hooks,
+        inlined: inlined.into_iter().filter(|n| n == BIRTH).collect(),
     }
-    hooks.append(&mut ends);
-    hooks
 }
 
-fn present(
+fn present<N: AsRef<str>>(
     image: &GoImage,
-    names: &[&'static str],
+    names: &[N],
     shape: Shape,
     needs: &'static [Reg],
 ) -> Vec<Hook> {
-    let there = names.iter().filter(|n| image.function(n).is_some());
-    there.map(|n| Hook::new(*n, shape, needs)).collect()
+    let there = names
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|n| image.function(n).is_some());
+    there.map(|n| Hook::new(n, shape, needs)).collect()
 }

@@ -7,7 +7,8 @@
 use super::super::error::GoError;
 use super::super::image::GoImage;
 use crate::binary::x86;
-use crate::units::ImageAddr;
+use crate::memory::ReadAt as _;
+use crate::units::{Bytes, ImageAddr};
 
 /// Where the runtime keeps what we read, as linked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +41,7 @@ pub struct RuntimeVars {
     pub mbuckets: ImageAddr,
     /// `runtime.firstmoduledata`
     pub first_module: ImageAddr,
-    /// `runtime.waitReasonStrings`, an array of strings. The recipe is not stable enough to insist on.
+    /// `runtime.waitReasonStrings`, an array of strings. Proven by its second text, or absent.
     pub wait_reason_strings: Option<ImageAddr>,
 }
 
@@ -173,7 +174,7 @@ impl RuntimeVars {
             wait_reason_strings: f
                 .resolve(at("runtime.waitReason.String", 1))
                 .ok()
-                .filter(|a| f.lies(*a, In::Data)),
+                .filter(|a| f.is_wait_reasons(*a)),
         };
         // A third, independent witness: the table found by its content.
         if vars.first_module != image.module().address {
@@ -258,6 +259,21 @@ impl Finder<'_> {
             In::NoPtrBss => m.noptrbss.contains(addr),
             In::Data => m.is_data(addr) || addr == m.address,
         }
+    }
+
+    /// The first reason is empty, the second has had one text since go1.10 (runtime/runtime2.go).
+    fn is_wait_reasons(&self, addr: ImageAddr) -> bool {
+        const SECOND: &[u8] = b"GC assist marking";
+        let memory = self.image.memory();
+        let text = || {
+            let len = memory.read_u64(addr.plus(24)).ok()?;
+            let at = self.image.pointer(addr.plus(16)).ok()?;
+            (len == SECOND.len() as u64)
+                .then(|| memory.read_vec(at, SECOND.len(), Bytes(len)).ok())?
+        };
+        self.lies(addr, In::Data)
+            && memory.read_u64(addr.plus(8)) == Ok(0)
+            && text().as_deref() == Some(SECOND)
     }
 
     fn failed(field: &'static str, why: &str) -> GoError {

@@ -186,3 +186,173 @@ fn choose(
         .min_by_key(|c| (c.kind, c.address))
         .ok_or_else(|| format!("no instruction that the kernel emulates before {ended}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: Emulates = Emulates { long_nops: true };
+    const OLD: Emulates = Emulates { long_nops: false };
+    const ENTRY: ImageAddr = ImageAddr(0x1000);
+    const ALLOC: &[Reg] = &[Reg::Rax, Reg::Rbx];
+
+    /// cmp rsp,[r14+0x10]; jbe +0x20
+    const CHECK: &[u8] = &[0x49, 0x3b, 0x66, 0x10, 0x76, 0x20];
+    const PUSH: &[u8] = &[0x55];
+    const MOV: &[u8] = &[0x48, 0x89, 0xe5];
+    /// sub rsp,0x20
+    const SUB: &[u8] = &[0x48, 0x83, 0xec, 0x20];
+    const NOP: &[u8] = &[0x90];
+    const NOP5: &[u8] = &[0x0f, 0x1f, 0x44, 0, 0];
+    /// mov rax,[rsp+8]: the first argument is gone.
+    const LOSE_RAX: &[u8] = &[0x48, 0x8b, 0x44, 0x24, 8];
+    /// mov [rsp+0x30],rax: a spill, nothing is lost.
+    const SPILL: &[u8] = &[0x48, 0x89, 0x44, 0x24, 0x30];
+    /// je +1
+    const JE: &[u8] = &[0x74, 1];
+    const CALL: &[u8] = &[0xe8, 0, 1, 0, 0];
+    const RET: &[u8] = &[0xc3];
+
+    fn chosen(parts: &[&[u8]], emulates: Emulates) -> Result<(u64, SiteKind, bool), String> {
+        choose(&parts.concat(), ENTRY, ALLOC, emulates)
+            .map(|c| (c.address.0 - ENTRY.0, c.kind, c.caller_at_sp))
+    }
+
+    #[test]
+    fn the_push_behind_the_check() {
+        let parts = [CHECK, PUSH, MOV, SUB, SPILL, JE, RET, RET];
+        assert_eq!(chosen(&parts, NEW), Ok((6, SiteKind::Push, true)));
+        assert_eq!(chosen(&parts, OLD), Ok((6, SiteKind::Push, true)));
+    }
+
+    #[test]
+    fn a_nop_behind_the_frame_is_better_where_it_is_emulated() {
+        assert_eq!(
+            chosen(&[CHECK, PUSH, MOV, SUB, NOP, RET], OLD),
+            Ok((14, SiteKind::Nop, false))
+        );
+        let parts = [CHECK, PUSH, MOV, SUB, SPILL, NOP, NOP5, RET];
+        assert_eq!(chosen(&parts, NEW), Ok((20, SiteKind::Nop5, false)));
+        assert_eq!(chosen(&parts, OLD), Ok((19, SiteKind::Nop, false)));
+    }
+
+    #[test]
+    fn a_five_byte_nop_only_where_the_stack_was_checked() {
+        assert_eq!(
+            chosen(&[PUSH, MOV, NOP5, RET], NEW),
+            Ok((0, SiteKind::Push, true))
+        );
+    }
+
+    #[test]
+    fn nothing_between_push_and_frame_pointer() {
+        assert_eq!(
+            chosen(&[CHECK, PUSH, NOP, MOV, SUB, RET], NEW),
+            Ok((6, SiteKind::Push, true))
+        );
+    }
+
+    #[test]
+    fn nothing_behind_the_loss_of_an_argument() {
+        let parts = [CHECK, PUSH, MOV, SUB, LOSE_RAX, NOP, RET];
+        assert_eq!(chosen(&parts, NEW), Ok((6, SiteKind::Push, true)));
+        assert!(chosen(&[CHECK, LOSE_RAX, NOP, RET], NEW).is_err());
+    }
+
+    #[test]
+    fn the_old_frame() {
+        // go1.19: sub rsp,0x20; mov [rsp+0x18],rbp; lea rbp,[rsp+0x18]
+        let save = &[0x48, 0x89, 0x6c, 0x24, 0x18][..];
+        let point = &[0x48, 0x8d, 0x6c, 0x24, 0x18][..];
+        assert_eq!(
+            chosen(&[CHECK, SUB, save, point, SPILL, NOP, RET], NEW),
+            Ok((0x19, SiteKind::Nop, false))
+        );
+        assert_eq!(
+            chosen(&[CHECK, SUB, save, point, JE, RET, RET], NEW),
+            Ok((20, SiteKind::Jcc, false))
+        );
+        // Another slot than the one on top is no frame.
+        let wrong = &[0x48, 0x8d, 0x6c, 0x24, 0x10][..];
+        assert!(chosen(&[CHECK, SUB, save, wrong, NOP, RET], NEW).is_err());
+        assert!(chosen(&[CHECK, SUB, NOP, save, RET], NEW).is_err());
+    }
+
+    #[test]
+    fn the_instruction_that_ends_the_line_is_the_last_candidate() {
+        assert_eq!(
+            chosen(&[CHECK, CALL, NOP, RET], NEW),
+            Ok((6, SiteKind::Call, true))
+        );
+        assert_eq!(
+            chosen(&[CHECK, JE, NOP, RET], NEW),
+            Ok((6, SiteKind::Jcc, true))
+        );
+        assert!(chosen(&[CHECK, RET, NOP, RET], NEW).is_err());
+    }
+
+    #[test]
+    fn a_jump_into_the_line_ends_it() {
+        // jmp from the end to the nop at 14: that nop runs once per round.
+        let back = |to: i8| [0xeb, (to - 19) as u8];
+        let parts = |jump: &[u8]| chosen(&[CHECK, PUSH, MOV, SUB, NOP, RET, RET, jump], NEW);
+        assert_eq!(parts(&back(15)), Ok((14, SiteKind::Nop, false)));
+        assert_eq!(parts(&back(14)), Ok((6, SiteKind::Push, true)));
+        assert_eq!(parts(&back(7)), Ok((6, SiteKind::Push, true)));
+        assert!(parts(&back(6)).is_err(), "the push itself runs again");
+        // The jump to the entry is the one after the stack was grown.
+        assert_eq!(parts(&back(0)), Ok((14, SiteKind::Nop, false)));
+    }
+
+    #[test]
+    fn an_unknown_stack_check_is_refused() {
+        // cmp rsp,[r14+0x20]; jbe; push; jmp entry
+        let odd = &[0x49, 0x3b, 0x66, 0x20, 0x76, 1, 0x55, 0xeb, 0xf7][..];
+        assert!(
+            chosen(&[odd], NEW)
+                .expect_err("refused")
+                .contains("stack check")
+        );
+    }
+
+    #[test]
+    fn behind_a_jump_table_only_the_prologue_is_sure() {
+        // jmp rax
+        let jump = &[0xff, 0xe0][..];
+        assert_eq!(
+            chosen(&[CHECK, PUSH, MOV, SUB, NOP5, jump], NEW),
+            Ok((6, SiteKind::Push, true))
+        );
+        assert!(chosen(&[CHECK, NOP5, jump], NEW).is_err());
+    }
+
+    #[test]
+    fn a_byte_that_is_no_instruction_refuses_the_function() {
+        assert!(
+            chosen(&[CHECK, PUSH, MOV, RET, &[0x06]], NEW)
+                .expect_err("refused")
+                .contains("0x100b")
+        );
+        assert!(chosen(&[CHECK, PUSH, MOV, RET, &[0xe8, 0]], NEW).is_err());
+        assert!(chosen(&[], NEW).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_give_an_emulated_instruction_or_none(
+            tail in proptest::collection::vec(proptest::num::u8::ANY, 0..60),
+            check in proptest::bool::ANY,
+        ) {
+            let bytes = if check { [CHECK, &tail].concat() } else { tail };
+            for emulates in [NEW, OLD] {
+                if let Ok(c) = choose(&bytes, ENTRY, ALLOC, emulates) {
+                    let at = (c.address.0 - ENTRY.0) as usize;
+                    let again = x86::decode(&bytes[at..at + c.len], c.address).expect("an instruction");
+                    proptest::prop_assert_eq!(again.len(), 1);
+                    proptest::prop_assert_eq!(again[0].site_kind(emulates), Some(c.kind));
+                    proptest::prop_assert!(!check || at >= CHECK.len());
+                }
+            }
+        }
+    }
+}

@@ -3,13 +3,18 @@
 //! Apart because the inline tree lies outside pclntab (behind moduledata.gofunc) and has two formats. One entry
 //! is read per inlined frame; the tree as a whole is never loaded.
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::super::error::GoError;
 use super::pclntab::{Format, FuncData, FuncRef, Pclntab};
 use crate::memory::ReadAt;
-use crate::units::ImageAddr;
+use crate::units::{Bytes, ImageAddr};
 
 /// The compiler stops inlining long before; a deeper chain is a loop in damaged data.
 const MAX_DEPTH: usize = 64;
+
+/// The largest functions have some thousand inlined calls.
+const MAX_TREE: u32 = 1 << 16;
 
 /// How a program counter was come by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +101,41 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
         frames
     }
 
+    /// Which functions' bodies were inlined somewhere, of those that `wanted` accepts.
+    ///
+    /// One pass over every inline tree: a profile-guided build may inline functions that never are otherwise.
+    pub fn inlined(&self, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
+        let size = self.entry_size();
+        let mut known: HashMap<u32, bool> = HashMap::new();
+        let mut found = BTreeSet::new();
+        for function in self.table.functions() {
+            let Some(data) = self.table.data(function.index) else {
+                continue;
+            };
+            let Some(tree) = self.table.inline_tree(&data) else {
+                continue;
+            };
+            let count = self.table.inline_entries(&data).min(MAX_TREE);
+            let at = self.gofunc.plus(u64::from(tree));
+            let len = count as usize * size;
+            let Ok(entries) = self.memory.read_vec(at, len, Bytes(len as u64)) else {
+                continue;
+            };
+            for entry in entries.chunks_exact(size) {
+                let offset = self.take(entry).name;
+                let is_wanted = known.entry(offset).or_insert_with(|| {
+                    self.table
+                        .name_at(offset)
+                        .is_some_and(|n| wanted(&String::from_utf8_lossy(n)))
+                });
+                if *is_wanted && let Some(name) = self.table.name_at(offset) {
+                    found.insert(String::from_utf8_lossy(name).into_owned());
+                }
+            }
+        }
+        found
+    }
+
     fn frame(
         &self,
         function: FuncRef,
@@ -115,8 +155,6 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
         }
     }
 
-    /// runtime/symtabinl.go: 20 bytes {parent i16, funcID u8, pad, file, line, func, parentPc} up to go1.19;
-    /// 16 bytes {funcID u8, pad, nameOff, parentPc, startLine} from go1.20 on.
     fn call(&self, data: &FuncData, index: u32) -> Result<Call, GoError> {
         let broken = |what| GoError::Broken {
             what,
@@ -126,19 +164,30 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
             .table
             .inline_tree(data)
             .ok_or(broken("a function with inlined calls has no inline tree"))?;
-        let size = match self.table.format() {
-            Format::Go118 => 20,
-            Format::Go120 => 16,
-        };
+        let size = self.entry_size();
         let at = self
             .gofunc
             .plus(u64::from(tree))
-            .plus(u64::from(index) * size);
+            .plus(u64::from(index) * size as u64);
         let mut raw = [0; 20];
-        let raw = &mut raw[..size as usize];
+        let raw = &mut raw[..size];
         self.memory.read(at, raw)?;
+        Ok(self.take(raw))
+    }
+
+    /// runtime/symtabinl.go: 20 bytes {parent i16, funcID u8, pad, file, line, func, parentPc} up to go1.19;
+    /// 16 bytes {funcID u8, pad, nameOff, parentPc, startLine} from go1.20 on.
+    fn entry_size(&self) -> usize {
+        match self.table.format() {
+            Format::Go118 => 20,
+            Format::Go120 => 16,
+        }
+    }
+
+    /// `raw` has `entry_size` bytes.
+    fn take(&self, raw: &[u8]) -> Call {
         let word = |o: usize| u32::from_le_bytes([raw[o], raw[o + 1], raw[o + 2], raw[o + 3]]);
-        Ok(match self.table.format() {
+        match self.table.format() {
             Format::Go118 => Call {
                 func_id: raw[2],
                 name: word(12),
@@ -149,6 +198,6 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
                 name: word(4),
                 parent_pc: word(8),
             },
-        })
+        }
     }
 }

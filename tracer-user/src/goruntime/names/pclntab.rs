@@ -206,7 +206,7 @@ impl Pclntab {
         let bytes = elf
             .at(file)
             .read_vec(header.address, len as usize, MAX_TABLE)
-            .map_err(|_| broken("the function table reaches outside its segment"))?;
+            .map_err(|_fault| broken("the function table reaches outside its segment"))?;
         Self::new(bytes, header, module.text.start, wrapper_id(minor))
             .ok_or(broken("the function table is not sorted"))
     }
@@ -386,6 +386,31 @@ impl Pclntab {
         u32::try_from(self.pc_value(table, function.entry, pc)?).ok()
     }
 
+    /// How many entries the function's inline tree has, by the highest index that its code refers to; a parent
+    /// that no instruction belongs to alone may be missing.
+    pub fn inline_entries(&self, data: &FuncData) -> u32 {
+        let table = (PCDATA_INLINE < data.npcdata)
+            .then(|| {
+                read_u32(
+                    &self.bytes,
+                    data.at + data.fixed + PCDATA_INLINE as usize * 4,
+                )
+            })
+            .flatten();
+        let mut rest = table
+            .filter(|t| *t != 0)
+            .and_then(|t| self.steps(t))
+            .unwrap_or_default();
+        let (mut value, mut highest) = (-1, -1);
+        for step in 0..MAX_STEPS {
+            if self.step(&mut rest, &mut value, step).is_none() {
+                break;
+            }
+            highest = highest.max(value);
+        }
+        u32::try_from(highest + 1).unwrap_or(0)
+    }
+
     /// Offset of the inline tree from moduledata.gofunc.
     pub fn inline_tree(&self, data: &FuncData) -> Option<u32> {
         if FUNCDATA_INLINE >= data.nfuncdata {
@@ -424,28 +449,37 @@ impl Pclntab {
         cut(self.bytes.get(from..end)?).map(|f| String::from_utf8_lossy(f).into_owned())
     }
 
-    /// The value in force at `pc` (runtime/symtab.go, pcvalue and step).
+    /// The value in force at `pc` (runtime/symtab.go, pcvalue).
     fn pc_value(&self, table: u32, entry: ImageAddr, pc: ImageAddr) -> Option<i32> {
         if table == 0 {
             return None;
         }
-        let from = (self.header.pctab as usize).checked_add(table as usize)?;
-        let end = (self.header.pcln as usize).min(self.bytes.len());
-        let mut rest = self.bytes.get(from..end)?;
-        let (mut value, mut at) = (-1i32, entry.0);
+        let mut rest = self.steps(table)?;
+        let (mut value, mut at) = (-1, entry.0);
         for step in 0..MAX_STEPS {
-            let delta = uvarint(&mut rest)?;
-            if delta == 0 && step > 0 {
-                return None;
-            }
-            let sign = -((delta & 1) as i32);
-            value = value.wrapping_add((delta >> 1) as i32 ^ sign);
-            at = at.checked_add(u64::from(uvarint(&mut rest)?) * u64::from(self.header.quantum))?;
+            at = at.checked_add(self.step(&mut rest, &mut value, step)?)?;
             if pc.0 < at {
                 return Some(value);
             }
         }
         None
+    }
+
+    fn steps(&self, table: u32) -> Option<&[u8]> {
+        let from = (self.header.pctab as usize).checked_add(table as usize)?;
+        let end = (self.header.pcln as usize).min(self.bytes.len());
+        self.bytes.get(from..end)
+    }
+
+    /// One step of a pc-value sequence (runtime/symtab.go, step): the new value, and for how many bytes of code.
+    fn step(&self, rest: &mut &[u8], value: &mut i32, index: usize) -> Option<u64> {
+        let delta = uvarint(rest)?;
+        if delta == 0 && index > 0 {
+            return None;
+        }
+        let sign = -((delta & 1) as i32);
+        *value = value.wrapping_add((delta >> 1) as i32 ^ sign);
+        Some(u64::from(uvarint(rest)?) * u64::from(self.header.quantum))
     }
 }
 
