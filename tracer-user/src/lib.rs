@@ -5,6 +5,7 @@
 //! only ever sees records. ARCHITECTURE.md has the map and the rules.
 
 pub mod aggregate;
+pub mod analyze;
 pub mod memory;
 pub mod record;
 pub mod symbolize;
