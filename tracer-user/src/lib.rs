@@ -8,5 +8,6 @@ pub mod aggregate;
 pub mod analyze;
 pub mod memory;
 pub mod record;
+pub mod report;
 pub mod symbolize;
 pub mod units;

@@ -78,7 +78,8 @@ fn belongs_to_goroutines(
     let Some(candidate) = part.candidates.first() else {
         // Without sites the rate alone speaks, so it must be a whole number of objects each.
         return plausible
-            && (per_goroutine - per_goroutine.round()).abs() <= 0.1 * per_goroutine.round().max(1.0);
+            && (per_goroutine - per_goroutine.round()).abs()
+                <= 0.1 * per_goroutine.round().max(1.0);
     };
     let own = own::own_frames(&candidate.stack, module);
     let by_itself = !entry.is_empty() && own.last().is_some_and(|f| f.function == entry);

@@ -94,7 +94,11 @@ impl Finding {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Growth {
     /// Bytes per second of the live heap.
-    Heap { slope: Slope, total: HeapTrend, parts: Vec<ClassGrowth> },
+    Heap {
+        slope: Slope,
+        total: HeapTrend,
+        parts: Vec<ClassGrowth>,
+    },
     Goroutines(GoroutineGrowth),
 }
 

@@ -40,10 +40,21 @@ mod tests {
 
     #[test]
     fn the_standard_library_is_known_by_its_paths() {
-        for std in ["strings.(*Builder).grow", "net/http.(*conn).serve", "encoding/json.Marshal", "slices.Grow[go.shape.[]int]"] {
+        for std in [
+            "strings.(*Builder).grow",
+            "net/http.(*conn).serve",
+            "encoding/json.Marshal",
+            "slices.Grow[go.shape.[]int]",
+        ] {
             assert!(is_std(std, Some("example.com/x")), "{std}");
         }
-        for own in ["main.f", "main.F[net/http.Header]", "github.com/a/b.(*T).M", "demo/cache.Put", "demo.Run"] {
+        for own in [
+            "main.f",
+            "main.F[net/http.Header]",
+            "github.com/a/b.(*T).M",
+            "demo/cache.Put",
+            "demo.Run",
+        ] {
             assert!(!is_std(own, Some("demo")), "{own}");
         }
         assert!(is_std("demo/cache.Put", None));

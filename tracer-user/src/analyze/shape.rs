@@ -24,7 +24,7 @@ const SLOWING: f64 = 0.5;
 
 /// A rise and how sure it is.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Rise {
+pub(super) struct Rise {
     /// Per second.
     pub slope: Slope,
     /// Two-sided Mann-Kendall p-value.
@@ -38,7 +38,7 @@ pub struct Rise {
 
 /// What a series does.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Shape {
+pub(super) enum Shape {
     /// Fewer than [`MIN_POINTS`].
     TooShort,
     /// No rise worth the name, or it ended.
@@ -50,7 +50,7 @@ pub enum Shape {
 
 /// Why a rise is not believed yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Doubt {
+pub(super) enum Doubt {
     /// It may be chance.
     Chance,
     /// It fell back in between.
@@ -62,7 +62,7 @@ pub enum Doubt {
 }
 
 /// The shape of `points` (seconds, value), in order of time. A rise whose gain is below `worth` is quiet.
-pub fn shape(points: &[(f64, f64)], worth: f64) -> Shape {
+pub(super) fn shape(points: &[(f64, f64)], worth: f64) -> Shape {
     let points = floors(points);
     if points.len() < MIN_POINTS {
         return Shape::TooShort;

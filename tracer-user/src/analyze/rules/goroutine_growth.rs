@@ -87,7 +87,11 @@ fn judge_site(site: &GoroutineSite, counted_s: Option<f64>, module: Option<&str>
                 Doubt::LaterPart => "but not in the later part",
             };
             return unsure(
-                format!("{} more goroutines in {}, {why}", figures::count(rise.gain as u64), figures::duration(rise.span_s)),
+                format!(
+                    "{} more goroutines in {}, {why}",
+                    figures::count(rise.gain as u64),
+                    figures::duration(rise.span_s)
+                ),
                 format!("about {} more", figures::duration(rise.span_s)),
             );
         }
@@ -134,12 +138,7 @@ fn births(site: &GoroutineSite, counted_s: Option<f64>) -> Births {
     }
 }
 
-fn finding(
-    site: &GoroutineSite,
-    rise: &Rise,
-    births: Births,
-    module: Option<&str>,
-) -> Finding {
+fn finding(site: &GoroutineSite, rise: &Rise, births: Births, module: Option<&str>) -> Finding {
     let last = site.points.last();
     let waiting = last.map_or(0.0, |p| p.waiting as f64 / (p.count.max(1)) as f64);
     let oldest_wait_s = last.and_then(|p| p.oldest_wait_since.map(|since| p.t - since));
@@ -206,7 +205,12 @@ fn finding(
         subject: Subject::GoroutineSite(site.id.clone()),
         title: format!(
             "{}, started by {name}{}",
-            figures::per_minute_interval("goroutines", rise.slope.per_unit, rise.slope.low, rise.slope.high),
+            figures::per_minute_interval(
+                "goroutines",
+                rise.slope.per_unit,
+                rise.slope.low,
+                rise.slope.high
+            ),
             wait.as_ref().map(|w| format!(", blocked in {w}")).unwrap_or_default()
         ),
         place: site.created_by.clone(),
@@ -247,7 +251,9 @@ fn advice(wait: Option<&str>) -> &'static str {
         w if w.starts_with("chan send") => {
             "make sure someone receives until they have sent, or let them leave by a context"
         }
-        w if w.starts_with("select") => "give their select a case that ends them, such as ctx.Done()",
+        w if w.starts_with("select") => {
+            "give their select a case that ends them, such as ctx.Done()"
+        }
         w if w.starts_with("sync.") || w.starts_with("semacquire") => {
             "find who holds the lock or never signals: they wait for it for ever"
         }

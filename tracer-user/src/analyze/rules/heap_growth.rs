@@ -60,7 +60,9 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
             let why = match doubt {
                 Doubt::Chance => "which may be chance",
                 Doubt::FellBack => "but fell back in between",
-                Doubt::Slowing => "but ever more slowly: a warm-up or a cache that fills looks like this",
+                Doubt::Slowing => {
+                    "but ever more slowly: a warm-up or a cache that fills looks like this"
+                }
                 Doubt::LaterPart => "but not in the later part",
             };
             return not_yet(
@@ -70,8 +72,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
         }
         Shape::Rises(rise) => rise,
     };
-    let total =
-        HeapTrend { slope: rise.slope, p: rise.p, cycles: gc.cycles, span_s: rise.span_s };
+    let total = HeapTrend { slope: rise.slope, p: rise.p, cycles: gc.cycles, span_s: rise.span_s };
     let mut parts: Vec<ClassGrowth> = evidence
         .size_classes
         .iter()
@@ -89,7 +90,9 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     parts.sort_by(|a, b| b.slope.per_unit.total_cmp(&a.slope.per_unit));
     parts
         .into_iter()
-        .map(|part| Answer::Finding(Box::new(compose(vec![part], total, evidence.module.as_deref()))))
+        .map(|part| {
+            Answer::Finding(Box::new(compose(vec![part], total, evidence.module.as_deref())))
+        })
         .collect()
 }
 
@@ -137,7 +140,9 @@ fn class_growth(
         share,
         first_bytes: warm.first()?.bytes,
         last_bytes: warm.last()?.bytes,
-        candidates: allocations.map(|a| candidates(class.class, slope, objects_per_s, a)).unwrap_or_default(),
+        candidates: allocations
+            .map(|a| candidates(class.class, slope, objects_per_s, a))
+            .unwrap_or_default(),
         sites_counted: allocations.is_some(),
     })
 }

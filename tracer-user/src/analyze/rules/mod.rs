@@ -10,7 +10,5 @@ use crate::symbolize::evidence::Evidence;
 pub type Rule = fn(&Evidence) -> Vec<Answer>;
 
 /// Every rule with the name reports use.
-pub const RULES: &[(&str, Rule)] = &[
-    (goroutine_growth::NAME, goroutine_growth::judge),
-    (heap_growth::NAME, heap_growth::judge),
-];
+pub const RULES: &[(&str, Rule)] =
+    &[(goroutine_growth::NAME, goroutine_growth::judge), (heap_growth::NAME, heap_growth::judge)];
