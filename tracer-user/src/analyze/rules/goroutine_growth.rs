@@ -3,7 +3,7 @@
 //! The floor of the count must rise, in its later part too; where births and ends are counted they must agree.
 //! It is a leak where those goroutines wait, the old ones keep waiting and none of them ends; else suspect.
 
-use crate::analyze::shape::{Doubt, Rise, Shape, shape};
+use crate::analyze::shape::{Rise, Shape, shape};
 use crate::analyze::{
     Answer, Finding, GoroutineGrowth, Growth, NotYet, Subject, Verdict, figures, own,
 };
@@ -80,12 +80,7 @@ fn judge_site(site: &GoroutineSite, counted_s: Option<f64>, module: Option<&str>
             );
         }
         Shape::Unsettled(doubt, rise) => {
-            let why = match doubt {
-                Doubt::Chance => "which may be chance",
-                Doubt::FellBack => "but fell back in between",
-                Doubt::Slowing => "but ever more slowly",
-                Doubt::LaterPart => "but not in the later part",
-            };
+            let why = doubt.words();
             return unsure(
                 format!(
                     "{} more goroutines in {}, {why}",

@@ -5,7 +5,7 @@
 //! allocate in those classes. A leak keeps what it allocates, so the likeliest site is the one that allocates
 //! about as much as the class grows. Objects are not followed, so the verdict is suspect.
 
-use crate::analyze::shape::{Doubt, Rise, Shape, shape};
+use crate::analyze::shape::{Rise, Shape, shape};
 use crate::analyze::{
     Answer, Candidate, ClassGrowth, Finding, Growth, HeapTrend, NotYet, Slope, Subject, Verdict,
     figures, own,
@@ -57,14 +57,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
             return not_yet("too few GC cycles after warm-up".into(), needs_cycles(gc, span));
         }
         Shape::Unsettled(doubt, rise) => {
-            let why = match doubt {
-                Doubt::Chance => "which may be chance",
-                Doubt::FellBack => "but fell back in between",
-                Doubt::Slowing => {
-                    "but ever more slowly: a warm-up or a cache that fills looks like this"
-                }
-                Doubt::LaterPart => "but not in the later part",
-            };
+            let why = doubt.words();
             return not_yet(
                 format!("the live heap grew {}, {why}", figures::byte_rate(rise.slope.per_unit)),
                 format!("about {} more", figures::duration(rise.span_s)),
