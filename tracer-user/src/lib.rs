@@ -5,11 +5,14 @@
 //! only ever sees records. ARCHITECTURE.md has the map and the rules.
 
 pub mod aggregate;
+pub mod analyze;
 pub mod binary;
 pub mod goruntime;
 pub mod host;
 pub mod kernel;
 pub mod memory;
 pub mod record;
+pub mod report;
+pub mod session;
 pub mod symbolize;
 pub mod units;

@@ -76,9 +76,10 @@ impl GoroutineHistory {
             held.points.push(point(time, &groups));
             let mut groups: Vec<GoroutineGroup> = groups.into_iter().cloned().collect();
             groups.sort_by(|a, b| {
-                b.count.cmp(&a.count).then_with(|| a.stack.cmp(&b.stack)).then_with(|| {
-                    (a.entry, a.state, &a.wait).cmp(&(b.entry, b.state, &b.wait))
-                })
+                b.count
+                    .cmp(&a.count)
+                    .then_with(|| a.stack.cmp(&b.stack))
+                    .then_with(|| (a.entry, a.state, &a.wait).cmp(&(b.entry, b.state, &b.wait)))
             });
             self.groups_cut += groups.len().saturating_sub(MAX_GROUPS) as u64;
             groups.truncate(MAX_GROUPS);
@@ -150,12 +151,10 @@ fn point(time: KTime, groups: &[&GoroutineGroup]) -> GoroutinePoint {
     GoroutinePoint {
         time,
         count: sum(groups.iter().map(|g| g.count)),
-        waiting: sum(
-            groups
-                .iter()
-                .filter(|g| matches!(g.state, GoState::Waiting | GoState::Leaked))
-                .map(|g| g.count),
-        ),
+        waiting: sum(groups
+            .iter()
+            .filter(|g| matches!(g.state, GoState::Waiting | GoState::Leaked))
+            .map(|g| g.count)),
         oldest_wait: groups.iter().filter_map(|g| g.oldest_wait).min(),
     }
 }

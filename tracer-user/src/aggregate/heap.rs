@@ -247,7 +247,12 @@ mod tests {
 
     fn reading(live: u64) -> SizeClasses {
         SizeClasses {
-            small: vec![SizeClass { class: 8, size: Bytes(96), allocs: 1_000 + live, frees: 1_000 }],
+            small: vec![SizeClass {
+                class: 8,
+                size: Bytes(96),
+                allocs: 1_000 + live,
+                frees: 1_000,
+            }],
             large_allocs: 0,
             large_frees: 0,
             large_alloc_bytes: Bytes(0),
@@ -264,7 +269,8 @@ mod tests {
             h.apply(KTime(t as u64), Some(*cycle), &reading(*live));
         }
         let class = &h.classes()[&8];
-        let points: Vec<(u32, u64)> = class.per_cycle().iter().map(|p| (p.cycle, p.objects)).collect();
+        let points: Vec<(u32, u64)> =
+            class.per_cycle().iter().map(|p| (p.cycle, p.objects)).collect();
         // Cycle 7 had begun before the first reading, cycle 10 is not over.
         assert_eq!(points, [(8, 30), (9, 45)]);
         assert_eq!(class.newest(), Some((44, Bytes(44 * 96))));

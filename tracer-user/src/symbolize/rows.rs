@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Clock;
 use super::cause::{self, Cause};
 use super::evidence::{
-    AllocSite, Allocations, Amount, ClassPoint, Frame, GcPoint, GcState, MapWrites, Pauses, ProbeRow,
-    ProcessPoint, ProcessState, SizeClass,
+    AllocSite, Allocations, Amount, ClassPoint, Frame, GcPoint, GcState, MapWrites, Pauses,
+    ProbeRow, ProcessPoint, ProcessState, SizeClass,
 };
 use super::memo::Named;
 use super::stack::{UserStack, site_id};
@@ -65,19 +65,20 @@ pub(super) fn allocations(
         total.add(amount);
         let id = if frames.is_empty() { UNKNOWN.to_owned() } else { site_id(&frames) };
         let (first_s, last_s) = (clock.at(held.first), clock.at(held.last));
-        let row = rows.entry((frames, type_name, cause)).or_insert_with_key(|(stack, ty, cause)| {
-            AllocSite {
-                id,
-                stack: stack.clone(),
-                type_name: ty.clone(),
-                cause: *cause,
-                amount: Amount::default(),
-                classes: BTreeMap::new(),
-                first_s,
-                last_s,
-                truncated: false,
-            }
-        });
+        let row =
+            rows.entry((frames, type_name, cause)).or_insert_with_key(|(stack, ty, cause)| {
+                AllocSite {
+                    id,
+                    stack: stack.clone(),
+                    type_name: ty.clone(),
+                    cause: *cause,
+                    amount: Amount::default(),
+                    classes: BTreeMap::new(),
+                    first_s,
+                    last_s,
+                    truncated: false,
+                }
+            });
         row.amount.add(amount);
         row.classes.entry(class).or_default().add(amount);
         row.first_s = row.first_s.min(first_s);
@@ -117,8 +118,11 @@ pub(super) fn allocations(
 pub(super) fn map_writes(ledger: &Ledger, named: &mut Named<'_>) -> Vec<MapWrites> {
     let mut rows: BTreeMap<(Vec<Frame>, Option<String>, u64), u64> = BTreeMap::new();
     for (key, held) in ledger.tallies().map_writes() {
-        let frames =
-            ledger.stacks().get(key.stack).map(|s| named.user_stack(&s.frames).frames).unwrap_or_default();
+        let frames = ledger
+            .stacks()
+            .get(key.stack)
+            .map(|s| named.user_stack(&s.frames).frames)
+            .unwrap_or_default();
         let type_name = named.type_info(key.type_addr).map(|t| t.name);
         let sum = rows.entry((frames, type_name, key.map.0)).or_default();
         *sum = sum.saturating_add(held.writes);

@@ -63,8 +63,13 @@ mod tests {
     #[test]
     fn the_runtime_is_cut_off_both_ends_but_not_from_the_middle() {
         check(
-            &[("runtime.newobject", false), ("main.f", false), ("main.main", false),
-              ("runtime.main", false), ("runtime.goexit", false)],
+            &[
+                ("runtime.newobject", false),
+                ("main.f", false),
+                ("main.main", false),
+                ("runtime.main", false),
+                ("runtime.goexit", false),
+            ],
             &["main.f", "main.main"],
         );
         check(

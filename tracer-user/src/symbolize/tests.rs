@@ -142,7 +142,10 @@ fn goroutines_on_one_line_share_a_history() {
     let g = e.goroutines.expect("goroutines were read");
     assert_eq!(g.sites.len(), 1);
     let s = &g.sites[0];
-    assert_eq!(s.created_by.as_ref().map(|f| (f.function.as_str(), f.line)), Some(("main.main", 1)));
+    assert_eq!(
+        s.created_by.as_ref().map(|f| (f.function.as_str(), f.line)),
+        Some(("main.main", 1))
+    );
     assert_eq!(s.points.iter().map(|p| p.count).collect::<Vec<_>>(), [3, 6]);
     assert_eq!((s.count, s.created, s.ended), (6, Some(6), Some(3)));
     assert_eq!(s.groups.len(), 1);

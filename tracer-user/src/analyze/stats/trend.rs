@@ -109,3 +109,76 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     }
     (0..MAX_POINTS).map(|i| points[i * (points.len() - 1) / (MAX_POINTS - 1)]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(xs: &[f64], ys: &[f64]) -> Vec<(f64, f64)> {
+        xs.iter().copied().zip(ys.iter().copied()).collect()
+    }
+
+    fn near(got: f64, want: f64) {
+        assert!((got - want).abs() < 2e-6 * want.abs().max(1.0), "{got} is not {want}");
+    }
+
+    /// Expected: slope and p from scipy 1.x (`stats.theilslopes`, `stats.norm.sf` of Kendall's z), the interval
+    /// from numpy's interpolation at Gilbert's ranks.
+    #[test]
+    fn equals_scipy_on_three_series() {
+        let check = |xs: &[f64], ys: &[f64], slope: [f64; 3], s: i64, p: f64| {
+            let points = series(xs, ys);
+            let got = theil_sen(&points).expect("enough points");
+            near(got.per_unit, slope[0]);
+            near(got.low, slope[1]);
+            near(got.high, slope[2]);
+            let trend = mann_kendall(&points).expect("enough points");
+            assert_eq!(trend.s, s);
+            near(trend.p, p);
+        };
+        let ten: Vec<f64> = (1..=10).map(f64::from).collect();
+        check(
+            &ten,
+            &[10.0, 15.0, 14.0, 20.0, 18.0, 25.0, 23.0, 30.0, 31.0, 29.0],
+            [2.25, 1.681_520_236_418_909_7, 2.922_361_679_601_039],
+            35,
+            0.002_357_527_595_795_49,
+        );
+        let twelve: Vec<f64> = (0..12).map(f64::from).collect();
+        check(
+            &twelve,
+            &[5.0, 5.0, 6.0, 6.0, 6.0, 7.0, 5.0, 8.0, 8.0, 9.0, 7.0, 9.0],
+            [0.375, 0.168_678_393_245_237_84, 0.5],
+            43,
+            0.003_150_339_653_793_734_3,
+        );
+        check(
+            &[0.0, 1.0, 3.0, 4.0, 7.0, 8.0, 11.0],
+            &[9.5, 9.0, 8.7, 8.9, 6.0, 5.5, 2.0],
+            [-0.5, -0.967_143_650_566_380_6, -0.15],
+            -19,
+            0.006_863_794_985_449_044,
+        );
+    }
+
+    #[test]
+    fn one_wild_point_moves_nothing() {
+        let mut points: Vec<(f64, f64)> =
+            (0..20).map(|i| (f64::from(i), f64::from(i) * 3.0)).collect();
+        points[7].1 = 1e12;
+        let slope = theil_sen(&points).expect("enough points");
+        near(slope.per_unit, 3.0);
+        assert!(slope.low > 2.9 && slope.high < 3.1, "{slope:?}");
+    }
+
+    #[test]
+    fn a_constant_has_no_trend_and_few_points_have_no_answer() {
+        let flat: Vec<(f64, f64)> = (0..30).map(|i| (f64::from(i), 4.0)).collect();
+        near(mann_kendall(&flat).expect("enough points").p, 1.0);
+        near(theil_sen(&flat).expect("enough points").per_unit, 0.0);
+        assert_eq!(theil_sen(&flat[..5]), None);
+        assert_eq!(mann_kendall(&flat[..5]), None);
+        let one_moment = [(1.0, 1.0); 8];
+        assert_eq!(theil_sen(&one_moment), None);
+    }
+}

@@ -1,0 +1,163 @@
+//! One cause, one finding: growing size classes that one piece of code feeds are put together, and what grows
+//! because goroutines leak is put with the goroutines. Then the findings are ranked.
+
+use super::rules::heap_growth;
+use super::{ClassGrowth, Finding, Growth, Slope, Verdict, own};
+use crate::symbolize::evidence::{Cause, Frame};
+
+/// Object rates this near to each other are one rate.
+const SAME_RATE: f64 = 0.25;
+/// Objects one leaked goroutine can bring along, where they are known only by their rate.
+const OBJECTS_PER_GOROUTINE: f64 = 4.5;
+
+/// Merges and ranks.
+pub(super) fn one_cause_one_finding(findings: Vec<Finding>, module: Option<&str>) -> Vec<Finding> {
+    let mut goroutines = Vec::new();
+    let mut parts = Vec::new();
+    let mut heap = None;
+    for finding in findings {
+        match finding.growth {
+            Growth::Heap { total, parts: more, .. } => {
+                heap = Some(total);
+                parts.extend(more);
+            }
+            Growth::Goroutines(_) => goroutines.push(finding),
+        }
+    }
+    for finding in &mut goroutines {
+        parts = take_goroutine_memory(finding, parts, module);
+    }
+    let mut out = goroutines;
+    if let Some(total) = heap {
+        out.extend(
+            linked_groups(parts, module)
+                .into_iter()
+                .map(|group: Vec<ClassGrowth>| heap_growth::compose(group, total, module)),
+        );
+    }
+    rank(&mut out);
+    out
+}
+
+/// Moves the classes that grow with a goroutine finding into it.
+fn take_goroutine_memory(
+    finding: &mut Finding,
+    parts: Vec<ClassGrowth>,
+    module: Option<&str>,
+) -> Vec<ClassGrowth> {
+    let Growth::Goroutines(growth) = &mut finding.growth else { return parts };
+    let started = finding.place.as_ref();
+    let (theirs, others): (Vec<ClassGrowth>, Vec<ClassGrowth>) = parts.into_iter().partition(|p| {
+        belongs_to_goroutines(p, started, &growth.entry, growth.slope.per_unit, module)
+    });
+    if !theirs.is_empty() {
+        let sum = theirs.iter().fold(Slope { per_unit: 0.0, low: 0.0, high: 0.0 }, |s, p| Slope {
+            per_unit: s.per_unit + p.slope.per_unit,
+            low: s.low + p.slope.low,
+            high: s.high + p.slope.high,
+        });
+        finding.evidence.push(format!(
+            "the live heap grows {} with them ({})",
+            super::figures::byte_rate(sum.per_unit),
+            theirs.iter().map(|p| heap_growth::size_name(p.size)).collect::<Vec<_>>().join(", ")
+        ));
+        growth.heap = Some(sum);
+    }
+    others
+}
+
+fn belongs_to_goroutines(
+    part: &ClassGrowth,
+    started: Option<&Frame>,
+    entry: &str,
+    goroutines_per_s: f64,
+    module: Option<&str>,
+) -> bool {
+    let per_goroutine = part.objects_per_s / goroutines_per_s;
+    let plausible = per_goroutine > 1.0 - SAME_RATE && per_goroutine < OBJECTS_PER_GOROUTINE;
+    let Some(candidate) = part.candidates.first() else {
+        // Without sites the rate alone speaks, so it must be a whole number of objects each.
+        return plausible
+            && (per_goroutine - per_goroutine.round()).abs()
+                <= 0.1 * per_goroutine.round().max(1.0);
+    };
+    let own = own::own_frames(&candidate.stack, module);
+    let by_itself = !entry.is_empty() && own.last().is_some_and(|f| f.function == entry);
+    let at_start = started.is_some_and(|s| {
+        own.iter().any(|f| f.function == s.function && f.line == s.line)
+            || (candidate.cause == Cause::GoroutineStart
+                && own.iter().any(|f| f.function == s.function))
+            || (plausible && own.first().is_some_and(|f| f.function == s.function))
+    });
+    by_itself || at_start
+}
+
+/// Classes linked, directly or through others, by the code that allocates in them.
+fn linked_groups(parts: Vec<ClassGrowth>, module: Option<&str>) -> Vec<Vec<ClassGrowth>> {
+    let mut groups: Vec<Vec<ClassGrowth>> = Vec::new();
+    for part in parts {
+        let (mut with, rest): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|g| g.iter().any(|p| linked(p, &part, module)));
+        groups = rest;
+        let mut merged: Vec<ClassGrowth> = with.drain(..).flatten().collect();
+        merged.push(part);
+        merged.sort_by(|a, b| b.slope.per_unit.total_cmp(&a.slope.per_unit));
+        groups.push(merged);
+    }
+    groups
+}
+
+fn linked(a: &ClassGrowth, b: &ClassGrowth, module: Option<&str>) -> bool {
+    let (Some(ca), Some(cb)) = (a.candidates.first(), b.candidates.first()) else {
+        // Nothing but a size is known: objects that come at one rate come together.
+        return a.candidates.is_empty() && b.candidates.is_empty() && same_rate(a, b);
+    };
+    let (fa, fb) = (own::own_frames(&ca.stack, module), own::own_frames(&cb.stack, module));
+    let (Some(first_a), Some(first_b)) = (fa.first(), fb.first()) else { return ca.id == cb.id };
+    if first_a.function == first_b.function {
+        return true;
+    }
+    // One is called by the other's function. The outermost frame calls everything and links nothing by itself.
+    let calls = |inner: &[&Frame], outer: &Frame| {
+        inner.len() > 2 && inner[1..inner.len() - 1].iter().any(|f| f.function == outer.function)
+    };
+    if calls(&fa, first_b) || calls(&fb, first_a) {
+        return true;
+    }
+    // Both are called by one function, which makes a pair of them each time.
+    match (fa.get(1), fb.get(1)) {
+        (Some(pa), Some(pb)) => pa.function == pb.function && same_rate(a, b),
+        (Some(pa), None) => pa.function == first_b.function && same_rate(a, b),
+        (None, Some(pb)) => pb.function == first_a.function && same_rate(a, b),
+        (None, None) => false,
+    }
+}
+
+fn same_rate(a: &ClassGrowth, b: &ClassGrowth) -> bool {
+    let (low, high) = (a.objects_per_s.min(b.objects_per_s), a.objects_per_s.max(b.objects_per_s));
+    low > 0.0 && low >= (1.0 - SAME_RATE) * high
+}
+
+/// Leaks before suspects; heap bytes before goroutines of the same verdict; the fastest first.
+fn rank(findings: &mut [Finding]) {
+    let speed = |f: &Finding| match &f.growth {
+        Growth::Heap { slope, .. } => (0, slope.per_unit),
+        Growth::Goroutines(g) => (1, g.slope.per_unit),
+    };
+    findings.sort_by(|a, b| {
+        let (kind_a, speed_a) = speed(a);
+        let (kind_b, speed_b) = speed(b);
+        verdict_rank(a.verdict)
+            .cmp(&verdict_rank(b.verdict))
+            .then(kind_a.cmp(&kind_b))
+            .then(speed_b.total_cmp(&speed_a))
+            .then_with(|| a.subject.cmp(&b.subject))
+    });
+}
+
+fn verdict_rank(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Leak => 0,
+        Verdict::Suspect => 1,
+    }
+}

@@ -1,0 +1,465 @@
+//! Evidence + Judgement + what the session knows of itself -> [`Report`]. No figure is made here; only put into
+//! the model's words.
+
+use std::collections::BTreeMap;
+
+use super::model::{
+    Allocated, Allocation, ClassSite, Container, Cost, Events, Finding, Frame, Gc, GoroutineGroup,
+    GoroutineSite, Goroutines, GrowingClass, Growth, Heap, HeapPoint, Limit, MapRow, MapSite,
+    Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, SizeClass, Subject, Target,
+    Undecided,
+};
+use super::moment::Moment;
+use crate::analyze::{self, Judgement};
+use crate::symbolize::evidence::{self, EndedBy, Evidence, Harm, Remark};
+
+/// Rows of allocations in a report, the largest first; the rest is in the totals.
+pub const MAX_ALLOCATIONS: usize = 2_000;
+
+/// What the session knows and no record says.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SessionFacts {
+    pub tracer_version: String,
+    /// The kernel's release.
+    pub kernel: String,
+    pub target: TargetFacts,
+    pub started_at: Moment,
+    pub sampler: Sampler,
+    /// Why this sampler: one clause, no full stop.
+    pub sampler_reason: String,
+    pub attach: Attach,
+    pub events: Option<Events>,
+    pub cost: Cost,
+    /// Overrides what the records say, for a session that ended otherwise.
+    pub ended_by: Option<EndedBy>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct TargetFacts {
+    pub pid: u32,
+    pub exe: String,
+    pub build_id: Option<String>,
+    pub go_version: String,
+    pub arch: String,
+    pub started_at: Option<Moment>,
+    pub stripped: bool,
+    pub pie: bool,
+    pub cgo: bool,
+    pub race: bool,
+    pub limit: Option<LimitFacts>,
+    pub container: Option<Container>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LimitFacts {
+    pub bytes: u64,
+    pub source: LimitSource,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LimitSource {
+    Cgroup,
+    GoMemLimit,
+    Host,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sampler {
+    None,
+    All,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attach {
+    None,
+    Multi,
+    Single,
+}
+
+/// Puts everything into the report's words.
+pub fn report(facts: &SessionFacts, evidence: &Evidence, judgement: &Judgement) -> Report {
+    let mut findings: Vec<Finding> = judgement.findings.iter().map(finding).collect();
+    let limit = limit(facts, evidence, &mut findings);
+    Report {
+        schema: SCHEMA,
+        tracer_version: facts.tracer_version.clone(),
+        kernel: facts.kernel.clone(),
+        target: target(facts, evidence, limit),
+        session: session(facts, evidence),
+        process: evidence.process.as_ref().map(|p| process(p, evidence)),
+        heap: heap(evidence, judgement),
+        gc: evidence.gc.as_ref().map(gc),
+        allocations: evidence.allocations.as_ref().map(|a| {
+            a.sites.iter().take(MAX_ALLOCATIONS).map(|s| allocation(s, evidence)).collect()
+        }),
+        allocated_total: evidence.allocations.as_ref().map(|a| allocated(a.total)),
+        goroutines: evidence.goroutines.as_ref().map(goroutines),
+        maps: maps(&evidence.map_writes),
+        findings,
+        undecided: judgement
+            .undecided
+            .iter()
+            .map(|n| Undecided {
+                rule: n.rule.to_owned(),
+                subject: n.subject.clone(),
+                reason: n.reason.clone(),
+                needs: n.needs.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// The limit, and when it is reached if what was found goes on.
+fn limit(facts: &SessionFacts, evidence: &Evidence, findings: &mut [Finding]) -> Option<Limit> {
+    let found = facts.target.limit?;
+    let (used, source) = match found.source {
+        LimitSource::Cgroup => (evidence.process.as_ref().map(used_of_cgroup), "cgroup"),
+        LimitSource::Host => (evidence.process.as_ref().map(used_of_cgroup), "host"),
+        LimitSource::GoMemLimit => (evidence.gc.as_ref().map(|g| g.mapped_bytes), "gomemlimit"),
+    };
+    let left = used.map(|used| found.bytes.saturating_sub(used) as f64);
+    let mut eta_s = None;
+    for f in findings {
+        if let (Some(left), Some(rate)) = (left, f.bytes_per_s.filter(|r| *r > 0.0)) {
+            let eta = left / rate;
+            f.limit_eta_s = Some(eta);
+            eta_s = Some(f64::min(eta_s.unwrap_or(eta), eta));
+        }
+    }
+    Some(Limit { bytes: found.bytes, source: source.to_owned(), eta_s })
+}
+
+/// File pages can be dropped, so only anonymous and shared memory count against a limit.
+fn used_of_cgroup(p: &evidence::ProcessState) -> u64 {
+    match (p.rss_anon, p.rss_shmem) {
+        (Some(anon), shmem) => anon.saturating_add(shmem.unwrap_or(0)),
+        (None, _) => p.rss,
+    }
+}
+
+fn target(facts: &SessionFacts, evidence: &Evidence, limit: Option<Limit>) -> Target {
+    let TargetFacts {
+        pid,
+        exe,
+        build_id,
+        go_version,
+        arch,
+        started_at,
+        stripped,
+        pie,
+        cgo,
+        race,
+        limit: _,
+        container,
+    } = &facts.target;
+    Target {
+        pid: *pid,
+        exe: exe.clone(),
+        module: evidence.module.clone(),
+        build_id: build_id.clone(),
+        go_version: go_version.clone(),
+        arch: arch.clone(),
+        started_at: started_at.map(Moment::rfc3339),
+        uptime_s: started_at.map(|s| (facts.started_at.seconds_since(s) + evidence.at_s).max(0.0)),
+        stripped: *stripped,
+        pie: *pie,
+        cgo: *cgo,
+        race: *race,
+        limit,
+        container: container.clone(),
+    }
+}
+
+fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
+    let harmed = |harm: Harm| evidence.losses.iter().any(|l| l.harm == harm);
+    let ended_by = facts.ended_by.or(evidence.ended).map(|e| match e {
+        EndedBy::Duration => "duration",
+        EndedBy::Verdict => "verdict",
+        EndedBy::Signal => "signal",
+        EndedBy::TargetExit => "target-exit",
+    });
+    Session {
+        started_at: facts.started_at.rfc3339(),
+        duration_s: evidence.at_s,
+        sampler: match facts.sampler {
+            Sampler::None => "none",
+            Sampler::All => "all",
+        }
+        .to_owned(),
+        sampler_reason: facts.sampler_reason.clone(),
+        attach: match facts.attach {
+            Attach::None => "none",
+            Attach::Multi => "multi",
+            Attach::Single => "single",
+        }
+        .to_owned(),
+        probes: evidence
+            .probes
+            .iter()
+            .map(|p| Probe {
+                symbol: p.function.clone(),
+                offset: p.offset,
+                site: p.instruction.to_owned(),
+                hits: p.hits,
+            })
+            .collect(),
+        events: facts.events,
+        counters: evidence.losses.iter().map(|l| (l.name.to_owned(), l.count)).collect(),
+        complete: !harmed(Harm::Totals) && !harmed(Harm::Attribution),
+        lower_bounds: harmed(Harm::Totals),
+        remarks: evidence
+            .remarks
+            .iter()
+            .map(|r| match r {
+                Remark::SiteRefused { function, why } => format!("{function} is not probed: {why}"),
+                Remark::ReadingFailed { what, why } => format!("reading {what} failed: {why}"),
+            })
+            .collect(),
+        cost: facts.cost,
+        ended_by: ended_by.map(str::to_owned),
+    }
+}
+
+fn process(p: &evidence::ProcessState, evidence: &Evidence) -> Process {
+    let point = |p: &evidence::ProcessPoint| ProcessPoint {
+        t: p.t,
+        rss_bytes: p.rss,
+        rss_anon_bytes: p.rss_anon,
+    };
+    Process {
+        rss_bytes: p.rss,
+        rss_anon_bytes: p.rss_anon,
+        go_heap_bytes: evidence.gc.as_ref().map(|g| g.in_use_bytes),
+        go_stack_bytes: evidence.gc.as_ref().map(|g| g.stack_bytes),
+        series: p.points.iter().map(point).collect(),
+        peak: p.peak.as_ref().map(point),
+    }
+}
+
+fn heap(evidence: &Evidence, judgement: &Judgement) -> Option<Heap> {
+    let gc = evidence.gc.as_ref();
+    if gc.is_none() && evidence.size_classes.is_empty() {
+        return None;
+    }
+    let growth: BTreeMap<u8, Growth> = judgement
+        .findings
+        .iter()
+        .filter_map(|f| match &f.growth {
+            analyze::Growth::Heap { parts, .. } => Some(parts),
+            analyze::Growth::Goroutines(_) => None,
+        })
+        .flatten()
+        .map(|p| (p.class, growth(p.slope)))
+        .collect();
+    Some(Heap {
+        live_bytes: gc.and_then(|g| g.live_bytes),
+        goal_bytes: gc.and_then(|g| g.goal_bytes),
+        in_use_bytes: gc.map(|g| g.in_use_bytes),
+        mapped_bytes: gc.map(|g| g.mapped_bytes),
+        idle_bytes: gc.map(|g| g.free_bytes),
+        released_bytes: gc.map(|g| g.released_bytes),
+        size_classes: evidence
+            .size_classes
+            .iter()
+            .map(|c| SizeClass {
+                class: c.class,
+                bytes: c.size,
+                objects: c.objects,
+                total_bytes: c.bytes,
+                allocs_per_s: c.allocs_per_s,
+                growth: growth.get(&c.class).copied(),
+            })
+            .collect(),
+        series: gc
+            .map(|g| {
+                g.points
+                    .iter()
+                    .map(|p| HeapPoint { t: p.t, gc_cycle: p.cycle, live_bytes: p.live_bytes })
+                    .collect()
+            })
+            .unwrap_or_default(),
+    })
+}
+
+fn growth(slope: analyze::Slope) -> Growth {
+    Growth { bytes_per_s: slope.per_unit, low: slope.low, high: slope.high }
+}
+
+fn gc(g: &evidence::GcState) -> Gc {
+    Gc {
+        cycles: g.cycles,
+        since: "attach",
+        per_second: (g.watched_s > 0.0).then(|| f64::from(g.cycles) / g.watched_s),
+        gogc: g.gogc,
+        memory_limit: g.memory_limit,
+        pause_s: g.pause.map(|p| Pauses { p50: p.p50, p99: p.p99, max: p.max }),
+        cpu_fraction: g.cpu_fraction,
+    }
+}
+
+fn frames(stack: &[evidence::Frame]) -> Vec<Frame> {
+    stack.iter().map(frame).collect()
+}
+
+fn frame(f: &evidence::Frame) -> Frame {
+    Frame { function: f.function.clone(), file: f.file.clone(), line: f.line, inlined: f.inlined }
+}
+
+fn allocated(amount: evidence::Amount) -> Allocated {
+    Allocated { bytes: amount.rounded, objects: amount.objects, requested_bytes: amount.requested }
+}
+
+fn allocation(s: &evidence::AllocSite, evidence: &Evidence) -> Allocation {
+    let size_of = |class: u8| match class {
+        0 => Some(0),
+        _ => evidence.size_classes.iter().find(|c| c.class == class).and_then(|c| c.size),
+    };
+    Allocation {
+        site: s.id.clone(),
+        stack: frames(&s.stack),
+        type_name: s.type_name.clone(),
+        cause: s.cause.name().to_owned(),
+        since: "attach",
+        allocated: allocated(s.amount),
+        sizes: s
+            .classes
+            .iter()
+            .filter_map(|(class, amount)| Some((size_of(*class)?, amount.objects)))
+            .collect(),
+        truncated: s.truncated,
+    }
+}
+
+fn goroutines(g: &evidence::Goroutines) -> Goroutines {
+    Goroutines {
+        live: g.total,
+        skipped: g.total.map(|_| g.skipped),
+        created: g.created,
+        ended: g.ended,
+        since: g.created.map(|_| "attach"),
+        sites: g
+            .sites
+            .iter()
+            .map(|s| {
+                let largest = s.groups.first();
+                GoroutineSite {
+                    site: s.id.clone(),
+                    created_by: s.created_by.as_ref().map(frame),
+                    entry: s.entry.clone(),
+                    internal: s.internal,
+                    count: s.count,
+                    wait: largest.filter(|g| g.waits).map(|g| g.state.clone()),
+                    oldest_wait_s: s
+                        .groups
+                        .iter()
+                        .filter_map(|g| g.oldest_wait_s)
+                        .max_by(f64::total_cmp),
+                    blocked_at: largest
+                        .filter(|g| g.waits)
+                        .map(|g| frames(&g.stack))
+                        .unwrap_or_default(),
+                    example_goids: largest.map(|g| g.examples.clone()).unwrap_or_default(),
+                    created: s.created,
+                    ended: s.ended,
+                    groups: s
+                        .groups
+                        .iter()
+                        .map(|g| GoroutineGroup {
+                            entry: g.entry.clone(),
+                            state: g.state.clone(),
+                            count: g.count,
+                            oldest_wait_s: g.oldest_wait_s,
+                            stack: frames(&g.stack),
+                            example_goids: g.examples.clone(),
+                        })
+                        .collect(),
+                }
+            })
+            .collect(),
+    }
+}
+
+fn maps(writes: &[evidence::MapWrites]) -> Vec<MapRow> {
+    let mut rows: BTreeMap<(u64, Option<&str>), MapRow> = BTreeMap::new();
+    for w in writes {
+        let row = rows.entry((w.map, w.type_name.as_deref())).or_insert_with(|| MapRow {
+            type_name: w.type_name.clone(),
+            address: format!("{:#x}", w.map),
+            writes: 0,
+            since: "attach",
+            sites: Vec::new(),
+        });
+        row.writes = row.writes.saturating_add(w.writes);
+        row.sites.push(MapSite { site: w.id.clone(), stack: frames(&w.stack), writes: w.writes });
+    }
+    let mut rows: Vec<MapRow> = rows.into_values().collect();
+    rows.sort_by_key(|r| std::cmp::Reverse(r.writes));
+    rows
+}
+
+fn finding(f: &analyze::Finding) -> Finding {
+    let mut out = Finding {
+        id: f.id(),
+        rule: f.rule.to_owned(),
+        verdict: f.verdict.name().to_owned(),
+        title: f.title.clone(),
+        subject: match &f.subject {
+            analyze::Subject::Site(id) => Subject::Site(id.clone()),
+            analyze::Subject::GoroutineSite(id) => Subject::GoroutineSite(id.clone()),
+            analyze::Subject::SizeClass(size) => {
+                Subject::SizeClass(size.map_or_else(|| "large".to_owned(), |s| s.to_string()))
+            }
+        },
+        place: f.place.as_ref().map(frame),
+        type_name: f.type_name.clone(),
+        cause: f.cause.map(|c| c.name().to_owned()),
+        bytes_per_s: None,
+        goroutines_per_s: None,
+        low: 0.0,
+        high: 0.0,
+        confidence: f.confidence,
+        limit_eta_s: None,
+        count: None,
+        wait: None,
+        oldest_wait_s: None,
+        stack: frames(&f.stack),
+        blocked_at: Vec::new(),
+        size_classes: Vec::new(),
+        related: f.related.clone(),
+        evidence: f.evidence.clone(),
+        advice: f.advice.clone(),
+    };
+    match &f.growth {
+        analyze::Growth::Heap { slope, parts, .. } => {
+            out.bytes_per_s = Some(slope.per_unit);
+            (out.low, out.high) = (slope.low, slope.high);
+            out.size_classes = parts
+                .iter()
+                .map(|p| GrowingClass {
+                    bytes: p.size,
+                    growth: growth(p.slope),
+                    objects_per_s: p.objects_per_s,
+                    share: p.share,
+                    sites: p
+                        .candidates
+                        .iter()
+                        .map(|c| ClassSite {
+                            site: c.id.clone(),
+                            share: c.share,
+                            objects_per_s: c.objects_per_s,
+                        })
+                        .collect(),
+                })
+                .collect();
+        }
+        analyze::Growth::Goroutines(g) => {
+            out.goroutines_per_s = Some(g.slope.per_unit);
+            (out.low, out.high) = (g.slope.low, g.slope.high);
+            out.count = Some(g.count);
+            out.wait.clone_from(&g.wait);
+            out.oldest_wait_s = g.oldest_wait_s;
+            out.blocked_at = frames(&g.blocked_at);
+        }
+    }
+    out
+}

@@ -1,0 +1,26 @@
+//! Evidence + Judgement -> [`model::Report`] -> bytes. One exporter per file, each writes to what it is given.
+//!
+//! Nothing here opens a file, asks a clock or judges. What comes from the target (function names, paths, type
+//! names) is printed with control characters escaped.
+
+pub mod build;
+pub mod folded;
+pub mod goroutines;
+pub mod json;
+mod lines;
+pub mod model;
+pub mod moment;
+pub mod text;
+
+use std::io::{self, Write};
+
+pub use build::{SessionFacts, TargetFacts, report};
+pub use model::Report;
+
+/// A report format.
+pub trait Exporter {
+    fn write(&self, report: &Report, out: &mut dyn Write) -> io::Result<()>;
+}
+
+#[cfg(test)]
+mod tests;

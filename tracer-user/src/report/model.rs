@@ -1,0 +1,422 @@
+//! The versioned model of a report, schema `tracer.report/1`: the only thing a face or exporter sees, and the
+//! only place of this side that knows serde.
+//!
+//! Absent means not measured. Fields are added freely; none is renamed or removed under this number. Bytes are
+//! bytes, times seconds, moments RFC 3339, `t` seconds since the session's start.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub const SCHEMA: &str = "tracer.report/1";
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Report {
+    pub schema: &'static str,
+    pub tracer_version: String,
+    pub kernel: String,
+    pub target: Target,
+    pub session: Session,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heap: Option<Heap>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gc: Option<Gc>,
+    /// Absent where allocations were not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocations: Option<Vec<Allocation>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated_total: Option<Allocated>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goroutines: Option<Goroutines>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub maps: Vec<MapRow>,
+    pub findings: Vec<Finding>,
+    pub undecided: Vec<Undecided>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Target {
+    pub pid: u32,
+    pub exe: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
+    pub go_version: String,
+    pub arch: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// Seconds from the process's start to the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uptime_s: Option<f64>,
+    pub stripped: bool,
+    pub pie: bool,
+    pub cgo: bool,
+    pub race: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Limit {
+    pub bytes: u64,
+    /// cgroup, gomemlimit or host.
+    pub source: String,
+    /// When it is reached at the rate of what was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_s: Option<f64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Container {
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Session {
+    pub started_at: String,
+    pub duration_s: f64,
+    pub sampler: String,
+    pub sampler_reason: String,
+    pub attach: String,
+    pub probes: Vec<Probe>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<Events>,
+    /// What was lost, by name; zeros left out.
+    pub counters: BTreeMap<String, u64>,
+    /// False where something that belongs into a figure was lost.
+    pub complete: bool,
+    /// True where totals are lower bounds.
+    pub lower_bounds: bool,
+    pub remarks: Vec<String>,
+    pub cost: Cost,
+    /// Absent while the session runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Probe {
+    pub symbol: String,
+    pub offset: u64,
+    pub site: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hits: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Events {
+    pub received: u64,
+    pub lost: u64,
+    pub undecodable: u64,
+}
+
+/// Shares are of one core.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub struct Cost {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttled_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracer_cpu_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracer_rss_bytes: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Process {
+    pub rss_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_anon_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub go_heap_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub go_stack_bytes: Option<u64>,
+    pub series: Vec<ProcessPoint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak: Option<ProcessPoint>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct ProcessPoint {
+    pub t: f64,
+    pub rss_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_anon_bytes: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Heap {
+    /// Live after the newest GC; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goal_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_use_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mapped_bytes: Option<u64>,
+    /// In free spans, not returned to the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released_bytes: Option<u64>,
+    /// As of the newest reading, what is garbage since the last GC included.
+    pub size_classes: Vec<SizeClass>,
+    pub series: Vec<HeapPoint>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct SizeClass {
+    /// The runtime's number; 0 is everything larger than the classes.
+    pub class: u8,
+    /// Bytes per object; absent for class 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    pub objects: u64,
+    pub total_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocs_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct HeapPoint {
+    pub t: f64,
+    pub gc_cycle: u32,
+    pub live_bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Growth {
+    pub bytes_per_s: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Gc {
+    pub cycles: u32,
+    pub since: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<f64>,
+    pub gogc: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause_s: Option<Pauses>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_fraction: Option<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Pauses {
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Frame {
+    pub function: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub file: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub line: u32,
+    pub inlined: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(line: &u32) -> bool {
+    *line == 0
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Allocated {
+    /// What the allocator set aside.
+    pub bytes: u64,
+    pub objects: u64,
+    pub requested_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Allocation {
+    pub site: String,
+    /// Innermost first; empty where the stack is unknown.
+    pub stack: Vec<Frame>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_name: Option<String>,
+    pub cause: String,
+    pub since: &'static str,
+    pub allocated: Allocated,
+    /// Objects by bytes per object, as the allocator rounds them; 0 is larger than any class.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sizes: BTreeMap<u64, u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Goroutines {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<u64>,
+    /// Of these, how many could not be read and are in no row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<u64>,
+    /// What `created` and `ended` count from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<&'static str>,
+    pub sites: Vec<GoroutineSite>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct GoroutineSite {
+    pub site: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<Frame>,
+    pub entry: String,
+    /// Started by the runtime for itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub internal: bool,
+    pub count: u64,
+    /// Of the largest group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_wait_s: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocked_at: Vec<Frame>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub example_goids: Vec<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<u64>,
+    pub groups: Vec<GoroutineGroup>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct GoroutineGroup {
+    pub entry: String,
+    /// The runtime's wait reason, or running, runnable, syscall, ...
+    pub state: String,
+    pub count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_wait_s: Option<f64>,
+    pub stack: Vec<Frame>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub example_goids: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct MapRow {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_name: Option<String>,
+    pub address: String,
+    pub writes: u64,
+    pub since: &'static str,
+    pub sites: Vec<MapSite>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct MapSite {
+    pub site: String,
+    pub stack: Vec<Frame>,
+    pub writes: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    Site(String),
+    GoroutineSite(String),
+    /// Bytes per object; "large" above the classes.
+    SizeClass(String),
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Finding {
+    pub id: String,
+    pub rule: String,
+    pub verdict: String,
+    pub title: String,
+    pub subject: Subject,
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub place: Option<Frame>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goroutines_per_s: Option<f64>,
+    pub low: f64,
+    pub high: f64,
+    pub confidence: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_eta_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_wait_s: Option<f64>,
+    /// Where it is allocated or started, innermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<Frame>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocked_at: Vec<Frame>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub size_classes: Vec<GrowingClass>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<String>,
+    pub evidence: Vec<String>,
+    pub advice: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct GrowingClass {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    pub growth: Growth,
+    pub objects_per_s: f64,
+    /// Of the whole heap's growth.
+    pub share: f64,
+    pub sites: Vec<ClassSite>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ClassSite {
+    pub site: String,
+    /// Of the class's allocations since attach.
+    pub share: f64,
+    pub objects_per_s: f64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Undecided {
+    pub rule: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    pub reason: String,
+    pub needs: String,
+}

@@ -1,0 +1,299 @@
+//! The report as text: what is read at 3 a.m. Findings first, then why, then the figures, then cost and losses.
+
+use std::io::{self, Write};
+
+use super::goroutines::short_table;
+use super::lines::{Lines, WIDTH, place};
+use super::model::{Allocation, Finding, Frame, Session, Undecided};
+use super::{Exporter, Report};
+use crate::analyze::figures;
+
+/// Allocation sites shown.
+const TOP_SITES: usize = 10;
+/// Goroutine classes shown.
+const TOP_CLASSES: usize = 8;
+/// Frames shown of a stack in a finding.
+const FRAMES: usize = 5;
+
+/// Text for a person.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Text;
+
+impl Exporter for Text {
+    fn write(&self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
+        let mut lines = Lines::default();
+        head(&mut lines, report);
+        for f in &report.findings {
+            lines.blank();
+            finding(&mut lines, report, f);
+        }
+        for u in &report.undecided {
+            lines.blank();
+            undecided(&mut lines, u);
+        }
+        if report.findings.is_empty() && report.undecided.is_empty() {
+            lines.blank();
+            lines.line("Nothing grows: the live heap and the goroutines are steady.");
+        }
+        allocations(&mut lines, report);
+        if let Some(g) = report.goroutines.as_ref().filter(|g| g.live.is_some()) {
+            lines.blank();
+            short_table(&mut lines, g, TOP_CLASSES);
+        }
+        lines.blank();
+        memory(&mut lines, report);
+        losses(&mut lines, &report.session);
+        next(&mut lines, report);
+        out.write_all(lines.finish().as_bytes())
+    }
+}
+
+fn head(lines: &mut Lines, report: &Report) {
+    let t = &report.target;
+    let name = t.exe.rsplit('/').next().unwrap_or("");
+    let mut words = vec![name.to_owned(), format!("pid {}", t.pid), t.go_version.clone()];
+    words.extend(t.uptime_s.map(|s| format!("up {}", figures::duration(s))));
+    for (flag, word) in [(t.stripped, "stripped"), (t.cgo, "cgo"), (t.race, "race")] {
+        if flag {
+            words.push(word.to_owned());
+        }
+    }
+    words.extend(
+        t.limit.as_ref().map(|l| format!("{} limit {}", l.source, figures::bytes(l.bytes))),
+    );
+    lines.line(&words.join("  "));
+
+    let s = &report.session;
+    let mut parts = vec![format!("watched {}", figures::duration(s.duration_s))];
+    if let Some(gc) = &report.gc {
+        parts[0] = format!("{}, {}", parts[0], figures::counted(u64::from(gc.cycles), "GC cycle"));
+    }
+    parts.extend(cost(s));
+    parts.push(
+        if s.lower_bounds {
+            "LOSSES: totals are lower bounds"
+        } else if !s.complete {
+            "some figures have no site, see below"
+        } else {
+            "nothing lost"
+        }
+        .to_owned(),
+    );
+    lines.labelled("", &parts.join(" · "));
+    let engine = match s.sampler.as_str() {
+        "all" => "every allocation counted",
+        _ => "memory readings",
+    };
+    let mut engine = format!("{engine} ({})", s.sampler_reason);
+    if s.sampler == "none" {
+        engine.push_str("; allocation sites need --sampler all");
+    }
+    lines.labelled("engine: ", &engine);
+    match s.ended_by.as_deref() {
+        Some("target-exit") => lines.line("the target exited; this is what was seen until then"),
+        None => lines.line("interim report: the session goes on"),
+        _ => {}
+    }
+}
+
+fn cost(s: &Session) -> Option<String> {
+    let c = &s.cost;
+    if let Some(estimated) = c.estimated {
+        let budget = c.budget.map(|b| format!(" (budget {})", figures::percent(b)));
+        return Some(format!(
+            "cost {} of a core{}",
+            figures::percent(estimated),
+            budget.unwrap_or_default()
+        ));
+    }
+    let cpu = c.tracer_cpu_s.map(|s| format!("{s:.2} s of CPU"));
+    let rss = c.tracer_rss_bytes.map(figures::bytes);
+    let used: Vec<String> = cpu.into_iter().chain(rss).collect();
+    (!used.is_empty()).then(|| format!("tracer itself used {}", used.join(", ")))
+}
+
+fn finding(lines: &mut Lines, report: &Report, f: &Finding) {
+    let verdict = f.verdict.to_uppercase();
+    let eta = f
+        .limit_eta_s
+        .map(|eta| format!("; limit reached in {} at this rate", figures::duration(eta)))
+        .unwrap_or_default();
+    if let Some(rate) = f.goroutines_per_s {
+        let mut what = figures::per_minute_interval("goroutines", rate, f.low, f.high);
+        what.push_str(&format!(", {}", figures::count(f.count.unwrap_or(0))));
+        if let Some(wait) = &f.wait {
+            what.push_str(&format!(" blocked in {wait}"));
+        }
+        if let Some(age) = f.oldest_wait_s {
+            what.push_str(&format!(", oldest {}", figures::duration(age)));
+        }
+        lines.labelled(&format!("{verdict}  "), &what);
+        frames(lines, "started", "by", &f.stack, "");
+        frames(lines, "blocked", "in", &f.blocked_at, "");
+    } else {
+        let rate = figures::byte_rate_interval(f.bytes_per_s.unwrap_or(0.0), f.low, f.high);
+        lines.labelled(&format!("{verdict}  "), &format!("{rate} of live heap{eta}"));
+        let sizes: Vec<String> = f
+            .size_classes
+            .iter()
+            .map(|c| {
+                let name = c.bytes.map_or_else(
+                    || "large objects".to_owned(),
+                    |b| format!("objects of {}", figures::bytes(b)),
+                );
+                format!("{name} ({} of the growth)", figures::percent(c.share.min(1.0)))
+            })
+            .collect();
+        lines.labelled("  in         ", &sizes.join(", "));
+        if let Some(ty) = &f.type_name {
+            lines.labelled("  type       ", ty);
+        }
+        let user = own_first(f);
+        frames(lines, "allocated", "by", &user, f.cause.as_deref().unwrap_or(""));
+    }
+    let mut label = "  because    ";
+    for sentence in &f.evidence {
+        lines.labelled(label, sentence);
+        label = "             ";
+    }
+    lines.labelled("  do         ", &f.advice);
+    if f.related.iter().any(|id| report.findings.iter().any(|o| o.id == *id)) {
+        lines.labelled("  see also   ", &f.related.join(", "));
+    }
+}
+
+/// The stack from the frame that names the finding on: what the standard library does below it is no news.
+fn own_first(f: &Finding) -> Vec<Frame> {
+    let from = f.place.as_ref().and_then(|p| f.stack.iter().position(|s| s == p)).unwrap_or(0);
+    f.stack[from..].to_vec()
+}
+
+fn frames(lines: &mut Lines, first: &str, then: &str, stack: &[Frame], after: &str) {
+    for (i, frame) in stack.iter().take(FRAMES).enumerate() {
+        let label = if i == 0 { format!("  {first:<9}  ") } else { format!("  {then:>9}  ") };
+        lines.frame(&label, frame, if i == 0 { after } else { "" });
+    }
+    if stack.len() > FRAMES {
+        lines.line(&format!(
+            "             and {} more",
+            figures::counted((stack.len() - FRAMES) as u64, "frame")
+        ));
+    }
+}
+
+fn undecided(lines: &mut Lines, u: &Undecided) {
+    let subject = u.subject.as_ref().map(|s| format!(" {s}:")).unwrap_or_default();
+    lines.labelled("NOT YET  ", &format!("{}:{subject} {}; needs {}", u.rule, u.reason, u.needs));
+}
+
+fn allocations(lines: &mut Lines, report: &Report) {
+    let (Some(rows), Some(total)) = (&report.allocations, &report.allocated_total) else { return };
+    lines.blank();
+    lines.labelled(
+        "",
+        &format!(
+            "allocated since attach: {}{} in {}, {}",
+            if report.session.lower_bounds { "at least " } else { "" },
+            figures::bytes(total.bytes),
+            figures::counted(total.objects, "object"),
+            figures::counted(rows.len() as u64, "site")
+        ),
+    );
+    for row in rows.iter().take(TOP_SITES) {
+        let share =
+            if total.bytes > 0 { row.allocated.bytes as f64 / total.bytes as f64 } else { 0.0 };
+        let figures = format!(
+            "  {:>8} {:>6} {:>9}  ",
+            figures::bytes(row.allocated.bytes),
+            figures::percent(share),
+            figures::count(row.allocated.objects)
+        );
+        let (site, what) = site_line(row);
+        let one = format!("{figures}{site}  {what}");
+        if one.chars().count() <= WIDTH {
+            lines.line(&one);
+        } else {
+            lines.line(&format!("{figures}{site}"));
+            lines.line(&format!("{}{what}", " ".repeat(figures.chars().count() + 2)));
+        }
+    }
+    if rows.len() > TOP_SITES {
+        lines.line(&format!(
+            "  and {} more",
+            figures::counted((rows.len() - TOP_SITES) as u64, "site")
+        ));
+    }
+}
+
+fn site_line(row: &Allocation) -> (String, String) {
+    let what = [row.cause.as_str(), row.type_name.as_deref().unwrap_or("")].join(" ");
+    let site = match row.stack.first() {
+        Some(f) => format!("{} {}", f.function, place(f)),
+        None => "unknown stack".to_owned(),
+    };
+    (site, what.trim().to_owned())
+}
+
+fn memory(lines: &mut Lines, report: &Report) {
+    let mut parts = Vec::new();
+    if let Some(h) = &report.heap {
+        let mut words = Vec::new();
+        words.extend(h.live_bytes.map(|b| format!("heap {} live after GC", figures::bytes(b))));
+        words.extend(h.goal_bytes.map(|b| format!("goal {}", figures::bytes(b))));
+        parts.push(words.join(", "));
+    }
+    if let Some(gc) = &report.gc {
+        let mut words = Vec::new();
+        words.extend(gc.per_second.map(|r| format!("GC {}", figures::event_rate(r))));
+        words.extend(gc.pause_s.map(|p| format!("pause p99 {}", figures::short_time(p.p99))));
+        parts.push(words.join(", "));
+    }
+    if let Some(g) = report.goroutines.as_ref() {
+        parts.extend(g.live.map(|n| figures::counted(n, "goroutine")));
+        if let (Some(created), Some(ended)) = (g.created, g.ended) {
+            parts.push(format!(
+                "{} created and {} ended since attach",
+                figures::count(created),
+                figures::count(ended)
+            ));
+        }
+    }
+    parts.retain(|p| !p.is_empty());
+    if !parts.is_empty() {
+        lines.labelled("", &parts.join(" · "));
+    }
+    if let Some(p) = &report.process {
+        let mut words = vec![format!("RSS {}", figures::bytes(p.rss_bytes))];
+        words.extend(p.go_heap_bytes.map(|b| format!("Go heap in use {}", figures::bytes(b))));
+        words.extend(p.go_stack_bytes.map(|b| format!("stacks {}", figures::bytes(b))));
+        if let Some(idle) = report.heap.as_ref().and_then(|h| h.idle_bytes) {
+            words.push(format!("heap idle {}", figures::bytes(idle)));
+        }
+        lines.labelled("", &words.join(" · "));
+    }
+}
+
+fn losses(lines: &mut Lines, s: &Session) {
+    if !s.counters.is_empty() {
+        let named: Vec<String> =
+            s.counters.iter().map(|(name, n)| format!("{name} {}", figures::count(*n))).collect();
+        let what =
+            if s.lower_bounds { "lost (totals are lower bounds): " } else { "lost or cut: " };
+        lines.labelled("", &format!("{what}{}", named.join(", ")));
+    }
+    for remark in &s.remarks {
+        lines.labelled("note: ", remark);
+    }
+}
+
+fn next(lines: &mut Lines, report: &Report) {
+    let pid = report.target.pid;
+    let goroutines = report.findings.iter().any(|f| f.goroutines_per_s.is_some());
+    let unsited =
+        report.session.sampler != "all" && report.findings.iter().any(|f| f.bytes_per_s.is_some());
+    if unsited {
+        lines.line(&format!("next: tracer --pid {pid} --sampler all"));
+    } else if goroutines {
+        lines.line(&format!("next: tracer goroutines --pid {pid}"));
+    }
+}
