@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use tracer_user::binary::file::FileBytes;
 use tracer_user::binary::x86::{Emulates, SiteKind};
@@ -15,7 +16,8 @@ use tracer_user::goruntime::code::recipes::RuntimeVars;
 use tracer_user::goruntime::code::sites::{ProbeSite, probe_site};
 use tracer_user::goruntime::names::inlining::PcKind;
 use tracer_user::goruntime::{GoError, GoImage};
-use tracer_user::units::ImageAddr;
+use tracer_user::memory::{FaultKind, ReadAt, ReadFault};
+use tracer_user::units::{FileOffset, ImageAddr};
 
 const VERSIONS: [&str; 3] = ["1.22.10", "1.26.8", "1.27.3"];
 const NEW_KERNEL: Emulates = Emulates { long_nops: true };
@@ -380,5 +382,232 @@ fn every_hook_has_a_site() {
                 );
             }
         }
+    }
+}
+
+/// Offsets read by hand from disassembly, per version: kernels before 6.18, and since.
+#[test]
+fn sites_are_where_they_were_read_by_hand() {
+    use SiteKind::{Nop, Push};
+    type Row = (&'static str, u64, SiteKind, u64, SiteKind);
+    let expected: [(&str, &[Row]); 3] = [
+        (
+            "1.22.10",
+            &[
+                ("runtime.mallocgc", 0xa, Push, 0xa, Push),
+                ("runtime.mapassign", 0xa, Push, 0xa, Push),
+                ("runtime.mapassign_faststr", 0xa, Push, 0xa, Push),
+                ("runtime.newproc1", 0xa, Push, 0xa, Push),
+                ("runtime.gdestroy", 0xa, Push, 0xa, Push),
+            ],
+        ),
+        (
+            "1.26.8",
+            &[
+                ("runtime.mallocgc", 0xa, Push, 0xa, Push),
+                ("runtime.mapassign", 0xf, Push, 0x1a, Nop),
+                ("runtime.mapassign_faststr", 0xf, Push, 0xf, Push),
+                ("runtime.newproc1", 0xa, Push, 0xa, Push),
+                ("runtime.gdestroy", 0xa, Push, 0xa, Push),
+            ],
+        ),
+        (
+            "1.27.3",
+            &[
+                ("runtime.mallocgcTinySC2", 0x16, Nop, 0x16, Nop),
+                ("runtime.mallocgcSmallScanNoHeaderSC7", 0x16, Nop, 0x16, Nop),
+                ("runtime.mallocgcLarge", 0x16, Nop, 0x16, Nop),
+                ("runtime.mapassign_faststr", 0xf, Push, 0xf, Push),
+                ("runtime.newproc1", 0xa, Push, 0xa, Push),
+                ("runtime.gdestroy", 0xa, Push, 0xa, Push),
+            ],
+        ),
+    ];
+    for (version, rows) in expected {
+        let Some(path) = Build::plain(version).build() else {
+            continue;
+        };
+        let image = image(&path);
+        for (function, old_offset, old_kind, new_offset, new_kind) in rows {
+            for (emulates, offset, kind) in [
+                (OLD_KERNEL, old_offset, old_kind),
+                (NEW_KERNEL, new_offset, new_kind),
+            ] {
+                let sites = sites(&image, emulates);
+                let site = sites
+                    .iter()
+                    .find(|s| s.function == *function)
+                    .expect("a site");
+                assert_eq!(
+                    (site.offset, site.instruction),
+                    (*offset, *kind),
+                    "{version} {function}"
+                );
+                assert_eq!(
+                    site.caller_at_sp,
+                    site.instruction == Push,
+                    "{version} {function}"
+                );
+                let code = std::fs::read(&path).expect("reads");
+                let at = site.file_offset.0 as usize;
+                assert_eq!(
+                    code[at..at + site.bytes.len()],
+                    site.bytes,
+                    "{version} {function}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_race_detector_and_cgo_change_the_set() {
+    let race = Build {
+        version: "1.27.3",
+        args: &["-race"],
+        cgo: true,
+    };
+    let cgo = Build {
+        version: "1.26.8",
+        args: &["-buildmode=pie", "-ldflags=-linkmode=external"],
+        cgo: true,
+    };
+    for (build, is_race) in [(race, true), (cgo, false)] {
+        let Some(path) = build.build() else { continue };
+        let image = image(&stripped(&path));
+        assert!(image.is_cgo());
+        assert_eq!((image.is_race(), image.is_pie()), (is_race, !is_race));
+        RuntimeVars::find(&image).expect("all recipes hold");
+        let set = hooks::alloc_hooks(&image);
+        assert_eq!(set.hooks.len(), 1, "{set:?}");
+        assert_eq!(
+            (set.hooks[0].function.as_str(), set.inlined.len()),
+            ("runtime.mallocgc", 0)
+        );
+        assert_eq!(sites(&image, OLD_KERNEL).len(), 8);
+    }
+}
+
+/// A file in memory, some bytes of it replaced.
+struct Patched {
+    file: Arc<Vec<u8>>,
+    patches: Vec<(usize, u8)>,
+}
+
+impl ReadAt<FileOffset> for Patched {
+    fn read(&self, addr: FileOffset, buf: &mut [u8]) -> Result<(), ReadFault> {
+        let fault = ReadFault {
+            addr: addr.0,
+            len: buf.len(),
+            kind: FaultKind::Unmapped,
+        };
+        let from = usize::try_from(addr.0).ok().ok_or(fault)?;
+        let to = from.checked_add(buf.len()).ok_or(fault)?;
+        buf.copy_from_slice(self.file.get(from..to).ok_or(fault)?);
+        for (at, byte) in &self.patches {
+            if (from..to).contains(at) {
+                buf[at - from] = *byte;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn patched(file: &Arc<Vec<u8>>, patches: Vec<(usize, u8)>) -> Result<GoImage, GoError> {
+    GoImage::open(
+        Box::new(Patched {
+            file: Arc::clone(file),
+            patches,
+        }),
+        file.len() as u64,
+    )
+}
+
+#[test]
+fn a_file_without_section_headers_reads_the_same() {
+    for build in Build::matrix() {
+        let Some(path) = build.build() else { continue };
+        let whole = image(&path);
+        let file = Arc::new(std::fs::read(&path).expect("reads"));
+        // e_shoff and e_shnum.
+        let patches = (40..48).chain(60..62).map(|at| (at, 0)).collect();
+        let bare = patched(&file, patches).unwrap_or_else(|e| panic!("{build:?}: {e}"));
+        assert!(bare.elf().sections().is_empty());
+        assert_eq!(bare.module(), whole.module(), "{build:?}");
+        assert_eq!(bare.functions().count(), whole.functions().count());
+        assert_eq!(RuntimeVars::find(&bare), RuntimeVars::find(&whole));
+    }
+}
+
+/// xorshift64: the same damage in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused_or_read_but_never_panics() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for build in [
+        Build::plain("1.22.10"),
+        Build::pie("1.26.8"),
+        Build::pie("1.27.3"),
+    ] {
+        let Some(path) = build.build() else { continue };
+        let file = Arc::new(std::fs::read(stripped(&path)).expect("reads"));
+        let whole = patched(&file, Vec::new()).expect("reads");
+        let elf = whole.elf();
+        let module = whole.module();
+        let mallocgc = whole.function("runtime.mallocgc").expect("linked").entry;
+        // The places where damage hurts, and how much of each is damaged.
+        let regions: Vec<(usize, usize)> = [
+            (Some(FileOffset(0)), 0x400),
+            (elf.file_offset(module.pclntab), 0x48),
+            (elf.file_offset(module.pclntab), module.pclntab_len as usize),
+            (elf.file_offset(module.address), 0x250),
+            (elf.file_offset(module.gofunc), 0x4000),
+            (elf.file_offset(module.types.start), 0x4000),
+            (elf.file_offset(mallocgc), 0x400),
+            (Some(FileOffset(file.len() as u64 - 0x1000)), 0x1000),
+        ]
+        .into_iter()
+        .map(|(at, len)| (at.expect("in the file").0 as usize, len))
+        .collect();
+        let (mut refused, mut read) = (0, 0);
+        for round in 0..160 {
+            let (at, len) = regions[round % regions.len()];
+            let count = 1 + random.below(12);
+            let patches = (0..count)
+                .map(|_| (at + random.below(len), random.below(256) as u8))
+                .collect();
+            let Ok(image) = patched(&file, patches) else {
+                refused += 1;
+                continue;
+            };
+            read += 1;
+            drop(RuntimeVars::find(&image));
+            for set in [
+                hooks::alloc_hooks(&image),
+                hooks::map_hooks(&image),
+                hooks::goroutine_hooks(&image),
+            ] {
+                for hook in &set.hooks {
+                    drop(probe_site(&image, hook, NEW_KERNEL));
+                }
+            }
+            for _ in 0..200 {
+                let pc = ImageAddr(module.text.start.0 + random.below(0x20_0000) as u64);
+                drop(image.frames_at(pc, PcKind::Return));
+                let t = ImageAddr(module.types.start.0 + 8 * random.below(0x800) as u64);
+                drop(image.type_info(t));
+            }
+        }
+        assert!(refused > 10 && read > 10, "{refused} refused, {read} read");
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 
 use super::buildinfo::BuildInfo;
 use super::error::GoError;
@@ -42,6 +43,8 @@ pub struct GoImage {
     info: BuildInfo,
     module: ModuleData,
     table: Pclntab,
+    /// Names of inlined functions; read when first asked for.
+    inlined: OnceLock<Box<[u32]>>,
 }
 
 impl GoImage {
@@ -71,6 +74,7 @@ impl GoImage {
             info,
             module,
             table,
+            inlined: OnceLock::new(),
         })
     }
 
@@ -161,15 +165,24 @@ impl GoImage {
         .frames(pc, kind)
     }
 
-    /// Which of these functions have copies inlined into others. Reads every inline tree: once per image.
+    /// Which of these functions have copies inlined into others. The first call reads every inline tree.
     pub fn inlined(&self, names: &[&str]) -> BTreeSet<String> {
-        let memory = self.memory();
-        let inlining = Inlining {
-            table: &self.table,
-            memory: &memory,
-            gofunc: self.module.gofunc,
-        };
-        inlining.inlined(|name| names.contains(&name))
+        let offsets = self.inlined.get_or_init(|| {
+            let memory = self.memory();
+            Inlining {
+                table: &self.table,
+                memory: &memory,
+                gofunc: self.module.gofunc,
+            }
+            .inlined()
+        });
+        let inlined = offsets
+            .iter()
+            .filter_map(|o| std::str::from_utf8(self.table.name_at(*o)?).ok());
+        inlined
+            .filter(|n| names.contains(n))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// A pointer in static data, as linked: the relocation's addend where there is one, else the word itself.
@@ -231,4 +244,52 @@ impl GoImage {
 fn is_upx<R: ReadAt<FileOffset> + ?Sized>(file: &R, file_len: u64) -> bool {
     let mut head = vec![0; UPX_WINDOW.min(file_len as usize)];
     file.read(FileOffset(0), &mut head).is_ok() && head.windows(4).any(|w| w == b"UPX!")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{FaultKind, ReadFault};
+
+    struct Owned(Vec<u8>);
+
+    impl ReadAt<FileOffset> for Owned {
+        fn read(&self, addr: FileOffset, buf: &mut [u8]) -> Result<(), ReadFault> {
+            let fault = ReadFault {
+                addr: addr.0,
+                len: buf.len(),
+                kind: FaultKind::Unmapped,
+            };
+            let from = usize::try_from(addr.0).map_err(|_large| fault)?;
+            let to = from.checked_add(buf.len()).ok_or(fault)?;
+            buf.copy_from_slice(self.0.get(from..to).ok_or(fault)?);
+            Ok(())
+        }
+    }
+
+    /// An ELF file with one segment and nothing of Go in it.
+    fn stub(mark: &[u8]) -> Result<GoImage, GoError> {
+        let mut b = vec![0; 0x200];
+        b[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0");
+        (b[32], b[54], b[56]) = (64, 56, 1);
+        (b[64], b[68]) = (1, 5);
+        (b[97], b[105]) = (2, 2);
+        b[0x100..0x100 + mark.len()].copy_from_slice(mark);
+        let len = b.len() as u64;
+        GoImage::open(Box::new(Owned(b)), len)
+    }
+
+    fn why(mark: &[u8]) -> String {
+        match stub(mark) {
+            Err(e @ GoError::NotGo { .. }) => e.to_string(),
+            Err(e) => panic!("{e}"),
+            Ok(_) => panic!("there is no Go in it"),
+        }
+    }
+
+    #[test]
+    fn a_packed_program_is_named() {
+        assert!(why(b"UPX!").contains("packed with UPX"));
+        assert!(why(b"UPX?").contains("no Go build information"));
+    }
 }

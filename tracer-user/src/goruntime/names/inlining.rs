@@ -3,7 +3,7 @@
 //! Apart because the inline tree lies outside pclntab (behind moduledata.gofunc) and has two formats. One entry
 //! is read per inlined frame; the tree as a whole is never loaded.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::super::error::GoError;
 use super::pclntab::{Format, FuncData, FuncRef, Pclntab};
@@ -15,6 +15,9 @@ const MAX_DEPTH: usize = 64;
 
 /// The largest functions have some thousand inlined calls.
 const MAX_TREE: u32 = 1 << 16;
+
+/// Distinct inlined functions of one program; the largest have some ten thousand.
+const MAX_NAMES: usize = 1 << 20;
 
 /// How a program counter was come by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,12 +104,11 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
         frames
     }
 
-    /// Which functions' bodies were inlined somewhere, of those that `wanted` accepts.
+    /// The names, as sorted offsets into the name table, of every function with a copy inlined somewhere.
     ///
     /// One pass over every inline tree: a profile-guided build may inline functions that never are otherwise.
-    pub fn inlined(&self, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
+    pub fn inlined(&self) -> Box<[u32]> {
         let size = self.entry_size();
-        let mut known: HashMap<u32, bool> = HashMap::new();
         let mut found = BTreeSet::new();
         for function in self.table.functions() {
             let Some(data) = self.table.data(function.index) else {
@@ -121,19 +123,16 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
             let Ok(entries) = self.memory.read_vec(at, len, Bytes(len as u64)) else {
                 continue;
             };
-            for entry in entries.chunks_exact(size) {
-                let offset = self.take(entry).name;
-                let is_wanted = known.entry(offset).or_insert_with(|| {
-                    self.table
-                        .name_at(offset)
-                        .is_some_and(|n| wanted(&String::from_utf8_lossy(n)))
-                });
-                if *is_wanted && let Some(name) = self.table.name_at(offset) {
-                    found.insert(String::from_utf8_lossy(name).into_owned());
-                }
+            found.extend(
+                entries
+                    .chunks_exact(size)
+                    .map(|entry| self.take(entry).name),
+            );
+            if found.len() > MAX_NAMES {
+                break;
             }
         }
-        found
+        found.into_iter().collect()
     }
 
     fn frame(

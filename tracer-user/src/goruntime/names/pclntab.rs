@@ -540,3 +540,143 @@ fn hash(name: &[u8]) -> u32 {
         (h ^ u32::from(*b)).wrapping_mul(0x0100_0193)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: u64 = 0x40_1000;
+
+    /// Two functions: `a.f` (0x20 bytes, lines 10 then 12, wrapper) and `a.g` (0x10 bytes, no tables).
+    fn sample(format: Format) -> (Vec<u8>, Header) {
+        let names = b"\0a.f\0a.g\0";
+        let files = b"\0/src/a.go\0";
+        // value 10 (-1 + 11) for 0x10 bytes, then 12 for 0x10; file number 0 for 0x20.
+        let pctab = [0, 22, 0x10, 4, 0x10, 0, 2, 0x20, 0];
+        let mut b = vec![0; HEADER];
+        let mut section = |bytes: &[u8]| {
+            b.resize(b.len().next_multiple_of(8), 0);
+            let at = b.len() as u64;
+            b.extend_from_slice(bytes);
+            at
+        };
+        let funcname = section(names);
+        let cu = section(&1u32.to_le_bytes());
+        let filetab = section(files);
+        let pctab = section(&pctab);
+        let fixed = if format == Format::Go120 { 44 } else { 40 };
+        let mut pcln = Vec::new();
+        for word in [0u32, 20, 0x20, 20 + fixed, 0x30] {
+            pcln.extend(word.to_le_bytes());
+        }
+        for (entry, name, pcfile, line, id) in [(0u32, 1u32, 6u32, 1u32, 21u8), (0x20, 5, 0, 0, 0)]
+        {
+            for word in [entry, name, 0, 0, 0, pcfile, line, 0, 0] {
+                pcln.extend(word.to_le_bytes());
+            }
+            if format == Format::Go120 {
+                pcln.extend([0; 4]);
+            }
+            pcln.extend([id, 0, 0, 0]);
+        }
+        let pcln = section(&pcln);
+        let address = ImageAddr(0x50_0000);
+        let header = Header {
+            address,
+            format,
+            functions: 2,
+            text_start: TEXT,
+            funcname,
+            cu,
+            filetab,
+            pctab,
+            pcln,
+            quantum: 1,
+        };
+        let magic = if format == Format::Go120 {
+            MAGIC_120
+        } else {
+            MAGIC_118
+        };
+        b[..4].copy_from_slice(&magic.to_le_bytes());
+        (b[6], b[7]) = (1, 8);
+        for (at, word) in [
+            (8, 2),
+            (24, TEXT),
+            (32, funcname),
+            (40, cu),
+            (48, filetab),
+            (56, pctab),
+            (64, pcln),
+        ] {
+            b[at..at + 8].copy_from_slice(&u64::to_le_bytes(word));
+        }
+        assert_eq!(Header::parse(&b, address), Some(header));
+        (b, header)
+    }
+
+    fn table(bytes: Vec<u8>, header: Header) -> Option<Pclntab> {
+        Pclntab::new(bytes, header, ImageAddr(TEXT), 21)
+    }
+
+    #[test]
+    fn both_formats() {
+        for format in [Format::Go118, Format::Go120] {
+            let (bytes, header) = sample(format);
+            let t = table(bytes, header).expect("sound");
+            let f = t.by_name("a.f").expect("a.f");
+            assert_eq!((f.entry.0, f.end.0), (TEXT, TEXT + 0x20));
+            assert_eq!(t.by_name("a.g").map(|g| g.end.0), Some(TEXT + 0x30));
+            assert_eq!(t.by_name("a"), None);
+            assert_eq!(t.at(ImageAddr(TEXT + 0x1f)), Some(f));
+            assert_eq!(t.at(ImageAddr(TEXT + 0x20)).map(|g| g.index), Some(1));
+            assert_eq!(t.at(ImageAddr(TEXT + 0x30)), None);
+            assert_eq!(t.at(ImageAddr(TEXT - 1)), None);
+            let data = t.data(0).expect("data");
+            assert!(t.is_wrapper(data.func_id));
+            let at = |pc| t.file_line(f, &data, ImageAddr(TEXT + pc));
+            assert_eq!(at(0xf), (Some("/src/a.go".to_owned()), Some(10)));
+            assert_eq!(at(0x10).1, Some(12));
+            assert_eq!(at(0x20).1, None);
+            assert_eq!(t.inline_index(f, &data, f.entry), None);
+            assert_eq!(t.inline_tree(&data), None);
+        }
+    }
+
+    #[test]
+    fn an_unsorted_table_is_refused() {
+        let (mut bytes, header) = sample(Format::Go120);
+        bytes[header.pcln as usize + 8] = 0x40;
+        assert!(table(bytes, header).is_none());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_flipped_bytes_are_answered(
+            flips in proptest::collection::vec((0usize..400, proptest::num::u8::ANY), 0..12),
+            cut in 0usize..400,
+        ) {
+            for format in [Format::Go118, Format::Go120] {
+                let (mut bytes, header) = sample(format);
+                for (at, byte) in &flips {
+                    if let Some(b) = bytes.get_mut(*at) {
+                        *b = *byte;
+                    }
+                }
+                let parsed = Header::parse(&bytes, header.address).unwrap_or(header);
+                bytes.truncate(cut.max(HEADER));
+                // What find and read would have checked before.
+                let header = Header { functions: parsed.functions.min(50), ..parsed };
+                let Some(t) = table(bytes, header) else { continue };
+                for f in t.functions().collect::<Vec<_>>() {
+                    let Some(data) = t.data(f.index) else { continue };
+                    drop(t.file_line(f, &data, f.entry.plus(3)));
+                    drop((t.name(f.index), t.inline_index(f, &data, f.entry), t.inline_tree(&data)));
+                    proptest::prop_assert!(i32::try_from(t.inline_entries(&data)).is_ok());
+                }
+                proptest::prop_assert!(t.by_name("a.f").is_none_or(|f| f.index < 50));
+                proptest::prop_assert!(t.at(ImageAddr(TEXT + 5)).is_none_or(|f| f.index < 50));
+            }
+        }
+    }
+}
