@@ -86,9 +86,13 @@ pub fn build(go: &Path, name: &str, mode: Mode) -> Result<PathBuf> {
 }
 
 fn key(source: &Path, version: &str, mode: Mode) -> Result<String> {
-    let mut files: Vec<PathBuf> = fs::read_dir(source)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
+    // Each fixture may use the protocol's package beside it.
+    let mut files = Vec::new();
+    for folder in [source, &project::fixture("protocol")] {
+        for entry in fs::read_dir(folder)? {
+            files.push(entry?.path());
+        }
+    }
     files.retain(|file| file.is_file());
     files.sort();
     let mut digest = Sha256::new();
