@@ -38,6 +38,7 @@ pub fn esbuild() -> Result<PathBuf> {
         )?;
         fs::rename(folder.join("package/bin/esbuild"), folder.join("esbuild"))?;
         fs::remove_file(folder.join(archive))?;
+        fs::remove_dir_all(folder.join("package"))?;
         Ok(())
     })
 }

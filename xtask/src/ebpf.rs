@@ -56,12 +56,16 @@ pub fn build(source: &Path, name: &str, target: &Path) -> Result<PathBuf> {
     ))?;
     // Separated by 0x1f because a flag holds quotes. v3 has 32-bit jumps and registers and atomics that return: kernel 5.12;
     // the verifier of 6.1, the oldest kernel tested, takes it.
-    let flags = [
-        "--cfg=bpf_target_arch=\"x86_64\"",
-        "-Cdebuginfo=2",
-        "-Ctarget-cpu=v3",
-    ]
-    .join("\x1f");
+    let mut flags = vec![
+        "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
+        "-Cdebuginfo=2".to_owned(),
+        "-Ctarget-cpu=v3".to_owned(),
+    ];
+    flags.extend(
+        remapped(source)
+            .into_iter()
+            .map(|(from, to)| format!("--remap-path-prefix={from}={to}")),
+    );
     let mut cargo = compiler.cargo();
     cargo
         .args([
@@ -79,10 +83,24 @@ pub fn build(source: &Path, name: &str, target: &Path) -> Result<PathBuf> {
         .arg(target)
         .current_dir(source)
         .env("PATH", path)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_CFG_BPF_TARGET_ARCH", "x86_64");
     command::run(&mut cargo).with_context(|| format!("cannot build {}", source.display()))?;
     Ok(target.join(TARGET).join("release").join(name))
+}
+
+/// Debug information names files: none may name this machine, and the same sources give the same bytes on another.
+fn remapped(source: &Path) -> Vec<(String, &'static str)> {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let at = |variable: &str, otherwise: &str| {
+        std::env::var(variable).unwrap_or_else(|_| format!("{home}/{otherwise}"))
+    };
+    let project = source.parent().unwrap_or(source);
+    vec![
+        (at("CARGO_HOME", ".cargo"), "/cargo"),
+        (at("RUSTUP_HOME", ".rustup"), "/rustup"),
+        (project.display().to_string(), "/tracer"),
+    ]
 }
 
 /// A compiler that has the sources of `core` and an LLVM the linker can read.

@@ -1,10 +1,11 @@
 //! `cargo xtask fresh`: both commands of the README, from a clone of HEAD, in a bare Debian 12 root.
 //!
-//! What it proves is that nothing of this machine is needed but its kernel, its rustup and its way to the registries. All mounts are
-//! made in a mount namespace of their own, so that they are gone when the last process in it is, however it ended.
+//! What it proves is that nothing of this machine is needed but its kernel and its way to the registries. All mounts are made in a
+//! mount namespace of their own, so that they are gone when the last process in it is, however it ended. No folder of this machine
+//! is handed in but /proc, /sys and /dev: the root's rustup brings its own toolchain, and can spoil none.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -55,7 +56,7 @@ pub fn task(arguments: &[String]) -> Result<()> {
     let folder = project::target().join("fresh");
     let root = folder.join("root");
     make(&folder, &root)?;
-    let work = copy_in(&folder, &root)?;
+    copy_in(&folder, &root)?;
     let demo_and_test = [["cargo", "xtask", "demo"], ["cargo", "xtask", "test"]]
         .map(|words| words.map(str::to_owned).to_vec());
     let commands = if arguments.is_empty() {
@@ -66,7 +67,7 @@ pub fn task(arguments: &[String]) -> Result<()> {
     for words in commands {
         let begun = Instant::now();
         eprintln!("== in the bare root: {}", words.join(" "));
-        enter(&root, &work, &words)?;
+        enter(&root, &words)?;
         eprintln!(
             "== in the bare root: {}: {:.0} s",
             words.join(" "),
@@ -116,8 +117,8 @@ fn remove(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the root lacks to reach the registries, rustup's door, and a bundle of HEAD to clone from.
-fn copy_in(folder: &Path, root: &Path) -> Result<PathBuf> {
+/// What the root lacks to reach the registries, rustup itself, and a bundle of HEAD to clone from.
+fn copy_in(folder: &Path, root: &Path) -> Result<()> {
     let sources = "deb MIRROR SUITE main\ndeb MIRROR SUITE-updates main\ndeb MIRROR-security SUITE-security main\n";
     fs::write(
         root.join("etc/apt/sources.list"),
@@ -161,18 +162,10 @@ fn copy_in(folder: &Path, root: &Path) -> Result<PathBuf> {
     for name in PROXIES {
         std::os::unix::fs::symlink("rustup", bin.join(name))?;
     }
-    let home = rustup_home()?;
-    fs::create_dir_all(root.join("opt/rustup"))?;
     bundle(&root.join("head.bundle"))?;
     eprintln!("the clone is of {}", head()?);
     fs::write(folder.join("enter.sh"), include_str!("enter.sh"))?;
-    Ok(home)
-}
-
-fn rustup_home() -> Result<PathBuf> {
-    let home = command::output(Command::new("rustup").args(["show", "home"]))
-        .context("install Rust by rustup")?;
-    Ok(PathBuf::from(home))
+    Ok(())
 }
 
 /// A bundle and not a path to clone from: git refuses to clone a folder that belongs to somebody else.
@@ -206,7 +199,7 @@ fn git() -> Command {
 }
 
 /// Runs the words in the root, with a clean environment, in a mount namespace that takes its mounts with it.
-fn enter(root: &Path, rustup_home: &Path, words: &[String]) -> Result<()> {
+fn enter(root: &Path, words: &[String]) -> Result<()> {
     let script = root
         .parent()
         .expect("the root lies in a folder")
@@ -216,7 +209,6 @@ fn enter(root: &Path, rustup_home: &Path, words: &[String]) -> Result<()> {
         .args(["--mount", "--propagation", "private", "sh"])
         .arg(script)
         .arg(root)
-        .arg(rustup_home)
         .args(words);
     unshare
         .env_clear()
