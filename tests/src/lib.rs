@@ -1,1 +1,11 @@
-//! Live tests: harness. Starts and ends only processes of its own.
+//! The harness of the live tests: real Go programs, the real `tracer` binary, nothing faked.
+//!
+//! Apart from the tests so that each of them is a page about one promise. It starts and ends only processes of its own, by pid.
+
+pub mod go;
+pub mod real_programs;
+pub mod requirements;
+pub mod target;
+pub mod tracer;
+
+mod lines;

@@ -1,0 +1,66 @@
+//! The pinned Go toolchains as the tests see them, and the fixtures built with them.
+//!
+//! It never fetches: `cargo xtask setup` does, and hands the paths over by environment or by a file under target/.
+
+use std::fs;
+use std::path::PathBuf;
+
+use xtask::toolchains::{self, PINS, Pin};
+
+pub use xtask::fixtures::Mode;
+
+/// One Go toolchain that is on this machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Go {
+    pub pin: Pin,
+    /// Absolute path of this version's own `go`.
+    pub path: PathBuf,
+}
+
+impl Go {
+    /// All pinned toolchains, oldest first; empty where any of them is missing.
+    pub fn all() -> Vec<Self> {
+        let found: Vec<Self> = PINS.into_iter().filter_map(Self::of).collect();
+        if found.len() == PINS.len() {
+            found
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The one that builds the demo. Call it behind `live!()`.
+    pub fn demo() -> Self {
+        Self::of(toolchains::DEMO).expect("the test checked that the toolchains are there")
+    }
+
+    fn of(pin: Pin) -> Option<Self> {
+        let path = match std::env::var_os(pin.variable) {
+            Some(path) => PathBuf::from(path),
+            None => remembered(pin)?,
+        };
+        path.exists().then_some(Self { pin, path })
+    }
+
+    /// The fixture of that name, built once per state of its sources.
+    pub fn build(&self, fixture: &str, mode: Mode) -> PathBuf {
+        xtask::fixtures::build(&self.path, fixture, mode)
+            .unwrap_or_else(|error| panic!("{error:#}"))
+    }
+}
+
+/// Every toolchain in both modes: the matrix of the live tests.
+pub fn matrix() -> Vec<(Go, Mode)> {
+    Go::all()
+        .into_iter()
+        .flat_map(|go| [Mode::Ordinary, Mode::StrippedPie].map(|mode| (go.clone(), mode)))
+        .collect()
+}
+
+fn remembered(pin: Pin) -> Option<PathBuf> {
+    let text = fs::read_to_string(toolchains::memory()).ok()?;
+    text.lines().find_map(|line| {
+        Some(PathBuf::from(
+            line.strip_prefix(pin.variable)?.strip_prefix('=')?,
+        ))
+    })
+}

@@ -1,0 +1,23 @@
+//! The project's own tasks, one per file, as functions that the tests call too.
+//!
+//! What a task needs from outside (packages, toolchains, kernels) it brings itself by the ordinary clients, or it refuses with one
+//! sentence that says what to install. Nothing here is part of the product.
+#![expect(
+    clippy::print_stderr,
+    reason = "a task says on stderr what it is doing; stdout is kept for what it was asked for"
+)]
+
+pub mod apt;
+pub mod command;
+pub mod demo;
+pub mod digest;
+pub mod ebpf;
+pub mod fixtures;
+pub mod fresh;
+pub mod kernels;
+pub mod project;
+pub mod setup;
+pub mod test;
+pub mod tidy;
+pub mod toolchains;
+pub mod vm;

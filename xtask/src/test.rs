@@ -1,0 +1,116 @@
+//! `cargo xtask test`: every check and test there is; all of CI.
+//!
+//! One phase after the other, each with its seconds, so that it is seen where the time goes. It stops at the first that fails.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command::{self, is_root};
+use crate::toolchains::Toolchain;
+use crate::{demo, fixtures, project, setup, tidy};
+
+/// The fixtures the live tests trace; they are built before the tests so that no test waits for a compiler.
+const FIXTURES: [&str; 6] = ["demo", "allocs", "goroutines", "maps", "stacks", "http"];
+
+pub fn task(arguments: &[String]) -> Result<()> {
+    ensure!(
+        arguments.is_empty(),
+        "`cargo xtask test` takes no arguments; use `cargo test` for a part"
+    );
+    if std::env::var_os("CI").is_some() {
+        ensure!(
+            is_root(),
+            "run `cargo xtask test` as root: with CI set a live test that cannot run is a failure"
+        );
+    }
+    let begun = Instant::now();
+    phase("format", || cargo(&["fmt", "--all", "--check"], &[]))?;
+    phase("tidy", tidy_is_clean)?;
+    let toolchains = phase("set-up", setup::bring)?;
+    phase("lints", || {
+        cargo(
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ],
+            &[],
+        )
+    })?;
+    phase("release build", demo::build_tracer)?;
+    phase("fixtures", || build_fixtures(&toolchains))?;
+    // Live tests share two or more cores with the programs they trace: one at a time keeps their time limits honest.
+    phase("unit tests", || {
+        cargo(
+            &[
+                "test",
+                "--workspace",
+                "--exclude",
+                "tracer-tests",
+                "--locked",
+            ],
+            &toolchains,
+        )
+    })?;
+    phase("live tests", || {
+        cargo(
+            &[
+                "test",
+                "--package",
+                "tracer-tests",
+                "--locked",
+                "--",
+                "--test-threads=1",
+            ],
+            &toolchains,
+        )
+    })?;
+    eprintln!("all of it in {:.0} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn phase<T>(name: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    eprintln!("== {name}");
+    let begun = Instant::now();
+    let done = run().with_context(|| {
+        format!(
+            "phase `{name}` failed after {:.1} s",
+            begun.elapsed().as_secs_f64()
+        )
+    })?;
+    eprintln!("== {name}: {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(done)
+}
+
+fn tidy_is_clean() -> Result<()> {
+    tidy::task(&[])
+}
+
+fn build_fixtures(toolchains: &[Toolchain]) -> Result<()> {
+    for toolchain in toolchains {
+        for name in FIXTURES {
+            for mode in [fixtures::Mode::Ordinary, fixtures::Mode::StrippedPie] {
+                fixtures::build(&toolchain.go, name, mode)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn cargo(arguments: &[&str], toolchains: &[Toolchain]) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command
+        .args(arguments)
+        .current_dir(project::root())
+        .env("TRACER_BIN", project::tracer());
+    for Toolchain { pin, go } in toolchains {
+        command.env(pin.variable, go);
+    }
+    command::run(&mut command)
+}
