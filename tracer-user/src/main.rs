@@ -1,2 +1,5 @@
 //! The `tracer` binary: nothing but a door to `cli`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    tracer_user::cli::main()
+}

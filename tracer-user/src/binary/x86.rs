@@ -44,6 +44,19 @@ pub enum SiteKind {
     Jcc,
 }
 
+impl SiteKind {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nop5 => "nop5",
+            Self::Nop => "nop",
+            Self::Push => "push",
+            Self::Call => "call",
+            Self::Jcc => "jcc",
+        }
+    }
+}
+
 /// Registers whose value a probe reads.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reg {

@@ -119,6 +119,11 @@ impl Process {
         Ok(process)
     }
 
+    /// Whether the process runs the file that `file` is, under whatever path.
+    pub fn runs(&self, file: &File) -> bool {
+        file.metadata().is_ok_and(|meta| FileId::from(&meta) == self.exe_file)
+    }
+
     pub fn pid(&self) -> Pid {
         self.pid
     }

@@ -11,7 +11,7 @@ const FILE_COLUMN: usize = 46;
 
 /// The string with control characters, and those that turn the writing direction, escaped: a function name must
 /// not be able to move the reader's cursor.
-pub(super) fn printable(s: &str) -> String {
+pub fn printable(s: &str) -> String {
     let mut out = String::with_capacity(s.len());
     for c in s.chars() {
         let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

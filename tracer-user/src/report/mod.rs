@@ -15,6 +15,7 @@ pub mod text;
 use std::io::{self, Write};
 
 pub use build::{SessionFacts, TargetFacts, report};
+pub use lines::printable;
 pub use model::Report;
 
 /// A report format.

@@ -6,7 +6,6 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::SyncSender,
     },
-    thread::JoinHandle,
 };
 
 use super::{clock, inbox::Wake};
@@ -24,7 +23,6 @@ const TELL_EVERY: u32 = 20;
 pub(super) struct Drain {
     stop: Arc<AtomicBool>,
     undecodable: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Drain {
@@ -32,7 +30,7 @@ impl Drain {
         let stop = Arc::new(AtomicBool::new(false));
         let undecodable = Arc::new(AtomicU64::new(0));
         let (stopped, bad) = (Arc::clone(&stop), Arc::clone(&undecodable));
-        let thread = std::thread::Builder::new().name("drain".into()).spawn(move || {
+        std::thread::Builder::new().name("drain".into()).spawn(move || {
             let mut quiet = 0;
             loop {
                 // Read before draining: what was sent before `stop` was set is still drained.
@@ -63,7 +61,7 @@ impl Drain {
                 std::thread::sleep(DRAIN_EVERY);
             }
         })?;
-        Ok(Self { stop, undecodable, thread: Some(thread) })
+        Ok(Self { stop, undecodable })
     }
 
     /// Ring records that could not be decoded so far.
@@ -74,13 +72,5 @@ impl Drain {
     /// Asks for one last drain; it is the last thing the thread sends.
     pub(super) fn finish(&self) {
         self.stop.store(true, Ordering::Release);
-    }
-
-    pub(super) fn join(mut self) {
-        self.finish();
-        if let Some(thread) = self.thread.take() {
-            // A drain that panicked has said so on stderr already; the report's fence flushes without it.
-            drop(thread.join());
-        }
     }
 }

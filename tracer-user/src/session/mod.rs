@@ -12,6 +12,7 @@ mod facts;
 mod fence;
 mod inbox;
 mod names;
+mod once;
 mod plan;
 mod prober;
 mod reader;
@@ -21,6 +22,7 @@ mod signals;
 mod target;
 
 pub use names::ImageNames;
+pub use once::read_once;
 pub use plan::{Planned, Refusal, plan_sites};
 pub use error::SessionError;
 pub use run::{Ended, Which, run};

@@ -44,18 +44,22 @@ pub fn plan_sites(
     events: Events,
     emulates: Emulates,
 ) -> (Vec<Planned>, Vec<Refusal>) {
-    let mut hooks = Vec::new();
+    let mut sets = Vec::new();
     if events.alloc {
-        hooks.extend(alloc_hooks(image));
+        sets.push(alloc_hooks(image));
     }
     if events.map {
-        hooks.extend(map_hooks(image));
+        sets.push(map_hooks(image));
     }
     if events.goroutine {
-        hooks.extend(goroutine_hooks(image));
+        sets.push(goroutine_hooks(image));
     }
     let (mut planned, mut refused) = (Vec::new(), Vec::new());
-    for hook in hooks {
+    for function in sets.iter_mut().flat_map(|set| std::mem::take(&mut set.inlined)) {
+        let why = "the compiler inlined copies of it, which no probe sees".to_owned();
+        refused.push(Refusal { function, why });
+    }
+    for hook in sets.into_iter().flat_map(|set| set.hooks) {
         if planned.len() as u32 >= MAX_PROBES {
             refused.push(Refusal { function: hook.function, why: format!("more than {MAX_PROBES} probes") });
             continue;

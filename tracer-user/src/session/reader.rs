@@ -155,6 +155,16 @@ impl Cadence {
 
 struct Gone;
 
+/// One round of every reading, or the failure of what identifies the target.
+pub(super) fn once(target: &Arc<Target>) -> Result<Vec<Record>, HostError> {
+    let sources = Sources { target: Arc::clone(target), tables: None };
+    let mut cadence = Cadence::new(sources, Duration::from_secs(1));
+    match cadence.read(true, true) {
+        Ok(records) => Ok(records),
+        Err(Gone) => Err(target.process.still_same().err().unwrap_or(HostError::Gone { pid: target.process.pid() })),
+    }
+}
+
 /// One reading, timed; or the note that it failed.
 fn take<E: std::error::Error>(
     what: &'static str,

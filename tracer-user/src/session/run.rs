@@ -58,7 +58,7 @@ const TICK: Duration = Duration::from_millis(50);
 const LAST_READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// Holds one session, from attach to the last report.
-pub fn run(setup: &Setup, output: Output<'_>) -> Result<Ended, SessionError> {
+pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionError> {
     let capabilities = Capabilities::read();
     let opened = open::open(setup, &capabilities)?;
     Session::new(setup, output, opened, capabilities)?.run()
@@ -382,7 +382,7 @@ fn say_attached(output: &Output<'_>, opened: &Opened) {
             };
             (output.notice)(&format!("attached {} probes to process {who} by {kind}", probes.planned.len()));
         }
-        None => (output.notice)(&format!("reading process {who}: {}", opened.reason)),
+        None => (output.notice)(&format!("attached no probe to process {who}: {}", opened.reason)),
     }
 }
 

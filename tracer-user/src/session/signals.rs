@@ -1,18 +1,13 @@
-//! The signals thread: Ctrl-C, SIGTERM, SIGUSR1 and the target's end, turned into wake-ups.
+//! The signals thread and its twin: Ctrl-C, SIGTERM, SIGUSR1 and the target's end, turned into wake-ups.
 
-use std::{
-    os::fd::OwnedFd,
-    sync::mpsc::{SyncSender, TrySendError},
-};
+use std::{os::fd::OwnedFd, sync::mpsc::SyncSender};
 
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    signal::unix::{SignalKind, signal},
-};
+use rustix::event::{PollFd, PollFlags};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::inbox::{Signal, Wake};
 
-/// Starts the thread. `pidfd` becomes readable when the target ends.
+/// Starts the threads. `pidfd` becomes readable when the target ends.
 pub(super) fn start(pidfd: Option<OwnedFd>, inbox: SyncSender<Wake>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     // The handlers are in place when this returns: a Ctrl-C right after is not the default one.
@@ -21,39 +16,38 @@ pub(super) fn start(pidfd: Option<OwnedFd>, inbox: SyncSender<Wake>) -> std::io:
     let mut terminate = signal(SignalKind::terminate())?;
     let mut report = signal(SignalKind::user_defined1())?;
     drop(guard);
+    if let Some(pidfd) = pidfd {
+        let inbox = inbox.clone();
+        std::thread::Builder::new().name("pidfd".into()).spawn(move || watch(&pidfd, &inbox))?;
+    }
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async move {
-            let ended = async move {
-                match pidfd.and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE).ok()) {
-                    Some(fd) => drop(fd.readable().await),
-                    // Without a pidfd the reader notices when /proc no longer shows the process.
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::pin!(ended);
-            let mut alive = true;
             loop {
-                let wake = tokio::select! {
-                    _ = interrupt.recv() => Wake::Signal(Signal::Interrupt),
-                    _ = terminate.recv() => Wake::Signal(Signal::Terminate),
-                    _ = report.recv() => Wake::Signal(Signal::Report),
-                    () = &mut ended, if alive => {
-                        alive = false;
-                        Wake::TargetGone
-                    }
+                let signal = tokio::select! {
+                    _ = interrupt.recv() => Signal::Interrupt,
+                    _ = terminate.recv() => Signal::Terminate,
+                    _ = report.recv() => Signal::Report,
                 };
-                // A full inbox drains within a tick; the loop itself never waits for this thread.
-                match inbox.try_send(wake) {
-                    Ok(()) => {}
-                    Err(TrySendError::Full(wake)) => {
-                        if inbox.send(wake).is_err() {
-                            return;
-                        }
-                    }
-                    Err(TrySendError::Disconnected(_)) => return,
+                // A full inbox empties within a tick: the loop never waits for this thread.
+                if inbox.send(Wake::Signal(signal)).is_err() {
+                    return;
                 }
             }
         });
     })?;
     Ok(())
+}
+
+/// Waits for the target's end. Where the wait itself fails, the reader notices the end in /proc.
+fn watch(pidfd: &OwnedFd, inbox: &SyncSender<Wake>) {
+    loop {
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+            Ok(_) => break,
+        }
+    }
+    // A loop that is gone wants no news.
+    drop(inbox.send(Wake::TargetGone));
 }

@@ -21,7 +21,7 @@ use crate::{
         memory::ProcessMemory,
         process::{Process, Segment},
     },
-    units::{LoadBias, Pid},
+    units::{Bytes, LoadBias, Pid},
 };
 
 /// Why a process cannot be a target.
@@ -65,7 +65,7 @@ impl Target {
             .elf()
             .segments()
             .iter()
-            .map(|s| Segment { vaddr: s.vaddr, offset: s.offset, file_size: s.file_size })
+            .map(|s| Segment { vaddr: s.start, offset: s.offset, file_size: Bytes(s.file_size) })
             .collect();
         let bias = process.load_bias(&segments)?;
         let memory = process.memory();

@@ -1,0 +1,210 @@
+//! The command line as typed. What is not built is not here.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Finds out, from outside, what leaks in a Go program that is already running.
+#[derive(Parser, Debug)]
+#[command(
+    name = "tracer",
+    version,
+    about,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = EXAMPLES
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) session: SessionArguments,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tracer --pid 4242                               what leaks there; Ctrl-C ends it and prints the report
+  tracer --pid 4242 --sampler all --duration 1m   with every allocation's site, for a minute
+  tracer --name checkout-svc --format json -o r.json
+  tracer --duration 30s -- ./server --port 8080   start a program and trace it from its first instruction
+  tracer goroutines --pid 4242                    every goroutine by creation site and wait
+  tracer check --pid 4242                         what would be attached and read, and why not";
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// List the Go processes of this host and what can be traced
+    List,
+    /// Say what would be attached and read, and what is missing
+    Check(TargetArguments),
+    /// Show every goroutine by creation site and wait: one reading, no probes
+    Goroutines(GoroutineArguments),
+    /// Print a completion script
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Which process.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct TargetArguments {
+    /// Process id, as this pid namespace shows it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pid: Option<u32>,
+    /// Name of the process or of its executable; several matches are listed and refused
+    #[arg(long, value_name = "EXE")]
+    pub(super) name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct GoroutineArguments {
+    #[command(flatten)]
+    pub(super) target: TargetArguments,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
+}
+
+#[derive(Args, Debug)]
+#[group(skip)]
+pub(super) struct SessionArguments {
+    /// Process id, as this pid namespace shows it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), group = "who")]
+    pub(super) pid: Option<u32>,
+    /// Name of the process or of its executable; several matches are listed and refused
+    #[arg(long, value_name = "EXE", group = "who")]
+    pub(super) name: Option<String>,
+    /// A program to start and trace; its streams and exit status are its own
+    #[arg(last = true, value_name = "COMMAND", num_args = 1.., group = "who")]
+    pub(super) command: Vec<OsString>,
+
+    /// End after this time (30s, 5m) [default: Ctrl-C on a terminal; elsewhere when every rule has decided,
+    /// at least 30s, at most 5m]
+    #[arg(long, value_name = "D", value_parser = duration, conflicts_with = "until")]
+    pub(super) duration: Option<Duration>,
+    /// End when every rule has decided (verdict) or after N GC cycles (Ngc)
+    #[arg(long, value_name = "verdict|Ngc")]
+    pub(super) until: Option<UntilArgument>,
+    /// How often figures are refreshed
+    #[arg(long, value_name = "D", value_parser = interval, default_value = "1s")]
+    pub(super) interval: Duration,
+    /// Where figures come from: auto reads memory and counts goroutines, none only reads, all counts every
+    /// allocation
+    #[arg(long, value_enum, default_value_t = SamplerArgument::Auto)]
+    pub(super) sampler: SamplerArgument,
+    /// What to probe [default: what the sampler brings; map only when asked for]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
+    pub(super) events: Option<Vec<EventArgument>>,
+    /// Uprobe links: one for all probes (kernel 6.6 and later), or one each
+    #[arg(long, value_enum, default_value_t = AttachArgument::Auto)]
+    pub(super) attach: AttachArgument,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct OutputArguments {
+    /// Report format [default: by the name given to -o, else text]
+    #[arg(long, value_enum)]
+    pub(super) format: Option<Format>,
+    /// Write the report there instead of to stdout; {pid} in the name is the target's
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// What folded draws [default: alloc_space with --sampler all, else goroutine]
+    #[arg(long, value_enum)]
+    pub(super) profile: Option<ProfileArgument>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum SamplerArgument {
+    Auto,
+    None,
+    All,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum EventArgument {
+    Alloc,
+    Map,
+    Goroutine,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum AttachArgument {
+    Auto,
+    Multi,
+    Single,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Format {
+    Text,
+    Json,
+    Folded,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(super) enum ProfileArgument {
+    AllocSpace,
+    AllocObjects,
+    Goroutine,
+}
+
+/// `verdict` or `Ngc`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum UntilArgument {
+    Verdict,
+    GcCycles(u32),
+}
+
+impl std::str::FromStr for UntilArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "verdict" {
+            return Ok(Self::Verdict);
+        }
+        let cycles = text.strip_suffix("gc").and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+        cycles.map(Self::GcCycles).ok_or_else(|| "say `verdict`, or a number of GC cycles like `10gc`".to_owned())
+    }
+}
+
+/// A time like `30s`, `1m30s`, `2h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|e| format!("{e}; say 30s, 5m or 1h30m"))?;
+    if time.is_zero() { Err("a session needs some time; say 30s".to_owned()) } else { Ok(time) }
+}
+
+/// Readings more often than this would cost more than they tell.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time < SHORTEST_INTERVAL {
+        return Err("shorter than the shortest interval, 100ms".to_owned());
+    }
+    Ok(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_table_of_arguments_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn ends() {
+        let parse = |text: &str| text.parse::<UntilArgument>();
+        assert_eq!(parse("verdict"), Ok(UntilArgument::Verdict));
+        assert_eq!(parse("12gc"), Ok(UntilArgument::GcCycles(12)));
+        for wrong in ["", "gc", "0gc", "-1gc", "12", "verdicts"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(duration("0s").is_err());
+        assert!(interval("99ms").is_err());
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+    }
+}

@@ -1,0 +1,30 @@
+//! `tracer goroutines`: every goroutine, grouped; one reading, no probes.
+
+use std::process::ExitCode;
+
+use super::{
+    arguments::{Format, GoroutineArguments, TargetArguments},
+    output::Destination,
+    sessions::by_name,
+};
+use crate::{report::goroutines::GoroutineText, session::{self, Which}, units::Pid};
+
+pub(super) fn goroutines(arguments: &GoroutineArguments) -> anyhow::Result<ExitCode> {
+    let pid = pid_of(&arguments.target)?;
+    let mut destination = Destination::open(&arguments.output, Some(pid), false)?;
+    let report = session::read_once(pid)?;
+    match destination.format() {
+        Format::Text => destination.write_as(&GoroutineText, &report, Which::Final)?,
+        Format::Json | Format::Folded => destination.write(&report, Which::Final)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The process that was meant.
+pub(super) fn pid_of(target: &TargetArguments) -> anyhow::Result<Pid> {
+    match (target.pid, &target.name) {
+        (Some(pid), _) => Ok(Pid(pid)),
+        (None, Some(name)) => by_name(name),
+        (None, None) => anyhow::bail!("give --pid N or --name EXE"),
+    }
+}

@@ -1,0 +1,60 @@
+//! What was typed: arguments, one plain function per command, exit codes. The only room that prints.
+//!
+//! clap's structs hold what was typed; [`crate::session::Setup`] holds what was meant. Reports go to stdout,
+//! everything else to stderr, one line per error. A closed pipe is a normal end.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this room is the program's voice")]
+
+mod arguments;
+mod check;
+mod goroutines;
+mod list;
+mod output;
+mod sessions;
+
+use std::{io, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser as _};
+
+use arguments::{Arguments, Command};
+
+/// Parses the command line and runs the command.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => return usage(&e),
+    };
+    let done = match arguments.command {
+        None => sessions::session(arguments.session),
+        Some(Command::List) => list::list(),
+        Some(Command::Check(target)) => check::check(&target),
+        Some(Command::Goroutines(arguments)) => goroutines::goroutines(&arguments),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Arguments::command(), "tracer", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    match done {
+        Ok(code) => code,
+        Err(e) if is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("tracer: {e:#}");
+            ExitCode::from(ERROR)
+        }
+    }
+}
+
+/// An error: one line said what to do next.
+const ERROR: u8 = 2;
+
+/// Help and version go to stdout and are no error; what was typed wrong is told in clap's words.
+fn usage(e: &clap::Error) -> ExitCode {
+    // A closed pipe while printing help is a normal end.
+    drop(e.print());
+    if e.use_stderr() { ExitCode::from(ERROR) } else { ExitCode::SUCCESS }
+}
+
+fn is_closed_pipe(e: &anyhow::Error) -> bool {
+    e.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

@@ -1,0 +1,123 @@
+//! `tracer --pid N`, `--name EXE`, `-- COMMAND`: one session, from typed to meant.
+
+use std::{
+    io::{self, IsTerminal as _},
+    os::unix::process::ExitStatusExt as _,
+    process::{ExitCode, ExitStatus},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::bail;
+
+use super::{
+    arguments::{AttachArgument, EventArgument, SamplerArgument, SessionArguments, UntilArgument},
+    output::Destination,
+};
+use crate::{
+    host::discovery,
+    kernel::AttachChoice,
+    session::{self, Events, Output, Sampler, SessionError, Setup, Subject, Until},
+    units::Pid,
+};
+
+pub(super) fn session(arguments: SessionArguments) -> anyhow::Result<ExitCode> {
+    let subject = subject(&arguments)?;
+    let pid = match &subject {
+        Subject::Pid(pid) => Some(*pid),
+        Subject::Command { .. } => None,
+    };
+    let sampler = match arguments.sampler {
+        SamplerArgument::Auto => Sampler::Auto,
+        SamplerArgument::None => Sampler::None,
+        SamplerArgument::All => Sampler::All,
+    };
+    let events = events(arguments.events.as_deref(), sampler)?;
+    let setup = Setup {
+        subject,
+        sampler,
+        events,
+        attach: match arguments.attach {
+            AttachArgument::Auto => AttachChoice::Auto,
+            AttachArgument::Multi => AttachChoice::Multi,
+            AttachArgument::Single => AttachChoice::Single,
+        },
+        until: until(&arguments),
+        interval: arguments.interval,
+    };
+    let allocations = events.unwrap_or(Events::of(sampler)).alloc;
+    let mut destination = Destination::open(&arguments.output, pid, allocations)?;
+    let mut write = |report: &crate::report::Report, which| destination.write(report, which);
+    let output = Output { notice: Arc::new(|line: &str| eprintln!("tracer: {line}")), report: &mut write };
+    let ended = session::run(&setup, output)?;
+    Ok(ended.child.map_or(ExitCode::SUCCESS, exit_code_of))
+}
+
+fn subject(arguments: &SessionArguments) -> anyhow::Result<Subject> {
+    if let Some(pid) = arguments.pid {
+        return Ok(Subject::Pid(Pid(pid)));
+    }
+    if let Some(name) = &arguments.name {
+        return Ok(Subject::Pid(by_name(name)?));
+    }
+    match arguments.command.split_first() {
+        Some((command, args)) => Ok(Subject::Command { command: command.clone(), args: args.to_vec() }),
+        None => bail!("whom to trace? give --pid N, --name EXE or -- COMMAND; `tracer list` shows Go processes"),
+    }
+}
+
+/// The one process of that name.
+pub(super) fn by_name(name: &str) -> anyhow::Result<Pid> {
+    let found = discovery::by_name(name).map_err(SessionError::from)?;
+    match found.as_slice() {
+        [] => bail!("no process is called {name}; `tracer list` shows Go processes"),
+        [one] => Ok(one.pid),
+        several => {
+            // A host full of workers of one name must not fill the screen.
+            const SHOWN: usize = 20;
+            let mut pids: Vec<String> = several.iter().take(SHOWN).map(|p| p.pid.to_string()).collect();
+            if several.len() > SHOWN {
+                pids.push(format!("and {} more", several.len() - SHOWN));
+            }
+            bail!("{} processes are called {name}: {}; choose one with --pid", several.len(), pids.join(", "))
+        }
+    }
+}
+
+fn events(typed: Option<&[EventArgument]>, sampler: Sampler) -> anyhow::Result<Option<Events>> {
+    let Some(typed) = typed else {
+        return Ok(None);
+    };
+    let events = Events {
+        alloc: typed.contains(&EventArgument::Alloc),
+        map: typed.contains(&EventArgument::Map),
+        goroutine: typed.contains(&EventArgument::Goroutine),
+    };
+    match sampler {
+        Sampler::None => bail!("--sampler none probes nothing; leave out --events or choose --sampler all"),
+        Sampler::Auto if events.alloc || events.map => {
+            bail!("allocations and map writes are probed with --sampler all only; add it")
+        }
+        Sampler::Auto | Sampler::All => Ok(Some(events)),
+    }
+}
+
+const VERDICT_LEAST: Duration = Duration::from_secs(30);
+const VERDICT_MOST: Duration = Duration::from_mins(5);
+
+fn until(arguments: &SessionArguments) -> Until {
+    let verdict = |least| Until::Verdict { least, most: VERDICT_MOST };
+    match (arguments.duration, arguments.until) {
+        (Some(duration), _) => Until::Elapsed(duration),
+        (None, Some(UntilArgument::Verdict)) => verdict(Duration::ZERO),
+        (None, Some(UntilArgument::GcCycles(cycles))) => Until::GcCycles(cycles),
+        (None, None) if io::stdout().is_terminal() => Until::Interrupted,
+        (None, None) => verdict(VERDICT_LEAST),
+    }
+}
+
+/// The child's own exit status, as a shell would tell it.
+fn exit_code_of(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
