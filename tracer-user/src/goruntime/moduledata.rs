@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::error::GoError;
-use super::names::pclntab::Header;
+use super::names::pcheader::Header;
 use crate::binary::elf::Elf;
 use crate::memory::ReadAt;
 use crate::units::{FileOffset, ImageAddr};

@@ -60,12 +60,14 @@ pub fn probe_site(image: &GoImage, hook: &Hook, emulates: Emulates) -> Result<Pr
     })
 }
 
+/// An instruction that the rules allow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Candidate {
-    address: ImageAddr,
-    kind: SiteKind,
-    len: usize,
-    caller_at_sp: bool,
+pub struct Candidate {
+    pub address: ImageAddr,
+    pub kind: SiteKind,
+    /// Bytes of the instruction.
+    pub len: usize,
+    pub caller_at_sp: bool,
 }
 
 /// How far the function's frame is set up before an instruction.
@@ -120,8 +122,8 @@ impl FrameState {
     }
 }
 
-/// The rules, on bytes alone.
-fn choose(
+/// The rules, on the bytes of one whole function; an error says why none of its instructions will do.
+pub fn choose(
     bytes: &[u8],
     entry: ImageAddr,
     needs: &[Reg],

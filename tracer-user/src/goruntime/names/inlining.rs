@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::super::error::GoError;
-use super::pclntab::{Format, FuncData, FuncRef, Pclntab};
+use super::pcheader::Format;
+use super::pclntab::{FuncData, FuncRef, Pclntab};
 use crate::memory::ReadAt;
 use crate::units::{Bytes, ImageAddr};
 

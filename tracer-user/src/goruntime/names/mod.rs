@@ -4,5 +4,6 @@
 //! be named again without the file. Nothing here reads a process.
 
 pub mod inlining;
+pub mod pcheader;
 pub mod pclntab;
 pub mod types;
