@@ -361,7 +361,7 @@ impl Group {
             .and_then(|number| reasons?.get(number))
             .map(str::to_owned);
         GoroutineGroup {
-            // 0 marks the first goroutine, which no `go` statement started.
+            // 0 stands for the first goroutine, which no `go` statement started.
             created_at: (like.created_at != 0).then_some(ProcAddr(like.created_at)),
             entry: ProcAddr(like.entry),
             state: like.state().unwrap_or(GoState::Idle),

@@ -35,8 +35,8 @@ pub fn run(
     };
     retry(|| target.allgs())?;
     retry(|| target.goroutines())?;
-    retry(|| target.gc(now_unix_ns))?;
-    retry(|| target.heap())?;
+    retry(|| target.gc(now_unix_ns)).map_err(torn_is_wrong(layout.minor))?;
+    retry(|| target.heap()).map_err(torn_is_wrong(layout.minor))?;
     retry(|| target.spans())?;
     retry(|| target.wait_reasons())
 }
@@ -51,6 +51,18 @@ fn retry(check: impl Fn() -> Result<(), StateError>) -> Result<(), StateError> {
         }
     }
     last
+}
+
+/// What disagrees each time is not torn: the words are not where they are looked for.
+fn torn_is_wrong(minor: u32) -> impl Fn(StateError) -> StateError {
+    move |error| match error {
+        StateError::Torn { what } => StateError::Layout {
+            minor,
+            check: "the heap statistics add up to the GC controller's totals",
+            found: format!("{what} never did"),
+        },
+        other => other,
+    }
 }
 
 struct Target<'a> {
