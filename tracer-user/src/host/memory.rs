@@ -25,7 +25,7 @@ impl ProcessMemory {
     }
 
     /// One read, in pieces where it is very large.
-    fn read_one(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+    fn read_one(self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
         let len = buf.len();
         let mut done = 0;
         while done < len {
@@ -52,7 +52,7 @@ impl ProcessMemory {
     }
 
     /// One system call for at most [`MAX_VECTORS`] requests. Returns how many bytes were filled, in order.
-    fn readv(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Result<usize, FaultKind> {
+    fn readv(self, requests: &mut [(ProcAddr, &mut [u8])]) -> Result<usize, FaultKind> {
         let mut local: Vec<libc::iovec> = Vec::with_capacity(requests.len());
         let mut remote: Vec<libc::iovec> = Vec::with_capacity(requests.len());
         for (addr, buf) in requests {

@@ -88,7 +88,7 @@ fn decode(slots: &[u8], layout: &Layout) -> Option<HeapStats> {
         for slot in 0..SLOTS {
             total = total.wrapping_add(Block(slots).u64(slot * layout.delta_size + offset)?);
         }
-        (total <= i64::MAX as u64).then_some(total)
+        i64::try_from(total).is_ok().then_some(total)
     };
     let per_class = |offset: u32| -> Option<[u64; CLASSES]> {
         let mut counts = [0; CLASSES];

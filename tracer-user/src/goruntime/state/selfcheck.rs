@@ -145,7 +145,7 @@ impl Target<'_> {
             self.require(
                 !goroutine.is_alive() || (size.is_power_of_two() && size >= 2048),
                 "stacks are powers of two",
-                || format!("entry {i} has {} bytes", size),
+                || format!("entry {i} has {size} bytes"),
             )?;
         }
         Ok(())
@@ -172,7 +172,7 @@ impl Target<'_> {
             || format!("{} of {}", gc.in_use.0, gc.mapped_ready.0),
         )?;
         self.require(
-            gc.memory_limit.is_none_or(|l| l.0 <= i64::MAX as u64),
+            gc.memory_limit.is_none_or(|l| i64::try_from(l.0).is_ok()),
             "the memory limit is positive",
             || format!("{:?}", gc.memory_limit),
         )
