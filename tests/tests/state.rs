@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 use tracer_user::goruntime::layout::Layout;
 use tracer_user::goruntime::state::goroutines::Limits;
-use tracer_user::goruntime::state::{RuntimeState, StateVars};
+use tracer_user::goruntime::state::{RuntimeState, StateError, StateVars};
+use tracer_user::host::launch::Waiting;
 use tracer_user::host::memory::ProcessMemory;
 use tracer_user::host::process::{Process, Segment};
 use tracer_user::record::reading::{GoState, Goroutines};
@@ -379,7 +380,9 @@ fn heap_equals(version: &str, label: &str, env: &[(&str, &str)]) {
     // A thread of the runtime may take stacks from the heap after the account.
     assert!(gc.in_stacks.0.abs_diff(theirs("StackInuse")) <= STACK_SLACK);
     assert_eq!(i64::from(gc.gogc), account["Gogc"].as_i64().unwrap());
-    assert_eq!(gc.cpu_fraction, account["Mem"]["GCCPUFraction"].as_f64());
+    // The decimal text may differ in the last bit.
+    let fraction = account["Mem"]["GCCPUFraction"].as_f64().unwrap();
+    assert!((gc.cpu_fraction.unwrap() - fraction).abs() < 1e-12);
     let goal = account["HeapGoal"].as_u64().unwrap();
     let ours = gc.goal.unwrap().0;
     // The goal follows mapped memory where a limit sets it, and that moves with every freed page.
@@ -612,4 +615,61 @@ fn a_target_that_ended_is_an_error_and_not_an_empty_reading() {
     assert!(state.goroutines(&memory, Limits::default()).is_err());
     assert!(state.gc(&memory, None).is_err());
     assert!(state.size_classes(&memory).is_err());
+}
+
+#[test]
+fn a_hundred_thousand_goroutines_are_one_group_and_read_in_seconds() {
+    let target = Target::start("1.26.8", "many", &[], &[("STATE_MANY", "100000")]);
+    let state = target.open();
+    let began = Instant::now();
+    let all = state
+        .goroutines(&target.memory(), Limits::default())
+        .unwrap();
+    let took = began.elapsed();
+    let largest = all.groups.iter().map(|g| g.count).max();
+    assert_eq!(largest, Some(100_000));
+    assert_eq!(all.skipped, 0);
+    // An unoptimised build on a loaded machine; the optimised one takes a tenth.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn a_launched_program_is_readable_as_soon_as_its_runtime_has_started() {
+    let file = build("1.26.8", "launch", &[]);
+    let waiting = Waiting::start(&file, file.as_os_str(), &[]).unwrap();
+    let pid = waiting.pid();
+    let mut running = waiting.release().unwrap();
+    let process = Process::open(pid).unwrap();
+    assert_eq!(process.exe_path(), file);
+    let bytes = std::fs::read(&file).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    let symbols: BTreeMap<&str, u64> = elf
+        .symbols()
+        .filter_map(|s| Some((s.name().ok()?, s.address())))
+        .collect();
+    let at = |name: &str| ProcAddr(symbols[name]);
+    let vars = StateVars {
+        memstats: at("runtime.memstats"),
+        gc_controller: at("runtime.gcController"),
+        work: at("runtime.work"),
+        allgs: at("runtime.allgs"),
+        allglen: at("runtime.allglen"),
+        allgptr: at("runtime.allgptr"),
+        mheap: at("runtime.mheap_"),
+        wait_reason_strings: None,
+    };
+    let layout = Layout::for_minor(26).unwrap();
+    // The fixture sleeps before it looks at its input, so it is there for a while.
+    let mut refused = Vec::new();
+    let opened = (0..2000).find_map(|_| {
+        let opened = RuntimeState::open(&process.memory(), layout, vars, now_ns());
+        opened.map_err(|e| refused.push(e)).ok()
+    });
+    running.signal(rustix::process::Signal::KILL);
+    running.wait().unwrap();
+    assert!(opened.is_some(), "{:?}", refused.last());
+    assert!(
+        refused.iter().all(|e| *e == StateError::NotStarted),
+        "{refused:?}"
+    );
 }
