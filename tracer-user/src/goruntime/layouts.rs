@@ -4,8 +4,8 @@
 //! 1.24.11, 1.25.5, 1.26.8 and 1.27.3; `tests/tests/layouts.rs` builds programs and compares again. Apart
 //! from `layout` because this is a table: it holds numbers and where they come from, and never decides
 //! anything. Files are below `src/` of the Go tree of that version. Each structure is a subset of the
-//! target's. On linux/arm64 the same numbers hold except `mheap_arenas` and `mheap_central`, whose cache-line
-//! padding is larger there.
+//! target's. linux/arm64 is not covered: it pads cache lines more, which moves at least `mheap_arenas` and
+//! `mheap_central`.
 
 /// Declares [`Layout`] with a field per line, [`ROWS`], and the list of fields with their DWARF paths.
 macro_rules! layout {
