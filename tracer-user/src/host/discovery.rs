@@ -51,10 +51,9 @@ pub fn list() -> Result<Listing, HostError> {
     };
     for pid in pids {
         match look(pid) {
-            Ok(Some(found)) => listing.processes.push(found),
-            Ok(None) => {}
-            Err((found, reason)) => {
-                listing.refused.push((pid, reason.to_string()));
+            None => {}
+            Some((found, refusal)) => {
+                listing.refused.extend(refusal.map(|reason| (pid, reason.to_string())));
                 listing.processes.push(found);
             }
         }
@@ -98,34 +97,22 @@ fn pids() -> Result<Vec<Pid>, HostError> {
         .collect())
 }
 
-/// One process; `None` for kernel threads and for what ended meanwhile.
-fn look(pid: Pid) -> Result<Option<Found>, (Found, HostError)> {
+/// One process, and why its executable cannot be seen; `None` for kernel threads and for what ended meanwhile.
+fn look(pid: Pid) -> Option<(Found, Option<HostError>)> {
     let dir = PathBuf::from(format!("/proc/{pid}"));
-    let Ok(comm) = std::fs::read(dir.join("comm")) else {
-        return Ok(None);
-    };
+    let comm = std::fs::read(dir.join("comm")).ok()?;
     let comm = String::from_utf8_lossy(comm.trim_ascii_end()).into_owned();
     let argv0 = argv0(&dir);
     match std::fs::read_link(dir.join("exe")) {
-        Ok(exe) => Ok(Some(Found {
-            pid,
-            comm,
-            exe: Some(exe),
-            argv0,
-        })),
+        Ok(exe) => Some((Found { pid, comm, exe: Some(exe), argv0 }, None)),
         // Kernel threads and zombies have no executable.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
         // A kernel thread refuses an unprivileged reader the same way, but has no command line.
-        Err(_) if argv0.is_none() => Ok(None),
-        Err(e) => Err((
-            Found {
-                pid,
-                comm,
-                exe: None,
-                argv0,
-            },
-            HostError::from_proc(pid, "read the executable", e),
-        )),
+        Err(_) if argv0.is_none() => None,
+        Err(e) => {
+            let refusal = HostError::from_proc(pid, "read the executable", e);
+            Some((Found { pid, comm, exe: None, argv0 }, Some(refusal)))
+        }
     }
 }
 

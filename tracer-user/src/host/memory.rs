@@ -1,7 +1,7 @@
 //! A live process's memory, read with `process_vm_readv`.
 //!
-//! The only file of this room with unsafe code. Many reads become few system calls; which of them failed is
-//! told exactly. Never writes and never stops the target. A pid can be reused: `Process::still_same` says
+//! Apart because of its unsafe system call (`launch` has the room's only other one). Many reads become few
+//! system calls; which of them failed is told exactly. Never writes and never stops the target. A pid can be reused: `Process::still_same` says
 //! whether what was read belongs to the process that was opened.
 
 use crate::memory::{Address as _, FaultKind, ReadAt, ReadFault};
@@ -25,7 +25,7 @@ impl ProcessMemory {
     }
 
     /// One read, in pieces where it is very large.
-    fn read_one(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+    fn read_one(self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
         let len = buf.len();
         let mut done = 0;
         while done < len {
@@ -52,7 +52,7 @@ impl ProcessMemory {
     }
 
     /// One system call for at most [`MAX_VECTORS`] requests. Returns how many bytes were filled, in order.
-    fn readv(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Result<usize, FaultKind> {
+    fn readv(self, requests: &mut [(ProcAddr, &mut [u8])]) -> Result<usize, FaultKind> {
         let mut local: Vec<libc::iovec> = Vec::with_capacity(requests.len());
         let mut remote: Vec<libc::iovec> = Vec::with_capacity(requests.len());
         for (addr, buf) in requests {

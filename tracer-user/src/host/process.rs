@@ -89,9 +89,8 @@ impl Process {
         // First the pidfd, then /proc, then its start time: all that follows is checked against these three.
         let pidfd = match rustix::process::pidfd_open(raw, PidfdFlags::empty()) {
             Ok(fd) => Some(fd),
-            Err(rustix::io::Errno::SRCH) => return Err(no_such),
             // EINVAL: the number is a thread's, and /proc/TID would show its process under a wrong pid.
-            Err(rustix::io::Errno::INVAL) => return Err(no_such),
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Err(no_such),
             Err(_) => None,
         };
         let proc_dir = ProcDir::new(raw.as_raw_nonzero().get())
@@ -223,10 +222,7 @@ impl Process {
     }
 
     fn is_exe(&self, map: &MemoryMap) -> bool {
-        let dev = u64::from(rustix::fs::makedev(
-            map.dev.0.cast_unsigned(),
-            map.dev.1.cast_unsigned(),
-        ));
+        let dev = rustix::fs::makedev(map.dev.0.cast_unsigned(), map.dev.1.cast_unsigned());
         map.inode == self.exe_file.inode && dev == self.exe_file.dev
     }
 
@@ -425,7 +421,7 @@ mod tests {
         let figures = me.figures().unwrap();
         assert!(figures.rss.0 > 100_000 && figures.threads >= 1 && figures.cpu_s >= 0.0);
         assert!(figures.rss_anon.unwrap().0 <= figures.rss.0);
-        assert!(me.age() < Duration::from_secs(3600));
+        assert!(me.age() < Duration::from_hours(1));
         let started = me.started_at();
         assert!(started < SystemTime::now() + Duration::from_secs(1));
     }

@@ -39,11 +39,13 @@ pub(super) struct Goroutine {
     syscall_bp: Option<u64>,
     wait_since: u64,
     wait_reason: u8,
+    /// Counts, modulo 256, how often it stopped running (runtime/proc.go, casgstatus).
+    runs: u8,
 }
 
 /// Bytes to read of a `g`: up to the last field used.
 pub(super) fn block_size(layout: &Layout) -> usize {
-    let last = layout.g_startpc.max(layout.g_gopc).max(layout.g_waitreason);
+    let last = layout.g_startpc.max(layout.g_gopc).max(layout.g_tracking_seq);
     (last + 8).min(layout.g_size) as usize
 }
 
@@ -55,10 +57,14 @@ impl Goroutine {
             Some(offset) => Some(b.u64(offset)?),
             None => None,
         };
+        let goid = b.u64(layout.g_goid)?;
+        // The first goroutine is made by the assembly that starts the program (runtime/asm_amd64.s, rt0_go), and
+        // no `go` statement stands at its gopc; the runtime leaves "created by" out for it as well.
+        let created_at = if goid == 1 { 0 } else { b.u64(layout.g_gopc)? };
         let goroutine = Self {
-            goid: b.u64(layout.g_goid)?,
+            goid,
             status: b.u32(layout.g_atomicstatus)? & !SCAN,
-            created_at: b.u64(layout.g_gopc)?,
+            created_at,
             entry: b.u64(layout.g_startpc)?,
             lo: b.u64(layout.g_stack_lo)?,
             hi: b.u64(layout.g_stack_hi)?,
@@ -70,6 +76,7 @@ impl Goroutine {
             syscall_bp,
             wait_since: b.u64(layout.g_waitsince)?,
             wait_reason: b.u8(layout.g_waitreason)?,
+            runs: b.u8(layout.g_tracking_seq)?,
         };
         // An ended goroutine may have given its stack back (0, 0).
         let sane = !goroutine.is_alive() || goroutine.lo < goroutine.hi;
@@ -109,14 +116,15 @@ impl Goroutine {
         (matches!(self.status, WAITING | LEAKED) && self.wait_since > 0).then_some(self.wait_since)
     }
 
-    /// Whether `other`, read earlier, is the same goroutine at the same place. What a running goroutine last
+    /// Whether `other`, read earlier, is the same goroutine at the same place, and did not run in between: one
+    /// that waits in a loop comes back to the same place with another stack. What a running goroutine last
     /// saved says nothing about it, so only its identity is compared.
     pub(super) fn is_same_moment(&self, other: &Self) -> bool {
         let identity = |g: &Self| (g.goid, g.status, g.created_at, g.entry, g.lo, g.hi);
         let place = |g: &Self| match g.status {
-            RUNNING | COPYSTACK => (0, 0, 0),
-            SYSCALL => (g.syscall_sp, g.syscall_pc, g.syscall_bp.unwrap_or(0)),
-            _ => (g.sp, g.pc, g.bp),
+            RUNNING | COPYSTACK => (0, 0, 0, 0),
+            SYSCALL => (g.syscall_sp, g.syscall_pc, g.syscall_bp.unwrap_or(0), g.runs),
+            _ => (g.sp, g.pc, g.bp, g.runs),
         };
         let reason = |g: &Self| g.wait_reason();
         identity(self) == identity(other)

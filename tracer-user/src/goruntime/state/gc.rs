@@ -35,7 +35,7 @@ pub fn read(
 ) -> Result<Gc, StateError> {
     const WHAT: &str = "GC statistics";
     for _ in 0..ATTEMPTS {
-        let in_stacks = heap_stats::read(memory, layout, vars)?.in_stacks;
+        let in_stacks = heap_stats::in_stacks(memory, layout, vars)?;
         let blocks = read_blocks(memory, layout, vars)?;
         let after = memory
             .read_u32(vars.memstats.plus(u64::from(layout.memstats_numgc)))

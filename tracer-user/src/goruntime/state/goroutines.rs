@@ -243,13 +243,13 @@ impl Pass<'_> {
 
     fn finish(self, beyond: u64, reasons: Option<&WaitReasons>) -> Goroutines {
         let Groups {
-            groups,
+            list,
             counted,
             over,
             ..
         } = self.groups;
         let mut groups: Vec<GoroutineGroup> =
-            groups.into_iter().map(|g| g.finish(reasons)).collect();
+            list.into_iter().map(|g| g.finish(reasons)).collect();
         groups.sort_by(|a, b| {
             (a.created_at, a.entry, a.state, &a.wait, &a.stack).cmp(&(
                 b.created_at,
@@ -269,9 +269,9 @@ impl Pass<'_> {
 
 /// Goroutines counted by what they have in common.
 struct Groups {
-    /// Key words to position in `groups`.
+    /// Key words to position in `list`.
     index: HashMap<Vec<u64>, usize>,
-    groups: Vec<Group>,
+    list: Vec<Group>,
     limit: usize,
     counted: u64,
     /// Goroutines that would have needed one group too many.
@@ -293,7 +293,7 @@ impl Groups {
     fn new(limit: usize) -> Self {
         Self {
             index: HashMap::new(),
-            groups: Vec::new(),
+            list: Vec::new(),
             limit,
             counted: 0,
             over: 0,
@@ -313,24 +313,24 @@ impl Groups {
         self.key.extend(frames.iter().map(|f| f.0));
         let at = match self.index.get(self.key.as_slice()) {
             Some(&at) => at,
-            None if self.groups.len() >= self.limit => {
+            None if self.list.len() >= self.limit => {
                 self.over += 1;
                 return;
             }
             None => {
-                self.index.insert(self.key.clone(), self.groups.len());
-                self.groups.push(Group {
+                self.index.insert(self.key.clone(), self.list.len());
+                self.list.push(Group {
                     like: *goroutine,
                     frames: frames.to_vec(),
                     count: 0,
                     oldest_wait: None,
                     examples: Vec::with_capacity(EXAMPLES + 1),
                 });
-                self.groups.len() - 1
+                self.list.len() - 1
             }
         };
         self.counted += 1;
-        self.groups[at].add(goroutine);
+        self.list[at].add(goroutine);
     }
 }
 
@@ -361,7 +361,7 @@ impl Group {
             .and_then(|number| reasons?.get(number))
             .map(str::to_owned);
         GoroutineGroup {
-            // 0 marks the first goroutine, which no `go` statement started.
+            // 0 stands for the first goroutine, which no `go` statement started.
             created_at: (like.created_at != 0).then_some(ProcAddr(like.created_at)),
             entry: ProcAddr(like.entry),
             state: like.state().unwrap_or(GoState::Idle),

@@ -36,6 +36,7 @@ struct Totals {
     freed: u64,
 }
 
+const WHAT: &str = "memstats.heapStats";
 const SLOTS: u32 = 3;
 /// A writer is between two updates for some ten nanoseconds per span: even with many threads a few tries do.
 const ATTEMPTS: usize = 16;
@@ -46,25 +47,56 @@ pub fn read(
     layout: &Layout,
     vars: &StateVars,
 ) -> Result<HeapStats, StateError> {
-    const WHAT: &str = "memstats.heapStats";
-    let failed = StateError::reading(WHAT);
-    let mut slots = vec![0; (layout.delta_size * SLOTS) as usize];
     for _ in 0..ATTEMPTS {
         let before = totals(memory, layout, vars)?;
-        memory
-            .read(
-                vars.memstats.plus(u64::from(layout.memstats_heap_stats)),
-                &mut slots,
-            )
-            .map_err(&failed)?;
+        let stats = decode(&slots(memory, layout, vars)?, layout);
         let after = totals(memory, layout, vars)?;
-        if let Some(stats) = decode(&slots, layout)
+        if let Some(stats) = stats
             && agrees(&stats, before, after)
         {
             return Ok(stats);
         }
     }
     Err(StateError::Torn { what: WHAT })
+}
+
+/// Bytes in goroutine stacks, as two reads in a row agree on: the GC reading must not fail because many threads
+/// allocate, and stacks change far more rarely than counts do.
+pub(super) fn in_stacks(
+    memory: &dyn ReadAt<ProcAddr>,
+    layout: &Layout,
+    vars: &StateVars,
+) -> Result<Bytes, StateError> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let now = sum(
+            &slots(memory, layout, vars)?,
+            layout,
+            layout.delta_in_stacks,
+        );
+        if let Some(bytes) = now
+            && now == last
+        {
+            return Ok(Bytes(bytes));
+        }
+        last = now;
+    }
+    Err(StateError::Torn { what: WHAT })
+}
+
+fn slots(
+    memory: &dyn ReadAt<ProcAddr>,
+    layout: &Layout,
+    vars: &StateVars,
+) -> Result<Vec<u8>, StateError> {
+    let mut slots = vec![0; (layout.delta_size * SLOTS) as usize];
+    memory
+        .read(
+            vars.memstats.plus(u64::from(layout.memstats_heap_stats)),
+            &mut slots,
+        )
+        .map_err(StateError::reading(WHAT))?;
+    Ok(slots)
 }
 
 fn totals(
@@ -80,16 +112,19 @@ fn totals(
     })
 }
 
-/// The sum of the three slots; absent when the block is short or a sum is below zero.
+/// One field summed over the three slots; absent when the block is short or the sum is below zero. Fields are
+/// differences of uintptr: they wrap in a slot, and only their sum means something.
+fn sum(slots: &[u8], layout: &Layout, offset: u32) -> Option<u64> {
+    let mut total = 0_u64;
+    for slot in 0..SLOTS {
+        total = total.wrapping_add(Block(slots).u64(slot * layout.delta_size + offset)?);
+    }
+    i64::try_from(total).is_ok().then_some(total)
+}
+
+/// All fields; absent when one of them is.
 fn decode(slots: &[u8], layout: &Layout) -> Option<HeapStats> {
-    // Differences of uintptr per slot: they wrap, and only their sum means something.
-    let sum = |offset: u32| -> Option<u64> {
-        let mut total = 0_u64;
-        for slot in 0..SLOTS {
-            total = total.wrapping_add(Block(slots).u64(slot * layout.delta_size + offset)?);
-        }
-        (total <= i64::MAX as u64).then_some(total)
-    };
+    let sum = |offset: u32| sum(slots, layout, offset);
     let per_class = |offset: u32| -> Option<[u64; CLASSES]> {
         let mut counts = [0; CLASSES];
         for (class, count) in counts.iter_mut().enumerate() {

@@ -35,8 +35,8 @@ pub fn run(
     };
     retry(|| target.allgs())?;
     retry(|| target.goroutines())?;
-    retry(|| target.gc(now_unix_ns))?;
-    retry(|| target.heap())?;
+    retry(|| target.gc(now_unix_ns)).map_err(torn_is_wrong(layout.minor))?;
+    retry(|| target.heap()).map_err(torn_is_wrong(layout.minor))?;
     retry(|| target.spans())?;
     retry(|| target.wait_reasons())
 }
@@ -51,6 +51,18 @@ fn retry(check: impl Fn() -> Result<(), StateError>) -> Result<(), StateError> {
         }
     }
     last
+}
+
+/// What disagrees each time is not torn: the words are not where they are looked for.
+fn torn_is_wrong(minor: u32) -> impl Fn(StateError) -> StateError {
+    move |error| match error {
+        StateError::Torn { what } => StateError::Layout {
+            minor,
+            check: "the heap statistics add up to the GC controller's totals",
+            found: format!("{what} never did"),
+        },
+        other => other,
+    }
 }
 
 struct Target<'a> {
@@ -133,7 +145,7 @@ impl Target<'_> {
             self.require(
                 !goroutine.is_alive() || (size.is_power_of_two() && size >= 2048),
                 "stacks are powers of two",
-                || format!("entry {i} has {} bytes", size),
+                || format!("entry {i} has {size} bytes"),
             )?;
         }
         Ok(())
@@ -160,7 +172,7 @@ impl Target<'_> {
             || format!("{} of {}", gc.in_use.0, gc.mapped_ready.0),
         )?;
         self.require(
-            gc.memory_limit.is_none_or(|l| l.0 <= i64::MAX as u64),
+            gc.memory_limit.is_none_or(|l| i64::try_from(l.0).is_ok()),
             "the memory limit is positive",
             || format!("{:?}", gc.memory_limit),
         )

@@ -1,0 +1,79 @@
+//! The layout table against the DWARF of programs built now by the toolchains it speaks of.
+//!
+//! The truth is Go's own `debug/dwarf`, run by a small Go program; nothing of ours reads the DWARF.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tracer_user::goruntime::layout::Layout;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/go")
+        .join(name)
+}
+
+/// Builds a fixture with one Go version. Tests run side by side: each has files of its own.
+fn build(name: &str, version: &str, test: u32) -> PathBuf {
+    let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("layouts-{test}-{name}"));
+    let done = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&output)
+        .arg(".")
+        .current_dir(fixture(name))
+        .env("GOTOOLCHAIN", format!("go{version}"))
+        .env("CGO_ENABLED", "0")
+        .output()
+        .expect("go is on the PATH");
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    output
+}
+
+fn check(minor: u32, version: &str) {
+    let program = build("state", version, minor);
+    let reader = build("dwarf", "1.26.8", minor);
+    let fields = Layout::for_minor(minor).unwrap().fields();
+    let output = Command::new(reader)
+        .arg(program)
+        .args(fields.iter().map(|(path, _)| path))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    let truth: HashMap<&str, Option<u32>> = text
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(path, offset)| (path, offset.parse().ok()))
+        .collect();
+    assert_eq!(truth.len(), fields.len());
+    let wrong: Vec<String> = fields
+        .iter()
+        .filter(|(path, ours)| truth[path] != *ours)
+        .map(|(path, ours)| format!("{path}: ours {ours:?}, DWARF {:?}", truth[path]))
+        .collect();
+    assert!(wrong.is_empty(), "go{version}:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn go_1_22() {
+    check(22, "1.22.10");
+}
+
+#[test]
+fn go_1_26() {
+    check(26, "1.26.8");
+}
+
+#[test]
+fn go_1_27() {
+    check(27, "1.27.3");
+}
