@@ -80,7 +80,9 @@ impl Doubt {
         match self {
             Doubt::Chance => "which may be chance",
             Doubt::FellBack => "but fell back in between",
-            Doubt::Slowing => "but ever more slowly: a warm-up or a cache that fills looks like this",
+            Doubt::Slowing => {
+                "but ever more slowly: a warm-up or a cache that fills looks like this"
+            }
             Doubt::LaterPart => "but not in the later part",
             Doubt::Uneven => "but in a step rather than steadily",
         }
@@ -186,7 +188,8 @@ fn quarter(points: &[(f64, f64)], i: usize) -> (f64, f64) {
 /// The medians of x and of y in the `i`-th of `of` equal parts. There are at least [`MIN_POINTS`] points.
 fn part(points: &[(f64, f64)], i: usize, of: usize) -> (f64, f64) {
     let part = &points[i * points.len() / of..(i + 1) * points.len() / of];
-    let of = |value: fn(&(f64, f64)) -> f64| median(&mut part.iter().map(value).collect::<Vec<_>>());
+    let of =
+        |value: fn(&(f64, f64)) -> f64| median(&mut part.iter().map(value).collect::<Vec<_>>());
     (of(|p| p.0), of(|p| p.1))
 }
 

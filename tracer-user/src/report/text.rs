@@ -79,7 +79,7 @@ fn head(lines: &mut Lines, report: &Report) {
         }
         .to_owned(),
     );
-    lines.labelled("", &parts.join(" · "));
+    lines.parts(&parts);
     let engine = match s.sampler.as_str() {
         "all" => "every allocation counted",
         _ => "memory readings",
@@ -258,10 +258,7 @@ fn memory(lines: &mut Lines, report: &Report) {
             ));
         }
     }
-    parts.retain(|p| !p.is_empty());
-    if !parts.is_empty() {
-        lines.labelled("", &parts.join(" · "));
-    }
+    lines.parts(&parts);
     if let Some(p) = &report.process {
         let mut words = vec![format!("RSS {}", figures::bytes(p.rss_bytes))];
         words.extend(p.go_heap_bytes.map(|b| format!("Go heap in use {}", figures::bytes(b))));
@@ -269,7 +266,7 @@ fn memory(lines: &mut Lines, report: &Report) {
         if let Some(idle) = report.heap.as_ref().and_then(|h| h.idle_bytes) {
             words.push(format!("heap idle {}", figures::bytes(idle)));
         }
-        lines.labelled("", &words.join(" · "));
+        lines.parts(&words);
     }
 }
 
