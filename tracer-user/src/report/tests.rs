@@ -48,7 +48,7 @@ fn site(
 fn evidence() -> Evidence {
     let live = |t: u64| 200_000_000 + t * 1_887_437;
     let cycles = || (1..=14_u64).map(|c| (c * 9, c as u32));
-    let sites = vec![
+    let sites = [
         site(
             "5b1c0a77d203",
             vec![

@@ -119,14 +119,14 @@ fn finding(lines: &mut Lines, report: &Report, f: &Finding) {
         .map(|eta| format!("; limit reached in {} at this rate", figures::duration(eta)))
         .unwrap_or_default();
     if let Some(rate) = f.goroutines_per_s {
-        let mut what = figures::per_minute_interval("goroutines", rate, f.low, f.high);
-        what.push_str(&format!(", {}", figures::count(f.count.unwrap_or(0))));
-        if let Some(wait) = &f.wait {
-            what.push_str(&format!(" blocked in {wait}"));
-        }
-        if let Some(age) = f.oldest_wait_s {
-            what.push_str(&format!(", oldest {}", figures::duration(age)));
-        }
+        let wait = f.wait.as_ref().map(|w| format!(" blocked in {w}")).unwrap_or_default();
+        let age = f.oldest_wait_s.map(|age| format!(", oldest {}", figures::duration(age)));
+        let what = format!(
+            "{}, {}{wait}{}",
+            figures::per_minute_interval("goroutines", rate, f.low, f.high),
+            figures::count(f.count.unwrap_or(0)),
+            age.unwrap_or_default()
+        );
         lines.labelled(&format!("{verdict}  "), &what);
         frames(lines, "started", "by", &f.stack, "");
         frames(lines, "blocked", "in", &f.blocked_at, "");
