@@ -14,7 +14,10 @@ const BLOCKS: usize = 12;
 /// The whole series rises: two-sided p-value below this. Stricter than a single test needs, because a session
 /// looks again and again.
 const SURE: f64 = 0.002;
-/// The later part rises, and a whole that might: below this.
+/// The whole might rise, so that it is worth waiting for: below this. Above it noise in one of many sites would
+/// keep a session waiting.
+const POSSIBLE: f64 = 0.01;
+/// The later part rises: below this.
 const LIKELY: f64 = 0.05;
 /// A fall from a peak of more than this share of the gain is a swing.
 const MAX_FALL: f64 = 0.5;
@@ -100,7 +103,11 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
     };
     let span_s = points[points.len() - 1].0 - points[0].0;
     let gain = slope.per_unit * span_s;
-    if slope.per_unit <= 0.0 || gain < worth || trend.p >= LIKELY {
+    if slope.per_unit <= 0.0 || gain < worth || trend.p >= POSSIBLE {
+        return Shape::Quiet;
+    }
+    let scatter = scatter(all, slope.per_unit);
+    if gain < scatter {
         return Shape::Quiet;
     }
     let rise = Rise { slope, p: trend.p, span_s, gain, fall: deepest_fall(&points) / gain };
@@ -115,8 +122,7 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
     let even = even / (slope.per_unit * (quarter(all, 3).0 - quarter(all, 0).0));
     let (before, end) = (quarter(all, 2), quarter(all, 3));
     let still = (end.1 - before.1) / (end.0 - before.0) / slope.per_unit;
-    let clear = gain >= CLEAR * scatter(all, slope.per_unit);
-    if slope.low <= KNOWN * slope.per_unit || trend.p >= SURE || !clear {
+    if slope.low <= KNOWN * slope.per_unit || trend.p >= SURE || gain < CLEAR * scatter {
         Shape::Unsettled(Doubt::Chance, rise)
     } else if rise.fall > MAX_FALL {
         Shape::Unsettled(Doubt::FellBack, rise)
