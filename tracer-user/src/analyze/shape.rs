@@ -14,7 +14,10 @@ const BLOCKS: usize = 12;
 /// The whole series rises: two-sided p-value below this. Stricter than a single test needs, because a session
 /// looks again and again.
 const SURE: f64 = 0.002;
-/// The later part rises, and a whole that might: below this.
+/// The whole might rise, so that it is worth waiting for: below this. Above it noise in one of many sites would
+/// keep a session waiting.
+const POSSIBLE: f64 = 0.01;
+/// The later part rises: below this.
 const LIKELY: f64 = 0.05;
 /// A fall from a peak of more than this share of the gain is a swing.
 const MAX_FALL: f64 = 0.5;
@@ -80,7 +83,9 @@ impl Doubt {
         match self {
             Doubt::Chance => "which may be chance",
             Doubt::FellBack => "but fell back in between",
-            Doubt::Slowing => "but ever more slowly: a warm-up or a cache that fills looks like this",
+            Doubt::Slowing => {
+                "but ever more slowly: a warm-up or a cache that fills looks like this"
+            }
             Doubt::LaterPart => "but not in the later part",
             Doubt::Uneven => "but in a step rather than steadily",
         }
@@ -98,7 +103,11 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
     };
     let span_s = points[points.len() - 1].0 - points[0].0;
     let gain = slope.per_unit * span_s;
-    if slope.per_unit <= 0.0 || gain < worth || trend.p >= LIKELY {
+    if slope.per_unit <= 0.0 || gain < worth || trend.p >= POSSIBLE {
+        return Shape::Quiet;
+    }
+    let scatter = scatter(all, slope.per_unit);
+    if gain < scatter {
         return Shape::Quiet;
     }
     let rise = Rise { slope, p: trend.p, span_s, gain, fall: deepest_fall(&points) / gain };
@@ -113,8 +122,7 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
     let even = even / (slope.per_unit * (quarter(all, 3).0 - quarter(all, 0).0));
     let (before, end) = (quarter(all, 2), quarter(all, 3));
     let still = (end.1 - before.1) / (end.0 - before.0) / slope.per_unit;
-    let clear = gain >= CLEAR * scatter(all, slope.per_unit);
-    if slope.low <= KNOWN * slope.per_unit || trend.p >= SURE || !clear {
+    if slope.low <= KNOWN * slope.per_unit || trend.p >= SURE || gain < CLEAR * scatter {
         Shape::Unsettled(Doubt::Chance, rise)
     } else if rise.fall > MAX_FALL {
         Shape::Unsettled(Doubt::FellBack, rise)
@@ -186,7 +194,8 @@ fn quarter(points: &[(f64, f64)], i: usize) -> (f64, f64) {
 /// The medians of x and of y in the `i`-th of `of` equal parts. There are at least [`MIN_POINTS`] points.
 fn part(points: &[(f64, f64)], i: usize, of: usize) -> (f64, f64) {
     let part = &points[i * points.len() / of..(i + 1) * points.len() / of];
-    let of = |value: fn(&(f64, f64)) -> f64| median(&mut part.iter().map(value).collect::<Vec<_>>());
+    let of =
+        |value: fn(&(f64, f64)) -> f64| median(&mut part.iter().map(value).collect::<Vec<_>>());
     (of(|p| p.0), of(|p| p.1))
 }
 

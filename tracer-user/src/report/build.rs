@@ -34,6 +34,10 @@ pub struct SessionFacts {
     pub ended_by: Option<EndedBy>,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a binary, as the schema has them"
+)]
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct TargetFacts {
     pub pid: u32,

@@ -28,10 +28,9 @@ impl Exporter for GoroutineText {
             figures::counted(groups(g).len() as u64, "group")
         );
         if let Some(skipped) = g.skipped.filter(|n| *n > 0) {
-            head.push_str(&format!(
-                "; {} changed while they were read and are in no group",
-                figures::count(skipped)
-            ));
+            head.push_str("; ");
+            head.push_str(&figures::count(skipped));
+            head.push_str(" changed while they were read and are in no group");
         }
         lines.labelled("", &head);
         for (site, group) in groups(g) {

@@ -69,6 +69,24 @@ impl Lines {
         self.text.push('\n');
     }
 
+    /// Parts separated by dots, broken only between parts.
+    pub(super) fn parts(&mut self, parts: &[String]) {
+        let mut line = String::new();
+        for part in parts.iter().filter(|p| !p.is_empty()) {
+            if !line.is_empty() && line.chars().count() + 3 + part.chars().count() > WIDTH {
+                self.line(&line);
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push_str(" · ");
+            }
+            line.push_str(part);
+        }
+        if !line.is_empty() {
+            self.line(&line);
+        }
+    }
+
     /// A frame behind a label: function, file:line, and what else there is to say.
     pub(super) fn frame(&mut self, label: &str, frame: &Frame, after: &str) {
         let mut line = format!("{label}{}", frame.function);

@@ -1,1 +1,431 @@
-//! x
+//! Goldens of every exporter from one model value, built from evidence the rules have judged.
+
+use std::collections::BTreeMap;
+
+use super::build::{Attach, LimitFacts, LimitSource, Sampler};
+use super::folded::{Folded, Profile};
+use super::goroutines::GoroutineText;
+use super::json::Json;
+use super::model::{Cost, Events};
+use super::moment::Moment;
+use super::text::Text;
+use super::*;
+use crate::analyze::judge;
+use crate::symbolize::evidence::{
+    AllocSite, Allocations, Amount, Cause, ClassPoint, EndedBy, Evidence, Frame, GcPoint, GcState,
+    GoroutineGroup, GoroutinePoint, GoroutineSite, Goroutines, Harm, Loss, MapWrites, Pauses,
+    ProbeRow, ProcessPoint, ProcessState, Remark, SizeClass,
+};
+
+fn frame(function: &str, file: &str, line: u32) -> Frame {
+    Frame { function: function.into(), file: format!("/src/{file}"), line, ..Frame::default() }
+}
+
+fn site(
+    id: &str,
+    stack: Vec<Frame>,
+    ty: &str,
+    cause: Cause,
+    class: u8,
+    size: u64,
+    n: u64,
+) -> AllocSite {
+    let amount = Amount { objects: n, requested: n * size, rounded: n * size };
+    AllocSite {
+        id: id.into(),
+        stack,
+        type_name: (!ty.is_empty()).then(|| ty.to_owned()),
+        cause,
+        amount,
+        classes: BTreeMap::from([(class, amount)]),
+        first_s: 1.0,
+        last_s: 130.0,
+        truncated: false,
+    }
+}
+
+/// A service with a map that only grows and workers nobody ends.
+fn evidence() -> Evidence {
+    let live = |t: u64| 200_000_000 + t * 1_887_437;
+    let cycles = || (1..=14_u64).map(|c| (c * 9, c as u32));
+    let sites = [
+        site(
+            "5b1c0a77d203",
+            vec![
+                frame("main.(*Cache).Put", "cache.go", 42),
+                frame("main.handleLogin", "http.go", 88),
+                frame("net/http.HandlerFunc.ServeHTTP", "server.go", 2_220),
+                frame("net/http.(*conn).serve", "server.go", 2_092),
+            ],
+            "main.Session",
+            Cause::New,
+            26,
+            320,
+            5_898 * 130,
+        ),
+        site(
+            "00ee51a2f9bc",
+            vec![frame("bytes.growSlice", "buffer.go", 249), frame("main.render", "page.go", 12)],
+            "",
+            Cause::AppendGrowth,
+            26,
+            320,
+            90_000 * 130,
+        ),
+        site("unknown", vec![], "", Cause::Other, 5, 48, 90),
+    ];
+    let sites = vec![sites[1].clone(), sites[0].clone(), sites[2].clone()];
+    let mut total = Amount::default();
+    for s in &sites {
+        total.add(s.amount);
+    }
+    Evidence {
+        at_s: 130.0,
+        module: Some("example.com/checkout".into()),
+        allocations: Some(Allocations { sites, total, read_at_s: 130.0, counted_s: 130.0 }),
+        map_writes: vec![MapWrites {
+            id: "5b1c0a77d203".into(),
+            stack: vec![frame("main.(*Cache).Put", "cache.go", 44)],
+            type_name: Some("map[string]*main.Session".into()),
+            map: 0xc000_0120,
+            writes: 766_740,
+        }],
+        goroutines: Some(Goroutines {
+            total: Some(10_003),
+            skipped: 2,
+            created: Some(500),
+            ended: Some(376),
+            counted_s: Some(130.0),
+            sites: vec![
+                GoroutineSite {
+                    id: "9f0e11223344".into(),
+                    created_by: Some(frame("main.startWorker", "worker.go", 23)),
+                    entry: "main.worker".into(),
+                    internal: false,
+                    count: 9_981,
+                    points: (0..=130_u32)
+                        .map(|t| {
+                            let count = 9_857 + u64::from(t) * 124 / 130;
+                            GoroutinePoint {
+                                t: f64::from(t),
+                                count,
+                                waiting: count,
+                                oldest_wait_since: Some(-11_390.0),
+                            }
+                        })
+                        .collect(),
+                    created: Some(124),
+                    ended: Some(0),
+                    groups: vec![GoroutineGroup {
+                        entry: "main.worker".into(),
+                        state: "chan receive".into(),
+                        waits: true,
+                        stack: vec![
+                            frame("main.worker.func1", "worker.go", 31),
+                            frame("main.worker", "worker.go", 28),
+                        ],
+                        count: 9_981,
+                        oldest_wait_s: Some(11_520.0),
+                        examples: vec![34, 35, 36],
+                    }],
+                },
+                GoroutineSite {
+                    id: "first".into(),
+                    created_by: None,
+                    entry: "runtime.main".into(),
+                    internal: false,
+                    count: 1,
+                    points: vec![],
+                    created: None,
+                    ended: None,
+                    groups: vec![GoroutineGroup {
+                        entry: "runtime.main".into(),
+                        state: "IO wait".into(),
+                        waits: true,
+                        stack: vec![frame("net/http.(*Server).Serve", "server.go", 3_285)],
+                        count: 1,
+                        oldest_wait_s: None,
+                        examples: vec![1],
+                    }],
+                },
+            ],
+        }),
+        gc: Some(GcState {
+            cycles: 14,
+            watched_s: 130.0,
+            live_bytes: Some(live(126)),
+            goal_bytes: Some(2 * live(126)),
+            in_use_bytes: 500 << 20,
+            free_bytes: 20 << 20,
+            released_bytes: 4 << 20,
+            mapped_bytes: 700 << 20,
+            stack_bytes: 90 << 20,
+            gogc: 100,
+            memory_limit: None,
+            cpu_fraction: Some(0.01),
+            points: cycles()
+                .map(|(t, cycle)| GcPoint { t: t as f64, cycle, live_bytes: live(t) })
+                .collect(),
+            pause: Some(Pauses { p50: 90e-6, p99: 210e-6, max: 250e-6 }),
+        }),
+        size_classes: vec![
+            SizeClass {
+                class: 5,
+                size: Some(48),
+                objects: 1_000,
+                bytes: 48_000,
+                allocs_per_s: Some(1.0),
+                points: vec![],
+            },
+            SizeClass {
+                class: 26,
+                size: Some(320),
+                objects: live(130) / 320,
+                bytes: live(130),
+                allocs_per_s: Some(95_898.0),
+                points: cycles()
+                    .map(|(t, cycle)| ClassPoint {
+                        t: t as f64,
+                        cycle,
+                        objects: live(t) / 320,
+                        bytes: live(t),
+                    })
+                    .collect(),
+            },
+        ],
+        process: Some(ProcessState {
+            rss: 1_200 << 20,
+            rss_anon: Some(1_150 << 20),
+            rss_shmem: Some(0),
+            points: vec![ProcessPoint { t: 130.0, rss: 1_200 << 20, rss_anon: Some(1_150 << 20) }],
+            peak: Some(ProcessPoint { t: 130.0, rss: 1_200 << 20, rss_anon: Some(1_150 << 20) }),
+        }),
+        probes: vec![ProbeRow {
+            function: "runtime.mallocgc".into(),
+            offset: 6,
+            instruction: "push",
+            hits: Some(12_466_830),
+        }],
+        losses: vec![],
+        remarks: vec![],
+        ended: Some(EndedBy::Signal),
+    }
+}
+
+fn facts() -> SessionFacts {
+    SessionFacts {
+        tracer_version: "0.0.0".into(),
+        kernel: "6.12.0".into(),
+        target: TargetFacts {
+            pid: 4_242,
+            exe: "/usr/bin/checkout-svc".into(),
+            go_version: "go1.26.3".into(),
+            arch: "amd64".into(),
+            started_at: Some(Moment { unix_ms: 1_700_000_000_000 }),
+            stripped: true,
+            limit: Some(LimitFacts { bytes: 4 << 30, source: LimitSource::Cgroup }),
+            ..TargetFacts::default()
+        },
+        started_at: Moment { unix_ms: 1_700_273_470_000 },
+        sampler: Sampler::All,
+        sampler_reason: "asked for".into(),
+        attach: Attach::Multi,
+        events: Some(Events { received: 3, lost: 0, undecodable: 0 }),
+        cost: Cost {
+            tracer_cpu_s: Some(0.42),
+            tracer_rss_bytes: Some(24 << 20),
+            ..Cost::default()
+        },
+        ended_by: None,
+    }
+}
+
+fn written(report: &Report, exporter: &dyn Exporter) -> String {
+    let mut out = Vec::new();
+    exporter.write(report, &mut out).expect("a Vec takes everything");
+    String::from_utf8(out).expect("reports are UTF-8")
+}
+
+fn sample() -> Report {
+    let e = evidence();
+    report(&facts(), &e, &judge(&e))
+}
+
+#[test]
+fn text() {
+    insta::assert_snapshot!(written(&sample(), &Text), @r"
+    checkout-svc  pid 4242  go1.26.3  up 3d4h  stripped  cgroup limit 4.0 GiB
+    watched 2m10s, 14 GC cycles · tracer itself used 0.42 s of CPU, 24 MiB
+    nothing lost
+    engine: every allocation counted (asked for)
+
+    LEAK  +57 goroutines/min (57..57, 95 %), 9 981 blocked in chan receive, oldest
+          3h12m
+      started    main.startWorker                 worker.go:23
+      blocked    main.worker.func1                worker.go:31
+             in  main.worker                      worker.go:28
+      because    from 9 857 to 9 981 goroutines in 2m10s
+                 124 created since attach, none ended
+                 all of them wait, the longest for at least 3h12m
+      do         close the channel they receive from when its senders are done, or
+                 let them leave by a context
+
+    SUSPECT  +1.8 MiB/s (1.8..1.8, 95 %) of live heap; limit reached in 27m17s at
+             this rate
+      in         objects of 320 B (100 % of the growth)
+      type       main.Session
+      allocated  main.(*Cache).Put                cache.go:42   new
+             by  main.handleLogin                 http.go:88
+             by  net/http.HandlerFunc.ServeHTTP   server.go:2220
+             by  net/http.(*conn).serve           server.go:2092
+      because    what lives after GC grows +1.8 MiB/s over 14 GC cycles (1m30s after
+                 warm-up)
+                 objects of 320 B grew from 256 MiB to 418 MiB: 100 % of the growth
+                 main.(*Cache).Put makes 6.2 % of the objects of 320 B, 5 898/s
+                 while 5 898/s stay
+                 also main.render makes 94 % of the objects of 320 B, 90 000/s while
+                 5 898/s stay
+      do         find what keeps them: a map, slice or list that is only ever added
+                 to
+
+    allocated since attach: 3.7 GiB in 12 M objects, 3 sites
+       3.5 GiB   94 %      12 M  bytes.growSlice buffer.go:249  append-growth
+       234 MiB  6.2 %   766 740  main.(*Cache).Put cache.go:42  new main.Session
+       4.2 KiB < 0.1 %        90  unknown stack  other
+
+    goroutines by creation site
+         9 981  chan receive   main.startWorker worker.go:23
+             1  IO wait        the program's start
+
+    heap 418 MiB live after GC, goal 835 MiB · GC 6.5/min, pause p99 210 us
+    10 003 goroutines · 500 created and 376 ended since attach
+    RSS 1.2 GiB · Go heap in use 500 MiB · stacks 90 MiB · heap idle 20 MiB
+    next: tracer goroutines --pid 4242
+    ");
+}
+
+#[test]
+fn text_of_a_session_without_probes_that_lost_something() {
+    let mut e = evidence();
+    e.allocations = None;
+    e.goroutines = None;
+    e.gc.as_mut().expect("the sample has it").points.truncate(8);
+    e.losses = vec![
+        Loss { name: "alloc_table_full", count: 12, harm: Harm::Totals },
+        Loss { name: "goroutine_torn", count: 3, harm: Harm::None },
+    ];
+    e.remarks = vec![
+        Remark::SiteRefused {
+            function: "runtime.newproc1".into(),
+            why: "no usable instruction".into(),
+        },
+        Remark::ReadingFailed { what: "goroutines".into(), why: "cannot read".into() },
+    ];
+    let facts = SessionFacts {
+        sampler: Sampler::None,
+        sampler_reason: "auto: no budget yet".into(),
+        ..facts()
+    };
+    let report = report(&facts, &e, &judge(&e));
+    assert!(!report.session.complete && report.session.lower_bounds);
+    insta::assert_snapshot!(written(&report, &Text), @r"
+    checkout-svc  pid 4242  go1.26.3  up 3d4h  stripped  cgroup limit 4.0 GiB
+    watched 2m10s, 14 GC cycles · tracer itself used 0.42 s of CPU, 24 MiB
+    LOSSES: totals are lower bounds
+    engine: memory readings (auto: no budget yet); allocation sites need --sampler
+            all
+
+    NOT YET  goroutine-growth: goroutines have not been read; needs one reading
+
+    NOT YET  heap-growth: 8 GC cycles since attach; needs 4 more GC cycles, about
+             1m5s at the present rate
+
+    heap 418 MiB live after GC, goal 835 MiB · GC 6.5/min, pause p99 210 us
+    RSS 1.2 GiB · Go heap in use 500 MiB · stacks 90 MiB · heap idle 20 MiB
+    lost (totals are lower bounds): alloc_table_full 12, goroutine_torn 3
+    note: runtime.newproc1 is not probed: no usable instruction
+    note: reading goroutines failed: cannot read
+    ");
+}
+
+#[test]
+fn goroutine_table() {
+    insta::assert_snapshot!(written(&sample(), &GoroutineText), @r"
+    10 003 goroutines in 2 groups; 2 changed while they were read and are in no
+    group
+
+    9 981  chan receive, oldest at least 3h12m
+      started  main.startWorker                   worker.go:23
+      runs     main.worker
+      at       main.worker.func1                  worker.go:31
+               main.worker                        worker.go:28
+      ids      34 35 36
+
+    1  IO wait
+      started  by the program's start
+      runs     runtime.main
+      at       net/http.(*Server).Serve           server.go:3285
+      ids      1
+    ");
+}
+
+#[test]
+fn folded() {
+    let mut r = sample();
+    r.allocations.as_mut().expect("the sample has it")[1].stack[0].function =
+        "main.a;b\u{1b}[2J".into();
+    let all: Vec<String> = [Profile::AllocSpace, Profile::AllocObjects, Profile::Goroutine]
+        .into_iter()
+        .map(|profile| written(&r, &Folded { profile }))
+        .collect();
+    insta::assert_snapshot!(all.join("---\n"), @r"
+    main.render;bytes.growSlice 3744000000
+    net/http.(*conn).serve;net/http.HandlerFunc.ServeHTTP;main.handleLogin;main.a:b\u{1b}[2J 245356800
+    unknown stack 4320
+    ---
+    main.render;bytes.growSlice 11700000
+    net/http.(*conn).serve;net/http.HandlerFunc.ServeHTTP;main.handleLogin;main.a:b\u{1b}[2J 766740
+    unknown stack 90
+    ---
+    main.worker;main.worker.func1 9981
+    net/http.(*Server).Serve 1
+    ");
+}
+
+#[test]
+fn json() {
+    let mut r = sample();
+    // The series are long and say nothing about the form.
+    let heap = r.heap.as_mut().expect("the sample has it");
+    heap.series.truncate(1);
+    insta::assert_snapshot!(written(&r, &Json));
+}
+
+#[test]
+fn nothing_of_the_target_reaches_the_terminal_raw() {
+    let evil = "main.\u{1b}]0;owned\u{7}\u{202e}f\r\n";
+    let mut e = evidence();
+    let all = e.allocations.as_mut().expect("the sample has it");
+    all.sites[1].stack[0].function = evil.into();
+    all.sites[1].type_name = Some(evil.into());
+    let g = e.goroutines.as_mut().expect("the sample has it");
+    g.sites[0].created_by = Some(frame(evil, evil, 1));
+    g.sites[0].groups[0].stack[0].function = evil.into();
+    g.sites[0].groups[0].state = evil.into();
+    let r = report(&facts(), &e, &judge(&e));
+    assert_eq!(r.findings.len(), 2);
+    for text in [
+        written(&r, &Text),
+        written(&r, &GoroutineText),
+        written(&r, &Folded { profile: Profile::AllocSpace }),
+        written(&r, &Folded { profile: Profile::Goroutine }),
+        written(&r, &Json).replace('\u{202e}', ""),
+    ] {
+        assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text}");
+    }
+}
+
+#[test]
+fn the_same_evidence_gives_the_same_bytes() {
+    assert_eq!(written(&sample(), &Json), written(&sample(), &Json));
+}

@@ -79,7 +79,7 @@ fn head(lines: &mut Lines, report: &Report) {
         }
         .to_owned(),
     );
-    lines.labelled("", &parts.join(" · "));
+    lines.parts(&parts);
     let engine = match s.sampler.as_str() {
         "all" => "every allocation counted",
         _ => "memory readings",
@@ -119,14 +119,14 @@ fn finding(lines: &mut Lines, report: &Report, f: &Finding) {
         .map(|eta| format!("; limit reached in {} at this rate", figures::duration(eta)))
         .unwrap_or_default();
     if let Some(rate) = f.goroutines_per_s {
-        let mut what = figures::per_minute_interval("goroutines", rate, f.low, f.high);
-        what.push_str(&format!(", {}", figures::count(f.count.unwrap_or(0))));
-        if let Some(wait) = &f.wait {
-            what.push_str(&format!(" blocked in {wait}"));
-        }
-        if let Some(age) = f.oldest_wait_s {
-            what.push_str(&format!(", oldest {}", figures::duration(age)));
-        }
+        let wait = f.wait.as_ref().map(|w| format!(" blocked in {w}")).unwrap_or_default();
+        let age = f.oldest_wait_s.map(|age| format!(", oldest {}", figures::duration(age)));
+        let what = format!(
+            "{}, {}{wait}{}",
+            figures::per_minute_interval("goroutines", rate, f.low, f.high),
+            figures::count(f.count.unwrap_or(0)),
+            age.unwrap_or_default()
+        );
         lines.labelled(&format!("{verdict}  "), &what);
         frames(lines, "started", "by", &f.stack, "");
         frames(lines, "blocked", "in", &f.blocked_at, "");
@@ -258,10 +258,7 @@ fn memory(lines: &mut Lines, report: &Report) {
             ));
         }
     }
-    parts.retain(|p| !p.is_empty());
-    if !parts.is_empty() {
-        lines.labelled("", &parts.join(" · "));
-    }
+    lines.parts(&parts);
     if let Some(p) = &report.process {
         let mut words = vec![format!("RSS {}", figures::bytes(p.rss_bytes))];
         words.extend(p.go_heap_bytes.map(|b| format!("Go heap in use {}", figures::bytes(b))));
@@ -269,7 +266,7 @@ fn memory(lines: &mut Lines, report: &Report) {
         if let Some(idle) = report.heap.as_ref().and_then(|h| h.idle_bytes) {
             words.push(format!("heap idle {}", figures::bytes(idle)));
         }
-        lines.labelled("", &words.join(" · "));
+        lines.parts(&words);
     }
 }
 

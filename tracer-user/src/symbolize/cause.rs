@@ -83,6 +83,21 @@ pub fn is_runtime(function: &str) -> bool {
         || BORROWED_NAMES.contains(&function)
 }
 
+/// True for the function below every goroutine's first (asm_amd64.s, `goexit`).
+pub fn is_bottom(function: &str) -> bool {
+    function == "runtime.goexit"
+}
+
+/// True where a goroutine that runs `entry` is the runtime's own. The main goroutine runs `runtime.main` for the
+/// user. Where the entry is unknown, who started it decides.
+pub fn is_runtime_goroutine(entry: &str, created_by: Option<&str>) -> bool {
+    match entry {
+        "" => created_by.is_some_and(is_runtime),
+        "runtime.main" => false,
+        _ => entry.starts_with("runtime."),
+    }
+}
+
 /// How a function name decides. The first row that fits wins; rows are tried per frame, from the frame nearest
 /// the user's code inwards. A name ending in `*` is a prefix.
 const CALLS: &[(&str, Cause)] = &[

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Clock;
 use super::PcKind;
+use super::cause::is_runtime_goroutine;
 use super::evidence::{Frame, GoroutineGroup, GoroutinePoint, GoroutineSite, Goroutines};
 use super::memo::Named;
 use super::stack::{site_id, user_part};
@@ -52,7 +53,10 @@ pub(super) fn goroutines(
                     || "first".to_owned(),
                     |frame| site_id(std::slice::from_ref(frame)),
                 ),
-                internal: internal(created_by.as_ref(), &entry),
+                internal: is_runtime_goroutine(
+                    &entry,
+                    created_by.as_ref().map(|f| f.function.as_str()),
+                ),
                 created_by,
                 entry,
                 count: held
@@ -80,14 +84,6 @@ pub(super) fn goroutines(
         counted_s: tallies.read_at().filter(|_| counted).map(|t| clock.at(t).max(0.0)),
         sites,
     })
-}
-
-/// True for goroutines the runtime runs for itself; the main goroutine runs `runtime.main` for the user.
-fn internal(created_by: Option<&Frame>, entry: &str) -> bool {
-    if entry.is_empty() {
-        return created_by.is_some_and(|f| f.function.starts_with("runtime."));
-    }
-    entry.starts_with("runtime.") && entry != "runtime.main"
 }
 
 /// The function most of them run.

@@ -1,6 +1,6 @@
 //! From named frames to the frames a user should see, and the stable id of a site.
 
-use super::cause::is_runtime;
+use super::cause::{is_bottom, is_runtime};
 use super::evidence::Frame;
 
 /// The user's part of a stack and what was cut off in front of it.
@@ -19,7 +19,7 @@ pub(super) fn user_part(all: Vec<Frame>) -> UserStack {
     if lead == all.len() {
         // The runtime's own: nothing to take off but the bottom of every stack.
         let runtime = all.iter().map(|f| f.function.clone()).collect();
-        let frames = all.into_iter().filter(|f| f.function != "runtime.goexit").collect();
+        let frames = all.into_iter().filter(|f| !is_bottom(&f.function)).collect();
         return UserStack { frames, runtime };
     }
     let runtime = all[..lead].iter().map(|f| f.function.clone()).collect();

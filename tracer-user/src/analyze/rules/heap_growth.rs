@@ -205,7 +205,7 @@ pub(in crate::analyze) fn compose(
         None => format!("{rate} of live heap in {}", listed(&sizes)),
     };
     let mut evidence = vec![format!(
-        "the live heap grew {} over {} GC cycles in {}",
+        "what lives after GC grows {} over {} GC cycles ({} after warm-up)",
         figures::byte_rate(total.slope.per_unit),
         total.cycles,
         figures::duration(total.span_s)

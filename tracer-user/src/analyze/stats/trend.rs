@@ -57,7 +57,7 @@ pub fn theil_sen(points: &[(f64, f64)]) -> Option<Slope> {
     let c = Z95 * variance_of_s(&points).sqrt();
     // Gilbert's ranks are 1-based: the M1-th and the (M2 + 1)-th; between ranks the values are interpolated.
     let low = at_rank(&slopes, (n - c) / 2.0);
-    let high = at_rank(&slopes, (n + c) / 2.0 + 1.0);
+    let high = at_rank(&slopes, n.midpoint(c) + 1.0);
     Some(Slope { per_unit: at_rank(&slopes, n.midpoint(1.0)), low, high })
 }
 
