@@ -148,21 +148,11 @@ fn the_server_answers_its_load() {
 }
 
 #[test]
-fn real_programs_are_fetched_and_start() {
+fn real_programs_are_fetched_and_serve() {
     live!(Go, Root, Packages);
-    let version = |program: &std::path::Path, argument: &str| {
-        xtask::command::output(
-            std::process::Command::new(program)
-                .arg(argument)
-                .stderr(std::process::Stdio::piped()),
-        )
-    };
-    for (program, argument) in [
-        (real_programs::esbuild(), "--version"),
-        (real_programs::prometheus(), "--help"),
-        (real_programs::nats_server(), "--version"),
-    ] {
-        let program = program.unwrap_or_else(|error| panic!("{error:#}"));
-        version(&program, argument).unwrap_or_else(|error| panic!("{error:#}"));
+    for program in real_programs::ALL {
+        let mut running = program.start().unwrap_or_else(|error| panic!("{error:#}"));
+        assert_eq!(running.load(20), 20, "{}", program.name());
+        assert!(running.target.is_alive());
     }
 }

@@ -16,18 +16,16 @@ use crate::{command, project};
 /// How a program is linked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
-    /// As `go build` does it: symbols, DWARF, fixed address.
+    /// As `go build` does it: symbols, DWARF, fixed address; static, so that it also runs in a guest without a C library.
     Ordinary,
     /// No symbol table, no DWARF, loaded anywhere.
     StrippedPie,
-    /// No C library at all, for a guest that has none.
-    Static,
 }
 
 impl Mode {
     fn flags(self) -> &'static [&'static str] {
         match self {
-            Self::Ordinary | Self::Static => &[],
+            Self::Ordinary => &[],
             Self::StrippedPie => &["-buildmode=pie", "-ldflags=-s -w"],
         }
     }
@@ -37,7 +35,6 @@ impl Mode {
         match self {
             Self::Ordinary => "ordinary",
             Self::StrippedPie => "stripped-pie",
-            Self::Static => "static",
         }
     }
 }

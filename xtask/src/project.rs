@@ -1,12 +1,22 @@
 //! Where things are in this checkout. Apart so that no other file spells a path from the root. It creates nothing.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-/// The root of the checkout: the folder of the workspace's Cargo.toml.
+/// The root of the checkout: the folder of the workspace's Cargo.toml. What cargo says as it runs us comes first: with a target folder
+/// that two checkouts share, the binary may have been built in the other one. Every crate is a folder of the root.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask/ is a folder of the workspace")
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let running = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let built = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        [running, Some(built.clone())]
+            .into_iter()
+            .flatten()
+            .filter_map(|folder| folder.parent().map(Path::to_path_buf))
+            .find(|root| root.join("xtask/Cargo.toml").exists())
+            .unwrap_or(built)
+    })
 }
 
 /// Cargo's target folder; everything that is built or fetched lies in it.

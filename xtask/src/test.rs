@@ -25,6 +25,9 @@ pub fn task(arguments: &[String]) -> Result<()> {
             "run `cargo xtask test` as root: with CI set a live test that cannot run is a failure"
         );
     }
+    if !is_root() {
+        eprintln!("not root: live tests will say why they are skipped");
+    }
     let begun = Instant::now();
     phase("format", || cargo(&["fmt", "--all", "--check"], &[]))?;
     phase("tidy", tidy_is_clean)?;
