@@ -17,6 +17,8 @@ use crate::units::{Bytes, FileOffset, ImageAddr};
 
 /// A linker makes about ten; a kernel refuses more than 64 KiB of them.
 const MAX_SEGMENTS: u16 = 1024;
+/// Linkers make four to six; each may be scanned as a whole, so their number bounds the time.
+const MAX_LOADS: usize = 64;
 /// C++ with one section per function makes tens of thousands; an executable has a few dozen.
 const MAX_SECTIONS: u64 = 65_536;
 /// Section names are short; a larger table is damage.
@@ -390,6 +392,9 @@ fn read_segments<R: ReadAt<FileOffset> + ?Sized>(
             || segment.offset.0.checked_add(segment.file_size).is_none()
         {
             return Err(damaged(at, "a segment's sizes contradict each other"));
+        }
+        if segments.len() == MAX_LOADS {
+            return Err(damaged(at, "more loadable segments than a linker makes"));
         }
         segments.push(segment);
     }

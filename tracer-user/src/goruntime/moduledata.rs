@@ -17,7 +17,7 @@ const SIZE: usize = 600;
 /// Bytes scanned at a time while the structure is searched.
 const WINDOW: usize = 64 << 10;
 /// More words equal to pclntab's address than this are not looked at.
-const MAX_CANDIDATES: usize = 64;
+const MAX_CANDIDATES: usize = 16;
 
 /// Offsets that depend on the release (`runtime.moduledata`, runtime/symtab.go); the fields before `end` never
 /// moved between go1.18 and go1.27. Checked against DWARF of 1.19, 1.20, 1.21, 1.22, 1.24, 1.25, 1.26 and 1.27;

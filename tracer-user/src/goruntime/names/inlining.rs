@@ -17,8 +17,9 @@ const MAX_DEPTH: usize = 64;
 /// The largest functions have some thousand inlined calls.
 const MAX_TREE: u32 = 1 << 16;
 
-/// Distinct inlined functions of one program; the largest have some ten thousand.
-const MAX_NAMES: usize = 1 << 20;
+/// Steps and entries read by one pass over all trees. A program of 100 MB needs some ten million; a damaged one
+/// may point all its functions at one long table.
+const MAX_WORK: usize = 1 << 27;
 
 /// How a program counter was come by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,6 +111,7 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
     /// One pass over every inline tree: a profile-guided build may inline functions that never are otherwise.
     pub fn inlined(&self) -> Box<[u32]> {
         let size = self.entry_size();
+        let mut budget = MAX_WORK;
         let mut found = BTreeSet::new();
         for function in self.table.functions() {
             let Some(data) = self.table.data(function.index) else {
@@ -118,7 +120,8 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
             let Some(tree) = self.table.inline_tree(&data) else {
                 continue;
             };
-            let count = self.table.inline_entries(&data).min(MAX_TREE);
+            let count = self.table.inline_entries(&data, &mut budget).min(MAX_TREE);
+            budget = budget.saturating_sub(count as usize);
             let at = self.gofunc.plus(u64::from(tree));
             let len = count as usize * size;
             let Ok(entries) = self.memory.read_vec(at, len, Bytes(len as u64)) else {
@@ -129,7 +132,7 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
                     .chunks_exact(size)
                     .map(|entry| self.take(entry).name),
             );
-            if found.len() > MAX_NAMES {
+            if budget == 0 {
                 break;
             }
         }
