@@ -1,8 +1,8 @@
 //! A live process's memory, read with `process_vm_readv`.
 //!
 //! Apart because of its unsafe system call (`launch` has the room's only other one). Many reads become few
-//! system calls; which of them failed is told exactly. Never writes and never stops the target. A pid can be reused: `Process::still_same` says
-//! whether what was read belongs to the process that was opened.
+//! system calls; which of them failed is told exactly. Never writes and never stops the target. A pid can be
+//! reused: `Process::still_same` says whether what was read belongs to the process that was opened.
 
 use crate::memory::{Address as _, FaultKind, ReadAt, ReadFault};
 use crate::units::{Pid, ProcAddr};
