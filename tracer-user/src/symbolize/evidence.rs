@@ -199,7 +199,6 @@ pub struct GcState {
     pub cpu_fraction: Option<f64>,
     /// One point per cycle seen since the first reading.
     pub points: Vec<GcPoint>,
-    /// Cycles one kept point stands for, where the series was thinned.
     pub pause: Option<Pauses>,
 }
 
