@@ -20,9 +20,10 @@ const SUITE: &str = "bookworm";
 const PACKAGES: &str = "git,gcc,libc6-dev,ca-certificates";
 
 /// The names rustup answers to; other programs in cargo's bin folder stay outside.
-const PROXIES: [&str; 6] = [
+const PROXIES: [&str; 7] = [
     "cargo",
     "rustc",
+    "rustdoc",
     "rustfmt",
     "cargo-fmt",
     "cargo-clippy",
