@@ -21,11 +21,7 @@ impl Go {
     /// All pinned toolchains, oldest first; empty where any of them is missing.
     pub fn all() -> Vec<Self> {
         let found: Vec<Self> = PINS.into_iter().filter_map(Self::of).collect();
-        if found.len() == PINS.len() {
-            found
-        } else {
-            Vec::new()
-        }
+        if found.len() == PINS.len() { found } else { Vec::new() }
     }
 
     /// The one that builds the demo. Call it behind `live!()`.
@@ -43,8 +39,7 @@ impl Go {
 
     /// The fixture of that name, built once per state of its sources.
     pub fn build(&self, fixture: &str, mode: Mode) -> PathBuf {
-        xtask::fixtures::build(&self.path, fixture, mode)
-            .unwrap_or_else(|error| panic!("{error:#}"))
+        xtask::fixtures::build(&self.path, fixture, mode).unwrap_or_else(|error| panic!("{error:#}"))
     }
 }
 
@@ -58,9 +53,5 @@ pub fn matrix() -> Vec<(Go, Mode)> {
 
 fn remembered(pin: Pin) -> Option<PathBuf> {
     let text = fs::read_to_string(toolchains::memory()).ok()?;
-    text.lines().find_map(|line| {
-        Some(PathBuf::from(
-            line.strip_prefix(pin.variable)?.strip_prefix('=')?,
-        ))
-    })
+    text.lines().find_map(|line| Some(PathBuf::from(line.strip_prefix(pin.variable)?.strip_prefix('=')?)))
 }

@@ -20,31 +20,18 @@ impl Lines {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
             // An error of the pipe is its end: the child is gone, which its exit status tells better.
-            while pipe
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|length| length > 0)
-            {
-                if sender
-                    .send(String::from_utf8_lossy(&line).into_owned())
-                    .is_err()
-                {
+            while pipe.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
                     return;
                 }
                 line.clear();
             }
         });
-        Self {
-            coming,
-            seen: Vec::new(),
-        }
+        Self { coming, seen: Vec::new() }
     }
 
     /// The next line that satisfies `wanted`, without its line break. Earlier ones are kept in `text`.
-    pub(crate) fn wait(
-        &mut self,
-        limit: Duration,
-        wanted: impl Fn(&str) -> bool,
-    ) -> Result<String, String> {
+    pub(crate) fn wait(&mut self, limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<String, String> {
         let until = Instant::now() + limit;
         loop {
             let left = until.saturating_duration_since(Instant::now());

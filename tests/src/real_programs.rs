@@ -31,11 +31,7 @@ pub enum RealProgram {
 }
 
 /// All of them.
-pub const ALL: [RealProgram; 3] = [
-    RealProgram::Esbuild,
-    RealProgram::Prometheus,
-    RealProgram::NatsServer,
-];
+pub const ALL: [RealProgram; 3] = [RealProgram::Esbuild, RealProgram::Prometheus, RealProgram::NatsServer];
 
 /// One that runs and answers HTTP requests on the loopback address.
 #[derive(Debug)]
@@ -68,8 +64,7 @@ impl RealProgram {
     /// Fetches it, starts it as a server and waits for its first answer.
     pub fn start(self) -> Result<Running> {
         let program = self.fetch()?;
-        let folder =
-            project::target().join(format!("real/run-{}-{}", self.name(), std::process::id()));
+        let folder = project::target().join(format!("real/run-{}-{}", self.name(), std::process::id()));
         fs::create_dir_all(&folder)?;
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()?);
         let mut command = Command::new(program);
@@ -80,8 +75,7 @@ impl RealProgram {
                 "/"
             }
             Self::Prometheus => {
-                let scrape =
-                    format!("[{{job_name: own, static_configs: [{{targets: ['{address}']}}]}}]");
+                let scrape = format!("[{{job_name: own, static_configs: [{{targets: ['{address}']}}]}}]");
                 fs::write(
                     folder.join("prometheus.yml"),
                     format!("global: {{scrape_interval: 1s}}\nscrape_configs: {scrape}\n"),
@@ -94,30 +88,15 @@ impl RealProgram {
                 "/metrics"
             }
             Self::NatsServer => {
-                command.args([
-                    "-a",
-                    "127.0.0.1",
-                    "-p",
-                    "-1",
-                    "-m",
-                    &address.port().to_string(),
-                ]);
+                command.args(["-a", "127.0.0.1", "-p", "-1", "-m", &address.port().to_string()]);
                 "/varz"
             }
         };
-        let mut running = Running {
-            target: Target::start_silent(&mut command),
-            address,
-            path,
-        };
+        let mut running = Running { target: Target::start_silent(&mut command), address, path };
         let begun = Instant::now();
         while running.load(1) == 0 {
             ensure!(running.target.is_alive(), "{} ended at once", self.name());
-            ensure!(
-                begun.elapsed() < START_LIMIT,
-                "{} did not answer within {START_LIMIT:?}",
-                self.name()
-            );
+            ensure!(begun.elapsed() < START_LIMIT, "{} did not answer within {START_LIMIT:?}", self.name());
             thread::sleep(Duration::from_millis(50));
         }
         Ok(running)
@@ -127,19 +106,13 @@ impl RealProgram {
 impl Running {
     /// A small load: so many requests one after the other; returns how many were answered.
     pub fn load(&self, requests: usize) -> usize {
-        (0..requests)
-            .filter(|_| self.ask().is_ok_and(|answer| answer.starts_with(b"HTTP/1")))
-            .count()
+        (0..requests).filter(|_| self.ask().is_ok_and(|answer| answer.starts_with(b"HTTP/1"))).count()
     }
 
     fn ask(&self) -> Result<Vec<u8>> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(START_LIMIT))?;
-        write!(
-            stream,
-            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            self.path, self.address
-        )?;
+        write!(stream, "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.path, self.address)?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         Ok(answer)
@@ -158,21 +131,10 @@ fn esbuild() -> Result<PathBuf> {
             apt::ensure(&["npm"], "fetch esbuild")?;
         }
         let package = format!("@esbuild/linux-x64@{ESBUILD}");
-        let archive = command::output(
-            Command::new("npm")
-                .args(["pack", "--silent", &package])
-                .current_dir(folder),
-        )?;
-        let archive = archive
-            .lines()
-            .last()
-            .context("npm pack named no archive")?
-            .to_owned();
-        command::quiet(
-            Command::new("tar")
-                .args(["-xzf", &archive])
-                .current_dir(folder),
-        )?;
+        let archive =
+            command::output(Command::new("npm").args(["pack", "--silent", &package]).current_dir(folder))?;
+        let archive = archive.lines().last().context("npm pack named no archive")?.to_owned();
+        command::quiet(Command::new("tar").args(["-xzf", &archive]).current_dir(folder))?;
         fs::rename(folder.join("package/bin/esbuild"), folder.join("esbuild"))?;
         fs::remove_file(folder.join(archive))?;
         fs::remove_dir_all(folder.join("package"))?;
@@ -184,31 +146,15 @@ fn prometheus() -> Result<PathBuf> {
     once("prometheus", "prometheus", |folder| {
         apt::update_once();
         let mut download = apt::apt_get();
-        download
-            .args([
-                "-o",
-                "APT::Sandbox::User=root",
-                "-qq",
-                "download",
-                "prometheus",
-            ])
-            .current_dir(folder);
+        download.args(["-o", "APT::Sandbox::User=root", "-qq", "download", "prometheus"]).current_dir(folder);
         command::quiet(&mut download)?;
         let package = fs::read_dir(folder)?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .find(|file| file.extension().is_some_and(|end| end == "deb"))
             .context("apt-get download left no package")?;
         let unpacked = folder.join("unpacked");
-        command::quiet(
-            Command::new("dpkg-deb")
-                .arg("-x")
-                .arg(&package)
-                .arg(&unpacked),
-        )?;
-        fs::rename(
-            unpacked.join("usr/bin/prometheus"),
-            folder.join("prometheus"),
-        )?;
+        command::quiet(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
+        fs::rename(unpacked.join("usr/bin/prometheus"), folder.join("prometheus"))?;
         fs::remove_dir_all(unpacked)?;
         fs::remove_file(package)?;
         Ok(())
@@ -217,24 +163,17 @@ fn prometheus() -> Result<PathBuf> {
 
 fn nats_server() -> Result<PathBuf> {
     let go = Go::demo();
-    once(
-        &format!("nats-server-{NATS_SERVER}-go{}", go.pin.version),
-        "nats-server",
-        |folder| {
-            let mut install = toolchains::go_command(&go.path);
-            // The machine's own settings name its way to the proxy.
-            install
-                .env_remove("GOENV")
-                .env("GOBIN", folder)
-                .env("CGO_ENABLED", "0");
-            install.args([
-                "install",
-                "-buildvcs=false",
-                &format!("github.com/nats-io/nats-server/v2@{NATS_SERVER}"),
-            ]);
-            command::quiet(install.current_dir(folder))
-        },
-    )
+    once(&format!("nats-server-{NATS_SERVER}-go{}", go.pin.version), "nats-server", |folder| {
+        let mut install = toolchains::go_command(&go.path);
+        // The machine's own settings name its way to the proxy.
+        install.env_remove("GOENV").env("GOBIN", folder).env("CGO_ENABLED", "0");
+        install.args([
+            "install",
+            "-buildvcs=false",
+            &format!("github.com/nats-io/nats-server/v2@{NATS_SERVER}"),
+        ]);
+        command::quiet(install.current_dir(folder))
+    })
 }
 
 /// The program in its folder under target/real, made by `fetch` where it is not there yet. A half-made folder is made again.
@@ -245,10 +184,7 @@ fn once(folder: &str, program: &str, fetch: impl FnOnce(&Path) -> Result<()>) ->
         let unfinished = real.join(format!(".{folder}-{}", std::process::id()));
         fs::create_dir_all(&unfinished)?;
         fetch(&unfinished).with_context(|| format!("cannot fetch {program}"))?;
-        ensure!(
-            unfinished.join(program).exists(),
-            "what was fetched holds no {program}"
-        );
+        ensure!(unfinished.join(program).exists(), "what was fetched holds no {program}");
         if done.exists() {
             fs::remove_dir_all(&done)?;
         }

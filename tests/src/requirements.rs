@@ -42,10 +42,7 @@ pub fn met(needs: &[Need]) -> bool {
         return true;
     };
     let kernel = kernel();
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "with CI set nothing is skipped: {reason}, kernel {kernel}"
-    );
+    assert!(std::env::var_os("CI").is_none(), "with CI set nothing is skipped: {reason}, kernel {kernel}");
     // Not by a print macro: what a passing test prints is not shown.
     writeln!(std::io::stderr(), "skipped: {reason}, kernel {kernel}").expect("stderr is open");
     false
@@ -64,40 +61,25 @@ fn missing(need: Need) -> Option<String> {
             let uprobes = Path::new("/sys/bus/event_source/devices/uprobe/type");
             (!uprobes.exists()).then(|| "the kernel has no uprobe event source".to_owned())
         }
-        Need::Go => go::Go::all()
-            .is_empty()
-            .then(|| "run `cargo xtask setup` for the Go toolchains".to_owned()),
+        Need::Go => {
+            go::Go::all().is_empty().then(|| "run `cargo xtask setup` for the Go toolchains".to_owned())
+        }
         Need::Tracer => {
             let binary = tracer::binary();
-            (!binary.exists()).then(|| {
-                format!(
-                    "run `cargo build --release`: {} is not there",
-                    binary.display()
-                )
-            })
+            (!binary.exists())
+                .then(|| format!("run `cargo build --release`: {} is not there", binary.display()))
         }
-        Need::Packages => xtask::command::find("apt-get")
-            .is_none()
-            .then(|| "needs Debian's apt".to_owned()),
+        Need::Packages => xtask::command::find("apt-get").is_none().then(|| "needs Debian's apt".to_owned()),
     }
 }
 
 /// Numbers from the kernel's include/uapi/linux/capability.h.
-const CAPABILITIES: [(u32, &str); 4] = [
-    (19, "CAP_SYS_PTRACE"),
-    (21, "CAP_SYS_ADMIN"),
-    (38, "CAP_PERFMON"),
-    (39, "CAP_BPF"),
-];
+const CAPABILITIES: [(u32, &str); 4] =
+    [(19, "CAP_SYS_PTRACE"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
 
 fn missing_capability() -> Option<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = effective
-        .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
-        .unwrap_or(0);
-    CAPABILITIES
-        .iter()
-        .find(|(bit, _)| bits & (1 << bit) == 0)
-        .map(|(_, name)| *name)
+    let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+    CAPABILITIES.iter().find(|(bit, _)| bits & (1 << bit) == 0).map(|(_, name)| *name)
 }

@@ -50,11 +50,7 @@ impl Target {
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdin = child.stdin.take();
         let stdout = Lines::read(child.stdout.take().expect("stdout is a pipe"));
-        Self {
-            child,
-            stdin,
-            stdout,
-        }
+        Self { child, stdin, stdout }
     }
 
     pub fn pid(&self) -> u32 {
@@ -87,16 +83,11 @@ impl Target {
 
     /// Waits for a line of its stdout.
     pub fn wait_for(&mut self, limit: Duration, wanted: impl Fn(&str) -> bool) -> String {
-        self.stdout
-            .wait(limit, wanted)
-            .unwrap_or_else(|seen| panic!("{seen}"))
+        self.stdout.wait(limit, wanted).unwrap_or_else(|seen| panic!("{seen}"))
     }
 
     pub fn is_alive(&mut self) -> bool {
-        self.child
-            .try_wait()
-            .expect("the target is this process's child")
-            .is_none()
+        self.child.try_wait().expect("the target is this process's child").is_none()
     }
 
     /// Sends a signal by pid.
@@ -106,8 +97,7 @@ impl Target {
 
     /// Waits for its end.
     pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
-        wait_exit(&mut self.child, limit)
-            .unwrap_or_else(|| panic!("the target still ran after {limit:?}"))
+        wait_exit(&mut self.child, limit).unwrap_or_else(|| panic!("the target still ran after {limit:?}"))
     }
 
     /// Lets a fixture end by itself: its commands end with its stdin.
@@ -126,10 +116,7 @@ impl Drop for Target {
 }
 
 pub(crate) fn send(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .expect("the kernel gives positive pids");
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("the kernel gives positive pids");
     match kill_process(pid, signal) {
         // A process that ended meanwhile is what the caller finds out by waiting for it.
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}

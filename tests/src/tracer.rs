@@ -25,11 +25,7 @@ pub fn binary() -> PathBuf {
         return PathBuf::from(path);
     }
     let release = xtask::project::tracer();
-    if release.exists() {
-        release
-    } else {
-        xtask::project::target().join("debug/tracer")
-    }
+    if release.exists() { release } else { xtask::project::target().join("debug/tracer") }
 }
 
 /// A running tracer.
@@ -54,13 +50,7 @@ impl Ended {
     /// Fails the test, with everything that was said, unless the session ended well.
     #[must_use]
     pub fn success(self) -> Self {
-        assert!(
-            self.status.success(),
-            "tracer ended with {}\n{}\n{}",
-            self.status,
-            self.stderr,
-            self.stdout
-        );
+        assert!(self.status.success(), "tracer ended with {}\n{}\n{}", self.status, self.stderr, self.stdout);
         self
     }
 
@@ -87,11 +77,7 @@ impl Tracer {
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdout = Lines::read(child.stdout.take().expect("stdout is a pipe"));
         let stderr = Lines::read(child.stderr.take().expect("stderr is a pipe"));
-        Self {
-            child,
-            stdout,
-            stderr,
-        }
+        Self { child, stdout, stderr }
     }
 
     /// Starts a session on a process and waits until its probes are in place.
@@ -145,21 +131,13 @@ impl Tracer {
     pub fn wait(mut self, limit: Duration) -> Ended {
         let begun = Instant::now();
         let Some(status) = wait_exit(&mut self.child, limit) else {
-            let (stdout, stderr) = (
-                self.stdout.rest(Duration::ZERO),
-                self.stderr.rest(Duration::ZERO),
-            );
+            let (stdout, stderr) = (self.stdout.rest(Duration::ZERO), self.stderr.rest(Duration::ZERO));
             panic!("tracer still ran after {limit:?}\n{stderr}\n{stdout}");
         };
         let took = begun.elapsed();
         // The pipes close with the process; a moment for the readers.
         let rest = Duration::from_secs(5);
-        Ended {
-            status,
-            stdout: self.stdout.rest(rest),
-            stderr: self.stderr.rest(rest),
-            took,
-        }
+        Ended { status, stdout: self.stdout.rest(rest), stderr: self.stderr.rest(rest), took }
     }
 }
 

@@ -9,10 +9,7 @@ use tracer_tests::target::Target;
 use tracer_tests::{live, real_programs};
 
 fn number(value: &Value, path: &str) -> u64 {
-    value
-        .pointer(path)
-        .and_then(Value::as_u64)
-        .unwrap_or_else(|| panic!("no number {path} in {value}"))
+    value.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {path} in {value}"))
 }
 
 #[test]
@@ -28,12 +25,7 @@ fn allocation_sites_account_for_the_runtimes_mallocs() {
             let calls: u64 = sites.iter().map(|site| number(site, "/calls")).sum();
             // What is beside the sites is the run's own: its goroutines and stacks.
             let beside = mallocs - calls;
-            assert!(
-                beside < 400,
-                "go {} {}: {command}: {beside} of {mallocs}",
-                go.pin.version,
-                mode.name()
-            );
+            assert!(beside < 400, "go {} {}: {command}: {beside} of {mallocs}", go.pin.version, mode.name());
             assert!(number(&answer, "/after/num_gc") > number(&answer, "/before/num_gc"));
         }
         assert!(target.finish().success());
@@ -48,7 +40,8 @@ fn goroutines_start_wait_and_end() {
         let base = target.ask("count").as_u64().unwrap();
         let churned = target.ask("churn 50");
         assert_eq!(number(&churned, "/living"), base);
-        let kinds = "chan-receive chan-send select select-empty mutex rwmutex waitgroup cond sleep nil-chan io-wait";
+        let kinds =
+            "chan-receive chan-send select select-empty mutex rwmutex waitgroup cond sleep nil-chan io-wait";
         for kind in kinds.split(' ') {
             target.ask(&format!("start {kind} 3"));
         }
@@ -70,23 +63,10 @@ fn goroutines_start_wait_and_end() {
             );
         }
         let profile = target.ask("profile");
-        assert!(
-            profile
-                .as_str()
-                .unwrap()
-                .starts_with("goroutine profile: total "),
-            "{profile}"
-        );
-        for kind in [
-            "chan-receive",
-            "chan-send",
-            "select",
-            "mutex",
-            "rwmutex",
-            "waitgroup",
-            "cond",
-            "io-wait",
-        ] {
+        assert!(profile.as_str().unwrap().starts_with("goroutine profile: total "), "{profile}");
+        for kind in
+            ["chan-receive", "chan-send", "select", "mutex", "rwmutex", "waitgroup", "cond", "io-wait"]
+        {
             assert_eq!(number(&target.ask(&format!("end {kind}")), "/count"), 3);
         }
         assert_eq!(target.ask("count").as_u64(), Some(base + 9));
@@ -101,7 +81,12 @@ fn maps_hold_what_was_written() {
         let answer = target.ask("run 999");
         let families = answer.as_array().unwrap();
         assert_eq!(families.len(), 7);
-        assert!(families.iter().all(|family| number(family, "/writes") == 999 && number(family, "/entries") == 666), "{answer}");
+        assert!(
+            families
+                .iter()
+                .all(|family| number(family, "/writes") == 999 && number(family, "/entries") == 666),
+            "{answer}"
+        );
     }
 }
 
@@ -116,10 +101,7 @@ fn the_chain_has_inlined_frames() {
             .unwrap()
             .iter()
             .map(|frame| {
-                (
-                    frame["function"].as_str().unwrap().to_owned(),
-                    frame["inlined"].as_bool().unwrap(),
-                )
+                (frame["function"].as_str().unwrap().to_owned(), frame["inlined"].as_bool().unwrap())
             })
             .collect();
         let inlined = frames.iter().filter(|(_, inlined)| *inlined).count();
@@ -134,14 +116,10 @@ fn the_server_answers_its_load() {
     let program = Go::demo().build("http", Mode::Ordinary);
     let mut server = Target::start(&program);
     let address = server.ask("state")["address"].as_str().unwrap().to_owned();
-    let mut load =
-        Target::start_command(std::process::Command::new(&program).args(["load", &address, "2"]));
+    let mut load = Target::start_command(std::process::Command::new(&program).args(["load", &address, "2"]));
     let begun = std::time::Instant::now();
     while number(&server.ask("state"), "/units") < 100 {
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "no hundred requests in 20 s"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(20), "no hundred requests in 20 s");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(load.is_alive() && server.is_alive());

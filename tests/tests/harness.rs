@@ -19,27 +19,20 @@ fn a_session_is_waited_for_interrupted_and_collected() {
     let mut tracer = Tracer::start_command(&mut shell(script));
     tracer.wait_for("attached", Duration::from_secs(10));
     let ended = tracer.interrupt().success();
-    assert_eq!(
-        (ended.stdout.as_str(), ended.stderr.as_str()),
-        ("report\n", "starting\nattached\nbye\n")
-    );
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("report\n", "starting\nattached\nbye\n"));
 }
 
 #[test]
 fn a_failure_keeps_its_words() {
-    let ended = Tracer::start_command(&mut shell("echo 'no such process' >&2; exit 2"))
-        .wait(Duration::from_secs(10));
-    assert_eq!(
-        (ended.status.code(), ended.stderr.as_str()),
-        (Some(2), "no such process\n")
-    );
+    let ended =
+        Tracer::start_command(&mut shell("echo 'no such process' >&2; exit 2")).wait(Duration::from_secs(10));
+    assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(2), "no such process\n"));
 }
 
 #[test]
 #[should_panic(expected = "the output ended; seen:\nrefused")]
 fn waiting_for_a_line_that_never_comes_shows_what_came() {
-    Tracer::start_command(&mut shell("echo refused >&2"))
-        .wait_for("attached", Duration::from_secs(10));
+    Tracer::start_command(&mut shell("echo refused >&2")).wait_for("attached", Duration::from_secs(10));
 }
 
 #[test]

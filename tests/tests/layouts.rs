@@ -9,9 +9,7 @@ use std::process::Command;
 use tracer_user::goruntime::layout::Layout;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures/go")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/go").join(name)
 }
 
 /// Builds a fixture with one Go version. Tests run side by side: each has files of its own.
@@ -26,11 +24,7 @@ fn build(name: &str, version: &str, test: u32) -> PathBuf {
         .env("CGO_ENABLED", "0")
         .output()
         .expect("go is on the PATH");
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     output
 }
 
@@ -38,16 +32,9 @@ fn check(minor: u32, version: &str) {
     let program = build("state", version, minor);
     let reader = build("dwarf", "1.26.8", minor);
     let fields = Layout::for_minor(minor).unwrap().fields();
-    let output = Command::new(reader)
-        .arg(program)
-        .args(fields.iter().map(|(path, _)| path))
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output =
+        Command::new(reader).arg(program).args(fields.iter().map(|(path, _)| path)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     let truth: HashMap<&str, Option<u32>> = text
         .lines()

@@ -33,26 +33,16 @@ struct Build {
 
 impl Build {
     fn plain(version: &'static str) -> Self {
-        Self {
-            version,
-            args: &[],
-            cgo: false,
-        }
+        Self { version, args: &[], cgo: false }
     }
 
     fn pie(version: &'static str) -> Self {
-        Self {
-            version,
-            args: &["-buildmode=pie"],
-            cgo: false,
-        }
+        Self { version, args: &["-buildmode=pie"], cgo: false }
     }
 
     /// Every version, position dependent and independent.
     fn matrix() -> impl Iterator<Item = Self> {
-        VERSIONS
-            .into_iter()
-            .flat_map(|v| [Self::plain(v), Self::pie(v)])
+        VERSIONS.into_iter().flat_map(|v| [Self::plain(v), Self::pie(v)])
     }
 
     /// The built program; `None` (said on stderr) where this toolchain cannot be had.
@@ -64,13 +54,8 @@ impl Build {
             eprintln!("skipped: no Go {version} toolchain");
             return None;
         }
-        let tag: String = args
-            .concat()
-            .chars()
-            .filter(char::is_ascii_alphanumeric)
-            .collect();
-        let out =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("names-{version}-{tag}-{cgo}"));
+        let tag: String = args.concat().chars().filter(char::is_ascii_alphanumeric).collect();
+        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("names-{version}-{tag}-{cgo}"));
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/go/names");
         let status = go(version)
             .env("CGO_ENABLED", if cgo { "1" } else { "0" })
@@ -88,8 +73,7 @@ impl Build {
 
 fn go(version: &str) -> Command {
     let mut go = Command::new("go");
-    go.env("GOTOOLCHAIN", format!("go{version}"))
-        .env("GOFLAGS", "");
+    go.env("GOTOOLCHAIN", format!("go{version}")).env("GOFLAGS", "");
     go
 }
 
@@ -106,30 +90,18 @@ fn image(path: &Path) -> GoImage {
 /// A copy without symbol table, as strip(1) makes it: every address stays.
 fn stripped(path: &Path) -> PathBuf {
     let out = path.with_extension("stripped");
-    let status = Command::new("strip")
-        .arg("-o")
-        .arg(&out)
-        .arg(path)
-        .status()
-        .expect("strip runs");
+    let status = Command::new("strip").arg("-o").arg(&out).arg(path).status().expect("strip runs");
     assert!(status.success());
     out
 }
 
 /// `go tool nm`: name to address. Names that occur twice are left out.
 fn symbols(version: &str, path: &Path) -> BTreeMap<String, u64> {
-    let output = go(version)
-        .args(["tool", "nm"])
-        .arg(path)
-        .output()
-        .expect("go tool nm runs");
+    let output = go(version).args(["tool", "nm"]).arg(path).output().expect("go tool nm runs");
     assert!(output.status.success());
     let mut symbols = BTreeMap::new();
     let mut twice = BTreeSet::new();
-    for line in String::from_utf8(output.stdout)
-        .expect("nm prints text")
-        .lines()
-    {
+    for line in String::from_utf8(output.stdout).expect("nm prints text").lines() {
         let mut words = line.split_whitespace();
         let (Some(addr), Some(_kind)) = (words.next(), words.next()) else {
             continue;
@@ -138,10 +110,7 @@ fn symbols(version: &str, path: &Path) -> BTreeMap<String, u64> {
         let Ok(addr) = u64::from_str_radix(addr, 16) else {
             continue;
         };
-        if symbols
-            .insert(name.clone(), addr)
-            .is_some_and(|a| a != addr)
-        {
+        if symbols.insert(name.clone(), addr).is_some_and(|a| a != addr) {
             twice.insert(name);
         }
     }
@@ -187,10 +156,7 @@ fn functions_equal_the_symbol_table() {
             assert!(f.entry <= f.end, "{f:?}");
             // Wrappers for assembly callers have their function's name; `nm` adds a suffix.
             let names = [f.name.clone(), format!("{}.abi0", f.name)];
-            let known: Vec<u64> = names
-                .iter()
-                .filter_map(|n| symbols.get(n).copied())
-                .collect();
+            let known: Vec<u64> = names.iter().filter_map(|n| symbols.get(n).copied()).collect();
             if !known.is_empty() {
                 assert!(known.contains(&f.entry.0), "{f:?} {known:x?}");
                 compared += 1;
@@ -202,21 +168,14 @@ fn functions_equal_the_symbol_table() {
                 assert_eq!(image.function_at(ImageAddr(f.end.0 - 1)), Some(f));
             }
         }
-        assert!(
-            compared > 2000 && compared * 20 > all * 19,
-            "{compared} of {all} names compared"
-        );
+        assert!(compared > 2000 && compared * 20 > all * 19, "{compared} of {all} names compared");
         assert_eq!(image.function("runtime.nosuch"), None);
     }
 }
 
 #[test]
 fn lines_equal_addr2line() {
-    for build in [
-        Build::plain("1.22.10"),
-        Build::plain("1.26.8"),
-        Build::pie("1.27.3"),
-    ] {
+    for build in [Build::plain("1.22.10"), Build::plain("1.26.8"), Build::pie("1.27.3")] {
         let Some(path) = build.build() else { continue };
         let image = image(&path);
         let functions: Vec<_> = image.functions().collect();
@@ -232,12 +191,9 @@ fn lines_equal_addr2line() {
             .stdout(Stdio::piped())
             .spawn()
             .expect("go tool addr2line runs");
-        let text = pcs
-            .iter()
-            .fold(String::new(), |text, pc| text + &format!("{pc:#x}\n"));
+        let text = pcs.iter().fold(String::new(), |text, pc| text + &format!("{pc:#x}\n"));
         let mut stdin = tool.stdin.take().expect("a pipe");
-        let writer =
-            std::thread::spawn(move || std::io::Write::write_all(&mut stdin, text.as_bytes()));
+        let writer = std::thread::spawn(move || std::io::Write::write_all(&mut stdin, text.as_bytes()));
         let output = tool.wait_with_output().expect("addr2line ends");
         writer.join().expect("writes").expect("writes");
         let output = String::from_utf8(output.stdout).expect("text");
@@ -267,9 +223,8 @@ fn stacks_and_types_equal_the_programs_own_account() {
         let output = String::from_utf8(output.stdout).expect("text");
         let image = image(&stripped(&path));
         let anchor = image.function("main.anchor").expect("main.anchor").entry.0;
-        let address = |distance: &str| {
-            ImageAddr(anchor.wrapping_add_signed(distance.parse().expect("a distance")))
-        };
+        let address =
+            |distance: &str| ImageAddr(anchor.wrapping_add_signed(distance.parse().expect("a distance")));
         let (mut logical, mut physical) = (Vec::new(), Vec::new());
         let (mut stacks, mut types, mut inlined) = (0, 0, 0);
         for line in output.lines().chain(["stack"]) {
@@ -291,10 +246,7 @@ fn stacks_and_types_equal_the_programs_own_account() {
                 }
                 ["type", distance, size, kind, name] => {
                     let t = image.type_info(address(distance)).expect(name);
-                    assert_eq!(
-                        (t.name.as_str(), t.size.0.to_string().as_str()),
-                        (name, size)
-                    );
+                    assert_eq!((t.name.as_str(), t.size.0.to_string().as_str()), (name, size));
                     assert_eq!((t.kind as u8 + 1).to_string(), kind);
                     types += 1;
                 }
@@ -356,9 +308,7 @@ fn sites(image: &GoImage, emulates: Emulates) -> Vec<ProbeSite> {
     let mut all = hooks::alloc_hooks(image).hooks;
     all.extend(hooks::map_hooks(image).hooks);
     all.extend(hooks::goroutine_hooks(image).hooks);
-    all.iter()
-        .map(|h| probe_site(image, h, emulates).unwrap_or_else(|e| panic!("{e}")))
-        .collect()
+    all.iter().map(|h| probe_site(image, h, emulates).unwrap_or_else(|e| panic!("{e}"))).collect()
 }
 
 #[test]
@@ -368,18 +318,11 @@ fn every_hook_has_a_site() {
         let image = image(&stripped(&path));
         for emulates in [NEW_KERNEL, OLD_KERNEL] {
             let sites = sites(&image, emulates);
-            let allocs = if build.version.starts_with("1.27") {
-                18
-            } else {
-                1
-            };
+            let allocs = if build.version.starts_with("1.27") { 18 } else { 1 };
             assert_eq!(sites.len(), allocs + 5 + 2, "{sites:#?}");
             for s in &sites {
                 assert!(s.offset > 0, "{s:?} is the entry");
-                assert!(
-                    emulates.long_nops || !s.instruction.eq(&SiteKind::Nop5),
-                    "{s:?}"
-                );
+                assert!(emulates.long_nops || !s.instruction.eq(&SiteKind::Nop5), "{s:?}");
             }
         }
     }
@@ -429,32 +372,16 @@ fn sites_are_where_they_were_read_by_hand() {
         };
         let image = image(&path);
         for (function, old_offset, old_kind, new_offset, new_kind) in rows {
-            for (emulates, offset, kind) in [
-                (OLD_KERNEL, old_offset, old_kind),
-                (NEW_KERNEL, new_offset, new_kind),
-            ] {
+            for (emulates, offset, kind) in
+                [(OLD_KERNEL, old_offset, old_kind), (NEW_KERNEL, new_offset, new_kind)]
+            {
                 let sites = sites(&image, emulates);
-                let site = sites
-                    .iter()
-                    .find(|s| s.function == *function)
-                    .expect("a site");
-                assert_eq!(
-                    (site.offset, site.instruction),
-                    (*offset, *kind),
-                    "{version} {function}"
-                );
-                assert_eq!(
-                    site.caller_at_sp,
-                    site.instruction == Push,
-                    "{version} {function}"
-                );
+                let site = sites.iter().find(|s| s.function == *function).expect("a site");
+                assert_eq!((site.offset, site.instruction), (*offset, *kind), "{version} {function}");
+                assert_eq!(site.caller_at_sp, site.instruction == Push, "{version} {function}");
                 let code = std::fs::read(&path).expect("reads");
                 let at = site.file_offset.0 as usize;
-                assert_eq!(
-                    code[at..at + site.bytes.len()],
-                    site.bytes,
-                    "{version} {function}"
-                );
+                assert_eq!(code[at..at + site.bytes.len()], site.bytes, "{version} {function}");
             }
         }
     }
@@ -462,16 +389,9 @@ fn sites_are_where_they_were_read_by_hand() {
 
 #[test]
 fn the_race_detector_and_cgo_change_the_set() {
-    let race = Build {
-        version: "1.27.3",
-        args: &["-race"],
-        cgo: true,
-    };
-    let cgo = Build {
-        version: "1.26.8",
-        args: &["-buildmode=pie", "-ldflags=-linkmode=external"],
-        cgo: true,
-    };
+    let race = Build { version: "1.27.3", args: &["-race"], cgo: true };
+    let cgo =
+        Build { version: "1.26.8", args: &["-buildmode=pie", "-ldflags=-linkmode=external"], cgo: true };
     for (build, is_race) in [(race, true), (cgo, false)] {
         let Some(path) = build.build() else { continue };
         let image = image(&stripped(&path));
@@ -480,10 +400,7 @@ fn the_race_detector_and_cgo_change_the_set() {
         RuntimeVars::find(&image).expect("all recipes hold");
         let set = hooks::alloc_hooks(&image);
         assert_eq!(set.hooks.len(), 1, "{set:?}");
-        assert_eq!(
-            (set.hooks[0].function.as_str(), set.inlined.len()),
-            ("runtime.mallocgc", 0)
-        );
+        assert_eq!((set.hooks[0].function.as_str(), set.inlined.len()), ("runtime.mallocgc", 0));
         assert_eq!(sites(&image, OLD_KERNEL).len(), 8);
     }
 }
@@ -496,11 +413,7 @@ struct Patched {
 
 impl ReadAt<FileOffset> for Patched {
     fn read(&self, addr: FileOffset, buf: &mut [u8]) -> Result<(), ReadFault> {
-        let fault = ReadFault {
-            addr: addr.0,
-            len: buf.len(),
-            kind: FaultKind::Unmapped,
-        };
+        let fault = ReadFault { addr: addr.0, len: buf.len(), kind: FaultKind::Unmapped };
         let from = usize::try_from(addr.0).ok().ok_or(fault)?;
         let to = from.checked_add(buf.len()).ok_or(fault)?;
         buf.copy_from_slice(self.file.get(from..to).ok_or(fault)?);
@@ -514,13 +427,7 @@ impl ReadAt<FileOffset> for Patched {
 }
 
 fn patched(file: &Arc<Vec<u8>>, patches: Vec<(usize, u8)>) -> Result<GoImage, GoError> {
-    GoImage::open(
-        Box::new(Patched {
-            file: Arc::clone(file),
-            patches,
-        }),
-        file.len() as u64,
-    )
+    GoImage::open(Box::new(Patched { file: Arc::clone(file), patches }), file.len() as u64)
 }
 
 #[test]
@@ -554,11 +461,7 @@ impl Random {
 #[test]
 fn a_damaged_file_is_refused_or_read_but_never_panics() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for build in [
-        Build::plain("1.22.10"),
-        Build::pie("1.26.8"),
-        Build::pie("1.27.3"),
-    ] {
+    for build in [Build::plain("1.22.10"), Build::pie("1.26.8"), Build::pie("1.27.3")] {
         let Some(path) = build.build() else { continue };
         let file = Arc::new(std::fs::read(stripped(&path)).expect("reads"));
         let whole = patched(&file, Vec::new()).expect("reads");
@@ -583,20 +486,15 @@ fn a_damaged_file_is_refused_or_read_but_never_panics() {
         for round in 0..160 {
             let (at, len) = regions[round % regions.len()];
             let count = 1 + random.below(12);
-            let patches = (0..count)
-                .map(|_| (at + random.below(len), random.below(256) as u8))
-                .collect();
+            let patches = (0..count).map(|_| (at + random.below(len), random.below(256) as u8)).collect();
             let Ok(image) = patched(&file, patches) else {
                 refused += 1;
                 continue;
             };
             read += 1;
             drop(RuntimeVars::find(&image));
-            for set in [
-                hooks::alloc_hooks(&image),
-                hooks::map_hooks(&image),
-                hooks::goroutine_hooks(&image),
-            ] {
+            for set in [hooks::alloc_hooks(&image), hooks::map_hooks(&image), hooks::goroutine_hooks(&image)]
+            {
                 for hook in &set.hooks {
                     drop(probe_site(&image, hook, NEW_KERNEL));
                 }

@@ -51,11 +51,7 @@ fn build(version: &str, label: &str, flags: &[&str]) -> PathBuf {
         .env("CGO_ENABLED", "0")
         .output()
         .expect("go is on the PATH");
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     output
 }
 
@@ -72,10 +68,7 @@ impl Target {
         let output = BufReader::new(child.stdout.take().unwrap());
         let bytes = std::fs::read(&file).unwrap();
         let elf = object::File::parse(&*bytes).unwrap();
-        let symbols = elf
-            .symbols()
-            .filter_map(|s| Some((s.name().ok()?.to_owned(), s.address())))
-            .collect();
+        let symbols = elf.symbols().filter_map(|s| Some((s.name().ok()?.to_owned(), s.address()))).collect();
         let segments: Vec<Segment> = elf
             .segments()
             .map(|s| Segment {
@@ -92,15 +85,7 @@ impl Target {
         let process = Process::open(Pid(child.id())).unwrap();
         let bias = process.load_bias(&segments).unwrap();
         let layout = Layout::for_minor(minor).unwrap();
-        Self {
-            child,
-            input,
-            output,
-            process,
-            bias,
-            symbols,
-            layout,
-        }
+        Self { child, input, output, process, bias, symbols, layout }
     }
 
     fn at(&self, symbol: &str) -> ProcAddr {
@@ -145,10 +130,7 @@ impl Target {
 }
 
 fn now_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap()
-        .as_nanos() as u64
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64
 }
 
 /// One goroutine group by everything that must agree: state or wait, creation site, frames.
@@ -162,11 +144,7 @@ struct Functions<'a> {
 
 impl<'a> Functions<'a> {
     fn new(target: &'a Target) -> Self {
-        let by_address = target
-            .symbols
-            .iter()
-            .map(|(name, &address)| (address, name.as_str()))
-            .collect();
+        let by_address = target.symbols.iter().map(|(name, &address)| (address, name.as_str())).collect();
         Self { target, by_address }
     }
 
@@ -177,11 +155,7 @@ impl<'a> Functions<'a> {
     }
 
     fn pc(&self, name: &str, offset: &str) -> u64 {
-        let entry = self
-            .target
-            .symbols
-            .get(name)
-            .unwrap_or_else(|| panic!("no symbol {name}"));
+        let entry = self.target.symbols.get(name).unwrap_or_else(|| panic!("no symbol {name}"));
         self.target.bias.to_proc(ImageAddr(*entry)).0 + u64::from_str_radix(offset, 16).unwrap()
     }
 
@@ -196,14 +170,7 @@ impl<'a> Functions<'a> {
         for goroutine in text.split("\n\n") {
             let mut lines = goroutine.lines();
             let header = lines.next().unwrap();
-            let state = header
-                .split_once('[')
-                .unwrap()
-                .1
-                .split([',', ']'])
-                .next()
-                .unwrap()
-                .to_owned();
+            let state = header.split_once('[').unwrap().1.split([',', ']']).next().unwrap().to_owned();
             let mut created = None;
             let mut frames = Vec::new();
             let lines: Vec<&str> = lines.collect();
@@ -236,15 +203,8 @@ impl<'a> Functions<'a> {
                 GoState::Waiting => group.wait.clone().unwrap_or_default(),
                 other => format!("{other:?}").to_lowercase(),
             };
-            let frames = group
-                .stack
-                .iter()
-                .filter(|&&f| !Self::is_hidden(self.of(f)))
-                .map(|f| f.0)
-                .collect();
-            *groups
-                .entry((state, group.created_at.map(|a| a.0), frames))
-                .or_default() += group.count;
+            let frames = group.stack.iter().filter(|&&f| !Self::is_hidden(self.of(f))).map(|f| f.0).collect();
+            *groups.entry((state, group.created_at.map(|a| a.0), frames)).or_default() += group.count;
         }
         groups
     }
@@ -254,46 +214,28 @@ fn goroutines_equal(version: &str, label: &str, flags: &[&str]) {
     let mut target = Target::start(version, label, flags, &[]);
     let state = target.open();
     assert!(state.knows_wait_reasons());
-    let (account, ours) =
-        target.account(|t| state.goroutines(&t.memory(), Limits::default()).unwrap());
+    let (account, ours) = target.account(|t| state.goroutines(&t.memory(), Limits::default()).unwrap());
     target.process.still_same().unwrap();
     let text = account["Stacks"].as_str().unwrap();
     let functions = Functions::new(&target);
     let mut theirs = functions.groups_of_text(text);
     let mut found = functions.groups_of_ours(&ours);
-    assert_eq!(
-        theirs.values().sum::<u64>(),
-        account["NumGoroutine"].as_u64().unwrap()
-    );
+    assert_eq!(theirs.values().sum::<u64>(), account["NumGoroutine"].as_u64().unwrap());
     // The main goroutine was running when it took the account and is in a raw read while we look.
     let main = |k: &Key| k.1.is_none();
     theirs.retain(|k, _| !main(k));
     let mains: Vec<Key> = found.keys().filter(|k| main(k)).cloned().collect();
     assert_eq!(mains.len(), 1, "{mains:#x?}");
     assert_eq!(mains[0].0, "syscall");
-    let called: Vec<&str> = mains[0]
-        .2
-        .iter()
-        .map(|&pc| functions.of(ProcAddr(pc)))
-        .collect();
-    assert!(
-        called.ends_with(&["main.main"]) && called.len() >= 3,
-        "{called:?}"
-    );
+    let called: Vec<&str> = mains[0].2.iter().map(|&pc| functions.of(ProcAddr(pc))).collect();
+    assert!(called.ends_with(&["main.main"]) && called.len() >= 3, "{called:?}");
     found.retain(|k, _| !main(k));
     // Every goroutine's walk ends at the function every goroutine ends in.
     for group in ours.groups.iter().filter(|g| g.state != GoState::Running) {
-        assert_eq!(
-            functions.of(*group.stack.last().unwrap()),
-            "runtime.goexit.abi0",
-            "{group:#x?}"
-        );
+        assert_eq!(functions.of(*group.stack.last().unwrap()), "runtime.goexit.abi0", "{group:#x?}");
     }
     let differ = |a: &BTreeMap<Key, u64>, b: &BTreeMap<Key, u64>| -> Vec<(Key, u64)> {
-        a.iter()
-            .filter(|(k, v)| b.get(*k) != Some(*v))
-            .map(|(k, v)| (k.clone(), *v))
-            .collect()
+        a.iter().filter(|(k, v)| b.get(*k) != Some(*v)).map(|(k, v)| (k.clone(), *v)).collect()
     };
     let (only_theirs, only_ours) = (differ(&theirs, &found), differ(&found, &theirs));
     assert!(
@@ -304,30 +246,17 @@ fn goroutines_equal(version: &str, label: &str, flags: &[&str]) {
     assert_eq!(ours.total, ours.groups.iter().map(|g| g.count).sum::<u64>());
     // The fixture's own plan: how many by creation and kind.
     let count = |wait: &str| -> u64 {
-        ours.groups
-            .iter()
-            .filter(|g| g.wait.as_deref() == Some(wait))
-            .map(|g| g.count)
-            .sum()
+        ours.groups.iter().filter(|g| g.wait.as_deref() == Some(wait)).map(|g| g.count).sum()
     };
     assert_eq!(
-        (
-            count("chan send"),
-            count("chan receive (nil chan)"),
-            count("select (no cases)")
-        ),
+        (count("chan send"), count("chan receive (nil chan)"), count("select (no cases)")),
         (10, 4, 3)
     );
     assert_eq!(count("select"), 5);
     let deep = ours.groups.iter().find(|g| g.stack.len() > 40).unwrap();
     assert_eq!(deep.count, 2);
     assert!(deep.oldest_wait.is_some(), "a GC has seen it parked");
-    let ids = &ours
-        .groups
-        .iter()
-        .find(|g| g.created_at.is_none())
-        .unwrap()
-        .examples;
+    let ids = &ours.groups.iter().find(|g| g.created_at.is_none()).unwrap().examples;
     assert_eq!(ids.iter().map(|g| g.0).collect::<Vec<_>>(), [1]);
 }
 
@@ -357,12 +286,8 @@ const STACK_SLACK: u64 = 128 << 10;
 fn heap_equals(version: &str, label: &str, env: &[(&str, &str)]) {
     let mut target = Target::start(version, label, &[], env);
     let state = target.open();
-    let (account, (gc, classes)) = target.account(|t| {
-        (
-            state.gc(&t.memory(), None).unwrap(),
-            state.size_classes(&t.memory()).unwrap(),
-        )
-    });
+    let (account, (gc, classes)) =
+        target.account(|t| (state.gc(&t.memory(), None).unwrap(), state.size_classes(&t.memory()).unwrap()));
     let theirs = |name: &str| account["Mem"][name].as_u64().unwrap();
     assert_eq!(u64::from(gc.cycles), theirs("NumGC"));
     assert_eq!(u64::from(gc.forced), theirs("NumForcedGC"));
@@ -372,11 +297,7 @@ fn heap_equals(version: &str, label: &str, env: &[(&str, &str)]) {
     assert_eq!(gc.in_use.0, theirs("HeapInuse"));
     assert_eq!(gc.released.0, theirs("HeapReleased"));
     let free = theirs("HeapIdle") - theirs("HeapReleased");
-    assert!(
-        gc.free.0.abs_diff(free) <= STACK_SLACK,
-        "{} free, {free} told",
-        gc.free.0
-    );
+    assert!(gc.free.0.abs_diff(free) <= STACK_SLACK, "{} free, {free} told", gc.free.0);
     // A thread of the runtime may take stacks from the heap after the account.
     assert!(gc.in_stacks.0.abs_diff(theirs("StackInuse")) <= STACK_SLACK);
     assert_eq!(i64::from(gc.gogc), account["Gogc"].as_i64().unwrap());
@@ -386,17 +307,9 @@ fn heap_equals(version: &str, label: &str, env: &[(&str, &str)]) {
     let goal = account["HeapGoal"].as_u64().unwrap();
     let ours = gc.goal.unwrap().0;
     // The goal follows mapped memory where a limit sets it, and that moves with every freed page.
-    assert!(
-        ours.abs_diff(goal) <= goal / 100,
-        "goal {ours}, the program says {goal}"
-    );
-    let pauses: Vec<u64> = account["Pauses"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .rev()
-        .map(|p| p.as_u64().unwrap())
-        .collect();
+    assert!(ours.abs_diff(goal) <= goal / 100, "goal {ours}, the program says {goal}");
+    let pauses: Vec<u64> =
+        account["Pauses"].as_array().unwrap().iter().rev().map(|p| p.as_u64().unwrap()).collect();
     assert_eq!(gc.new_pauses_ns, pauses);
 
     let mut allocs = classes.large_allocs + classes.tiny_allocs;
@@ -406,16 +319,8 @@ fn heap_equals(version: &str, label: &str, env: &[(&str, &str)]) {
         frees += class.frees;
     }
     // A P may have allocated a little since: at most what one span of each size it uses holds.
-    assert!(
-        allocs.abs_diff(theirs("Mallocs")) <= 64,
-        "{allocs} and {}",
-        theirs("Mallocs")
-    );
-    assert!(
-        frees.abs_diff(theirs("Frees")) <= 64,
-        "{frees} and {}",
-        theirs("Frees")
-    );
+    assert!(allocs.abs_diff(theirs("Mallocs")) <= 64, "{allocs} and {}", theirs("Mallocs"));
+    assert!(frees.abs_diff(theirs("Frees")) <= 64, "{frees} and {}", theirs("Frees"));
     let by_size = account["Mem"]["BySize"].as_array().unwrap();
     for row in by_size.iter().skip(1) {
         let [size, mallocs, frees] = [0, 1, 2].map(|i| row[i].as_u64().unwrap());
@@ -424,19 +329,13 @@ fn heap_equals(version: &str, label: &str, env: &[(&str, &str)]) {
         };
         let span_objects = 8192_u64.div_ceil(size);
         let (live, theirs) = (ours.allocs - ours.frees, mallocs - frees);
-        assert!(
-            live.abs_diff(theirs) <= span_objects,
-            "class {size}: {live} and {theirs}"
-        );
+        assert!(live.abs_diff(theirs) <= span_objects, "class {size}: {live} and {theirs}");
     }
     let of_48 = classes.small.iter().find(|c| c.size.0 == 48).unwrap();
     assert!(of_48.allocs - of_48.frees >= 3000);
     // Only what happened since is told the next time.
     let again = state.gc(&target.memory(), Some(gc.cycles)).unwrap();
-    assert_eq!(
-        again.new_pauses_ns.len(),
-        (again.cycles - gc.cycles) as usize
-    );
+    assert_eq!(again.new_pauses_ns.len(), (again.cycles - gc.cycles) as usize);
 }
 
 #[test]
@@ -456,11 +355,7 @@ fn heap_and_gc_equal_memstats_1_27() {
 
 #[test]
 fn the_goal_under_a_memory_limit_is_the_pacers() {
-    heap_equals(
-        "1.27.3",
-        "limit",
-        &[("STATE_LIMIT", "1"), ("GOGC", "1000000")],
-    );
+    heap_equals("1.27.3", "limit", &[("STATE_LIMIT", "1"), ("GOGC", "1000000")]);
 }
 
 /// Reads without pause while goroutines are born, grow their stacks, wait and end.
@@ -479,12 +374,7 @@ fn churn(version: &str) {
         skipped += all.skipped;
         total += all.total;
         for group in &all.groups {
-            for pc in group
-                .stack
-                .iter()
-                .chain(&group.created_at)
-                .chain([&group.entry])
-            {
+            for pc in group.stack.iter().chain(&group.created_at).chain([&group.entry]) {
                 assert!(text.contains(&pc.0), "{pc} is no code: {group:#x?}");
             }
         }
@@ -504,10 +394,7 @@ fn churn(version: &str) {
         }
     }
     target.process.still_same().unwrap();
-    assert!(
-        passes > 10 && gcs > 5,
-        "go{version}: {passes} passes, {gcs} cycles"
-    );
+    assert!(passes > 10 && gcs > 5, "go{version}: {passes} passes, {gcs} cycles");
     assert!(skipped * 20 < total, "{skipped} of {total} skipped");
     assert!(torn * 10 < passes * 2, "{torn} torn in {passes} passes");
 }
@@ -529,49 +416,22 @@ fn another_versions_layout_is_refused_by_name() {
         let layout = Layout::for_minor(minor).unwrap();
         let refused = RuntimeState::open(&target.memory(), layout, target.vars(), now_ns());
         let line = refused.expect_err(&format!("1.{minor}")).to_string();
-        assert!(
-            line.starts_with(&format!("go1.{minor}'s layout does not fit")),
-            "{line}"
-        );
+        assert!(line.starts_with(&format!("go1.{minor}'s layout does not fit")), "{line}");
     }
     // Addresses of other variables are refused as well.
     let right = target.vars();
     for wrong in [
-        StateVars {
-            memstats: right.mheap,
-            ..right
-        },
-        StateVars {
-            gc_controller: right.memstats,
-            ..right
-        },
-        StateVars {
-            work: right.memstats,
-            ..right
-        },
-        StateVars {
-            allgs: right.memstats,
-            ..right
-        },
-        StateVars {
-            allglen: right.allgptr,
-            ..right
-        },
-        StateVars {
-            mheap: right.memstats,
-            ..right
-        },
-        StateVars {
-            wait_reason_strings: Some(right.memstats),
-            ..right
-        },
+        StateVars { memstats: right.mheap, ..right },
+        StateVars { gc_controller: right.memstats, ..right },
+        StateVars { work: right.memstats, ..right },
+        StateVars { allgs: right.memstats, ..right },
+        StateVars { allglen: right.allgptr, ..right },
+        StateVars { mheap: right.memstats, ..right },
+        StateVars { wait_reason_strings: Some(right.memstats), ..right },
     ] {
         let refused = RuntimeState::open(&target.memory(), target.layout, wrong, now_ns());
         let line = refused.expect_err("a wrong address").to_string();
-        assert!(
-            line.contains("does not fit") || line.contains("cannot read"),
-            "{line}"
-        );
+        assert!(line.contains("does not fit") || line.contains("cannot read"), "{line}");
     }
 }
 
@@ -581,25 +441,9 @@ fn limits_are_kept_and_what_they_cut_is_counted() {
     let state = target.open();
     let memory = target.memory();
     let all = state.goroutines(&memory, Limits::default()).unwrap();
-    let few = state
-        .goroutines(
-            &memory,
-            Limits {
-                goroutines: 10,
-                ..Limits::default()
-            },
-        )
-        .unwrap();
+    let few = state.goroutines(&memory, Limits { goroutines: 10, ..Limits::default() }).unwrap();
     assert!(few.total <= 10 && few.skipped + few.total >= all.total);
-    let one = state
-        .goroutines(
-            &memory,
-            Limits {
-                groups: 1,
-                ..Limits::default()
-            },
-        )
-        .unwrap();
+    let one = state.goroutines(&memory, Limits { groups: 1, ..Limits::default() }).unwrap();
     assert_eq!((one.groups.len(), one.total), (1, all.total));
     assert_eq!(one.skipped, all.total - one.groups[0].count);
 }
@@ -622,9 +466,7 @@ fn a_hundred_thousand_goroutines_are_one_group_and_read_in_seconds() {
     let target = Target::start("1.26.8", "many", &[], &[("STATE_MANY", "100000")]);
     let state = target.open();
     let began = Instant::now();
-    let all = state
-        .goroutines(&target.memory(), Limits::default())
-        .unwrap();
+    let all = state.goroutines(&target.memory(), Limits::default()).unwrap();
     let took = began.elapsed();
     let largest = all.groups.iter().map(|g| g.count).max();
     assert_eq!(largest, Some(100_000));
@@ -643,10 +485,8 @@ fn a_launched_program_is_readable_as_soon_as_its_runtime_has_started() {
     assert_eq!(process.exe_path(), file);
     let bytes = std::fs::read(&file).unwrap();
     let elf = object::File::parse(&*bytes).unwrap();
-    let symbols: BTreeMap<&str, u64> = elf
-        .symbols()
-        .filter_map(|s| Some((s.name().ok()?, s.address())))
-        .collect();
+    let symbols: BTreeMap<&str, u64> =
+        elf.symbols().filter_map(|s| Some((s.name().ok()?, s.address()))).collect();
     let at = |name: &str| ProcAddr(symbols[name]);
     let vars = StateVars {
         memstats: at("runtime.memstats"),
@@ -668,8 +508,5 @@ fn a_launched_program_is_readable_as_soon_as_its_runtime_has_started() {
     running.signal(rustix::process::Signal::KILL);
     running.wait().unwrap();
     assert!(opened.is_some(), "{:?}", refused.last());
-    assert!(
-        refused.iter().all(|e| *e == StateError::NotStarted),
-        "{refused:?}"
-    );
+    assert!(refused.iter().all(|e| *e == StateError::NotStarted), "{refused:?}");
 }

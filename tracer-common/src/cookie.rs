@@ -32,14 +32,10 @@ pub struct Cookie {
 
 impl Cookie {
     pub const fn to_bits(self) -> u64 {
-        self.shape as u64
-            | (self.flags as u64) << 8
-            | (self.slot as u64) << 16
-            | (self.probe as u64) << 32
+        self.shape as u64 | (self.flags as u64) << 8 | (self.slot as u64) << 16 | (self.probe as u64) << 32
     }
 
     /// `None` where the bits name no shape.
-    #[inline(always)]
     pub const fn from_bits(bits: u64) -> Option<Self> {
         let shape = match bits as u8 {
             1 => Shape::Alloc,
@@ -48,11 +44,6 @@ impl Cookie {
             4 => Shape::GoEnd,
             _ => return None,
         };
-        Some(Self {
-            shape,
-            flags: (bits >> 8) as u8,
-            slot: (bits >> 16) as u16,
-            probe: (bits >> 32) as u16,
-        })
+        Some(Self { shape, flags: (bits >> 8) as u8, slot: (bits >> 16) as u16, probe: (bits >> 32) as u16 })
     }
 }

@@ -78,7 +78,10 @@ fn counted<K, V: Default>(
 #[inline(always)]
 fn classify(alloc: &AllocControl, size: u64, type_addr: u64) -> (u32, u64) {
     let mut total = size;
-    if size > u64::from(alloc.header_above) && size <= u64::from(alloc.max_small) && has_pointers(alloc, type_addr) {
+    if size > u64::from(alloc.header_above)
+        && size <= u64::from(alloc.max_small)
+        && has_pointers(alloc, type_addr)
+    {
         total += u64::from(alloc.header_bytes);
     }
     if size > u64::from(alloc.max_small) {

@@ -15,7 +15,9 @@ mod maps;
 mod stack;
 mod target;
 
-use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_get_attach_cookie, macros::uprobe, programs::ProbeContext};
+use aya_ebpf::{
+    EbpfContext as _, helpers::generated::bpf_get_attach_cookie, macros::uprobe, programs::ProbeContext,
+};
 use tracer_common::{
     cookie::{Cookie, HITS_ONLY, Shape},
     counter::Counter,

@@ -16,7 +16,12 @@ pub fn control(slot: u16) -> Option<&'static TargetControl> {
     let mut ids = bpf_pidns_info { pid: 0, tgid: 0 };
     // SAFETY: `ids` is a plain local of the size passed.
     let failed = unsafe {
-        bpf_get_ns_current_pid_tgid(control.pidns_dev, control.pidns_ino, &raw mut ids, size_of::<bpf_pidns_info>() as u32)
+        bpf_get_ns_current_pid_tgid(
+            control.pidns_dev,
+            control.pidns_ino,
+            &raw mut ids,
+            size_of::<bpf_pidns_info>() as u32,
+        )
     };
     if failed != 0 || ids.tgid != control.tgid {
         maps::lose(Counter::ForeignProcess);

@@ -5,8 +5,8 @@ use tracer_user::aggregate::Ledger;
 use tracer_user::analyze::{Judgement, all_decided, judge};
 use tracer_user::record::note::EndedBy;
 use tracer_user::record::reading::{
-    AllocClass, AllocCount, Counts, Gc, GoState, GoroutineCount, GoroutineGroup, Goroutines,
-    SizeClass, SizeClasses,
+    AllocClass, AllocCount, Counts, Gc, GoState, GoroutineCount, GoroutineGroup, Goroutines, SizeClass,
+    SizeClasses,
 };
 use tracer_user::record::{Body, Event, Note, Reading, Readout, Record, Slot};
 use tracer_user::symbolize::{Evidence, Frame, Names, PcKind, Symbolizer, TypeInfo};

@@ -10,11 +10,7 @@ use crate::command::{self, find, is_root};
 
 /// Makes sure that each package is installed. `why` ends the sentence "... is needed to".
 pub fn ensure(packages: &[&str], why: &str) -> Result<()> {
-    let missing: Vec<&str> = packages
-        .iter()
-        .copied()
-        .filter(|package| !is_installed(package))
-        .collect();
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -27,12 +23,8 @@ pub fn ensure(packages: &[&str], why: &str) -> Result<()> {
     }
     eprintln!("installing {names}: needed to {why}");
     update_once();
-    command::quiet(
-        apt_get()
-            .args(["install", "-y", "-qq", "--no-install-recommends"])
-            .args(&missing),
-    )
-    .with_context(|| format!("apt could not install {names}, needed to {why}"))
+    command::quiet(apt_get().args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing))
+        .with_context(|| format!("apt could not install {names}, needed to {why}"))
 }
 
 /// True where dpkg has the package fully installed.
@@ -55,9 +47,7 @@ pub fn update_once() {
 /// apt-get that asks no questions and waits for another apt to end.
 pub fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .args(["-o", "DPkg::Lock::Timeout=600"]);
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(["-o", "DPkg::Lock::Timeout=600"]);
     command
 }
 

@@ -27,21 +27,11 @@ pub fn quiet(command: &mut Command) -> Result<()> {
 
 /// Runs to the end and returns its stdout without the last line break.
 pub fn output(command: &mut Command) -> Result<String> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {}", shown(command)))?;
+    let Output { status, stdout, stderr } =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", shown(command)))?;
     if !status.success() {
         let said = [tail(&stdout), tail(&stderr)].concat();
-        bail!(
-            "{} ended with {status}\n{}",
-            shown(command),
-            said.trim_end()
-        );
+        bail!("{} ended with {status}\n{}", shown(command), said.trim_end());
     }
     let text = String::from_utf8(stdout)
         .with_context(|| format!("{} printed bytes that are not text", shown(command)))?;
@@ -73,10 +63,7 @@ fn is_executable(file: &Path) -> bool {
     match file.metadata() {
         Ok(found) => found.is_file() && found.permissions().mode() & 0o111 != 0,
         Err(error) => {
-            debug_assert!(
-                error.kind() != ErrorKind::InvalidInput,
-                "a path built from PATH holds no NUL"
-            );
+            debug_assert!(error.kind() != ErrorKind::InvalidInput, "a path built from PATH holds no NUL");
             false
         }
     }
@@ -113,13 +100,9 @@ mod tests {
     #[test]
     fn output_is_trimmed_and_failure_carries_what_was_said() {
         assert_eq!(output(Command::new("echo").arg("one")).unwrap(), "one");
-        let error = output(Command::new("sh").args(["-c", "echo reason >&2; exit 3"]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("exit status: 3") && error.contains("reason"),
-            "{error}"
-        );
+        let error =
+            output(Command::new("sh").args(["-c", "echo reason >&2; exit 3"])).unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.contains("reason"), "{error}");
     }
 
     #[test]

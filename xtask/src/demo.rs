@@ -17,14 +17,8 @@ use crate::{project, toolchains};
 const DURATION: &str = "30s";
 
 pub fn task(arguments: &[String]) -> Result<()> {
-    ensure!(
-        arguments.is_empty(),
-        "`cargo xtask demo` takes no arguments"
-    );
-    ensure!(
-        is_root(),
-        "run `cargo xtask demo` as root: attaching to another process needs it"
-    );
+    ensure!(arguments.is_empty(), "`cargo xtask demo` takes no arguments");
+    ensure!(is_root(), "run `cargo xtask demo` as root: attaching to another process needs it");
     let go = toolchains::bring(toolchains::DEMO)?;
     eprintln!("building tracer");
     build_tracer()?;
@@ -32,19 +26,9 @@ pub fn task(arguments: &[String]) -> Result<()> {
     let leaking = Running::start(Command::new(program).stdin(Stdio::null()))?;
     // A live process has a past: a first collection has run and the caches are full.
     thread::sleep(Duration::from_secs(2));
-    eprintln!(
-        "tracing the demo program (pid {}) for {DURATION}",
-        leaking.0.id()
-    );
+    eprintln!("tracing the demo program (pid {}) for {DURATION}", leaking.0.id());
     let status = Command::new(project::tracer())
-        .args([
-            "--pid",
-            &leaking.0.id().to_string(),
-            "--sampler",
-            "all",
-            "--duration",
-            DURATION,
-        ])
+        .args(["--pid", &leaking.0.id().to_string(), "--sampler", "all", "--duration", DURATION])
         .status()
         .context("cannot start tracer")?;
     drop(leaking);
@@ -58,15 +42,7 @@ pub fn task(arguments: &[String]) -> Result<()> {
 pub fn build_tracer() -> Result<()> {
     command::run(
         Command::new("cargo")
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--package",
-                "tracer-user",
-                "--bin",
-                "tracer",
-            ])
+            .args(["build", "--release", "--locked", "--package", "tracer-user", "--bin", "tracer"])
             .current_dir(project::root()),
     )
 }
@@ -77,10 +53,7 @@ struct Running(Child);
 impl Running {
     /// Starts it and waits for its line `ready`.
     fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the demo program")?;
+        let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start the demo program")?;
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let running = Self(child);
         let mut lines = BufReader::new(stdout).lines();

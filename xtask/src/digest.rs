@@ -27,18 +27,14 @@ pub fn compute(root: &Path) -> Result<String> {
     let objects = root.join(OBJECTS);
     if objects.exists() {
         files.extend(
-            entries(&objects)?
-                .into_iter()
-                .filter(|file| file.extension().is_some_and(|end| end == "o")),
+            entries(&objects)?.into_iter().filter(|file| file.extension().is_some_and(|end| end == "o")),
         );
     }
     files.sort();
     let mut lines = String::new();
     for file in files {
         let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let name = file
-            .strip_prefix(root)
-            .expect("every file was found below the root");
+        let name = file.strip_prefix(root).expect("every file was found below the root");
         writeln!(lines, "{:x}  {}", Sha256::digest(&bytes), name.display())
             .expect("writing to a string does not fail");
     }
@@ -77,19 +73,12 @@ pub fn digest_is_fresh(root: &Path) -> Result<bool> {
 /// What cargo reads: manifests, the lock file, cargo's configuration and Rust sources.
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for path in entries(folder)? {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
             if name != "target" {
                 sources(&path, files)?;
             }
-        } else if matches!(
-            path.extension().and_then(|end| end.to_str()),
-            Some("rs" | "toml" | "lock")
-        ) {
+        } else if matches!(path.extension().and_then(|end| end.to_str()), Some("rs" | "toml" | "lock")) {
             files.push(path);
         }
     }
@@ -97,9 +86,7 @@ fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    Ok(fs::read_dir(folder)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?)
+    Ok(fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]
@@ -119,10 +106,7 @@ mod tests {
         write("tracer-ebpf/src/main.rs", "b");
         write("tracer-ebpf/target/x.rs", "not a source");
         write("tracer-user/ebpf/tracer-x86_64.o", "object");
-        assert!(
-            !digest_is_fresh(&root).unwrap(),
-            "a missing digest is stale"
-        );
+        assert!(!digest_is_fresh(&root).unwrap(), "a missing digest is stale");
         write(FILE, &compute(&root).unwrap());
         assert!(digest_is_fresh(&root).unwrap());
         write("tracer-common/src/lib.rs", "changed");

@@ -18,42 +18,27 @@ const LINKER_VERSION: &str = "0.13.0";
 const TARGET: &str = "bpfel-unknown-none";
 
 pub fn task(arguments: &[String]) -> Result<()> {
-    ensure!(
-        arguments.is_empty(),
-        "`cargo xtask ebpf` takes no arguments"
-    );
+    ensure!(arguments.is_empty(), "`cargo xtask ebpf` takes no arguments");
     let root = project::root();
-    let object = build(
-        &root.join("tracer-ebpf"),
-        "tracer",
-        &project::target().join("ebpf"),
-    )?;
+    let object = build(&root.join("tracer-ebpf"), "tracer", &project::target().join("ebpf"))?;
     let folder = root.join(digest::OBJECTS);
     fs::create_dir_all(&folder)?;
     fs::copy(&object, folder.join("tracer-x86_64.o")).context("cannot copy the object")?;
-    fs::write(root.join(digest::FILE), digest::compute(root)?)
-        .context("cannot write the digest")?;
-    eprintln!(
-        "wrote {}/tracer-x86_64.o and {}",
-        digest::OBJECTS,
-        digest::FILE
-    );
+    fs::write(root.join(digest::FILE), digest::compute(root)?).context("cannot write the digest")?;
+    eprintln!("wrote {}/tracer-x86_64.o and {}", digest::OBJECTS, digest::FILE);
     Ok(())
 }
 
 /// Builds the binary `name` of the crate in `source` for x86_64 and returns the object.
 pub fn build(source: &Path, name: &str, target: &Path) -> Result<PathBuf> {
-    ensure!(
-        source.join("Cargo.toml").exists(),
-        "there is no eBPF crate in {}",
-        source.display()
-    );
+    ensure!(source.join("Cargo.toml").exists(), "there is no eBPF crate in {}", source.display());
     let compiler = Compiler::bring()?;
     let linker = bring_linker()?;
     let folder = linker.parent().expect("the linker lies in a folder");
-    let path = std::env::join_paths(std::iter::once(folder.to_owned()).chain(
-        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()),
-    ))?;
+    let path = std::env::join_paths(
+        std::iter::once(folder.to_owned())
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    )?;
     // Separated by 0x1f because a flag holds quotes. v3 has 32-bit jumps and registers and atomics that return: kernel 5.12;
     // the verifier of 6.1, the oldest kernel tested, takes it.
     let mut flags = vec![
@@ -61,11 +46,7 @@ pub fn build(source: &Path, name: &str, target: &Path) -> Result<PathBuf> {
         "-Cdebuginfo=2".to_owned(),
         "-Ctarget-cpu=v3".to_owned(),
     ];
-    flags.extend(
-        remapped(source)
-            .into_iter()
-            .map(|(from, to)| format!("--remap-path-prefix={from}={to}")),
-    );
+    flags.extend(remapped(source).into_iter().map(|(from, to)| format!("--remap-path-prefix={from}={to}")));
     let mut cargo = compiler.cargo();
     cargo
         .args([
@@ -155,20 +136,14 @@ impl Compiler {
 /// The toolchain the workspace itself is built with.
 fn pinned() -> &'static str {
     let file = include_str!("../../rust-toolchain.toml");
-    let channel = file
-        .lines()
-        .find_map(|line| line.strip_prefix("channel = \""));
-    channel
-        .expect("rust-toolchain.toml names a channel")
-        .trim_end_matches('"')
+    let channel = file.lines().find_map(|line| line.strip_prefix("channel = \""));
+    channel.expect("rust-toolchain.toml names a channel").trim_end_matches('"')
 }
 
 /// True where the rustup toolchain is there, has or gets rust-src, and its LLVM is not newer than the linker's.
 fn has_sources(toolchain: &str) -> bool {
     let said = command::output(
-        Command::new("rustup")
-            .args(["run", toolchain, "rustc", "-vV"])
-            .env_remove("RUSTUP_TOOLCHAIN"),
+        Command::new("rustup").args(["run", toolchain, "rustc", "-vV"]).env_remove("RUSTUP_TOOLCHAIN"),
     );
     let Some(llvm) = said.ok().as_deref().and_then(llvm_of) else {
         return false;
@@ -185,9 +160,7 @@ fn has_sources(toolchain: &str) -> bool {
 
 /// The major number in `rustc -vV`'s line `LLVM version: 22.1.4`.
 fn llvm_of(said: &str) -> Option<u32> {
-    let version = said
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let version = said.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     version.split('.').next()?.parse().ok()
 }
 
@@ -195,25 +168,13 @@ fn llvm_of(said: &str) -> Option<u32> {
 fn bring_linker() -> Result<PathBuf> {
     let root = project::target().join("bpf-linker");
     let own = root.join("bin/bpf-linker");
-    for candidate in [Some(own.clone()), find("bpf-linker")]
-        .into_iter()
-        .flatten()
-    {
+    for candidate in [Some(own.clone()), find("bpf-linker")].into_iter().flatten() {
         let said = command::output(Command::new(&candidate).arg("--version")).unwrap_or_default();
         if said.split(' ').nth(1) == Some(LINKER_VERSION) {
             return Ok(candidate);
         }
     }
-    apt::ensure(
-        &[
-            "llvm-22-dev",
-            "libpolly-22-dev",
-            "zlib1g-dev",
-            "libzstd-dev",
-            "g++",
-        ],
-        "build bpf-linker",
-    )?;
+    apt::ensure(&["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "g++"], "build bpf-linker")?;
     eprintln!("building bpf-linker {LINKER_VERSION}");
     let mut install = Command::new("cargo");
     install
@@ -232,10 +193,7 @@ fn bring_linker() -> Result<PathBuf> {
         .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"));
     command::run(&mut install)?;
     if !own.exists() {
-        bail!(
-            "cargo installed bpf-linker but {} is not there",
-            own.display()
-        );
+        bail!("cargo installed bpf-linker but {} is not there", own.display());
     }
     Ok(own)
 }
@@ -251,10 +209,7 @@ mod tests {
 
     #[test]
     fn llvm_is_read_from_what_rustc_says() {
-        assert_eq!(
-            llvm_of("rustc 1.97.0\nrelease: 1.97.0\nLLVM version: 22.1.4"),
-            Some(22)
-        );
+        assert_eq!(llvm_of("rustc 1.97.0\nrelease: 1.97.0\nLLVM version: 22.1.4"), Some(22));
         assert_eq!(llvm_of("rustc 1.97.0"), None);
     }
 }

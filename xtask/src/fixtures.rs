@@ -42,28 +42,19 @@ impl Mode {
 /// Builds the fixture `name` with the toolchain whose `go` is at that path, or finds it built.
 pub fn build(go: &Path, name: &str, mode: Mode) -> Result<PathBuf> {
     let source = project::fixture(name);
-    ensure!(
-        source.join("go.mod").exists(),
-        "there is no Go fixture called {name}"
-    );
+    ensure!(source.join("go.mod").exists(), "there is no Go fixture called {name}");
     let version = command::output(go_command(go).arg("version"))?;
     let key = key(&source, &version, mode)?;
     let folder = project::target().join("fixtures");
-    let program = folder.join(format!(
-        "{name}-{}-{}-{key}",
-        version.split(' ').nth(2).unwrap_or("go"),
-        mode.name()
-    ));
+    let program =
+        folder.join(format!("{name}-{}-{}-{key}", version.split(' ').nth(2).unwrap_or("go"), mode.name()));
     if program.exists() {
         return Ok(program);
     }
     fs::create_dir_all(&folder)?;
     // Tests run side by side: each builds under a name of its own, and the last rename wins with the same bytes.
-    let unfinished = folder.join(format!(
-        ".{name}-{key}-{}-{:?}",
-        std::process::id(),
-        std::thread::current().id()
-    ));
+    let unfinished =
+        folder.join(format!(".{name}-{key}-{}-{:?}", std::process::id(), std::thread::current().id()));
     let mut build = go_command(go);
     build
         .args(["build", "-buildvcs=false", "-o"])
@@ -71,10 +62,7 @@ pub fn build(go: &Path, name: &str, mode: Mode) -> Result<PathBuf> {
         .args(mode.flags())
         .arg(".")
         .current_dir(&source);
-    build
-        .env("CGO_ENABLED", "0")
-        .env("GO111MODULE", "on")
-        .env("GOPROXY", "off");
+    build.env("CGO_ENABLED", "0").env("GO111MODULE", "on").env("GOPROXY", "off");
     command::quiet(&mut build)
         .with_context(|| format!("cannot build the fixture {name} ({})", mode.name()))?;
     fs::rename(&unfinished, &program)?;
@@ -109,21 +97,10 @@ fn key(source: &Path, version: &str, mode: Mode) -> Result<String> {
 /// Builds of sources that changed since are dropped once they are a day old; a younger one may be in use by another test run.
 fn forget_older(folder: &Path, name: &str, version: &str, mode: Mode, keep: &Path) {
     const DAY_SECONDS: u64 = 86_400;
-    let prefix = format!(
-        "{name}-{}-{}-",
-        version.split(' ').nth(2).unwrap_or("go"),
-        mode.name()
-    );
-    for file in fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-    {
-        let ours = file
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-            && file != keep;
+    let prefix = format!("{name}-{}-{}-", version.split(' ').nth(2).unwrap_or("go"), mode.name());
+    for file in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let ours =
+            file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)) && file != keep;
         let age = file
             .metadata()
             .and_then(|found| found.modified())

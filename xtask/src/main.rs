@@ -1,11 +1,7 @@
 //! `cargo xtask NAME`: a table of tasks, each a name, a function and a sentence.
 //!
 //! Apart from the library so that the tests can call the same functions. It only looks up the table; it never does work itself.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a task talks to the person who runs it"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to the person who runs it")]
 
 use std::env;
 use std::process::ExitCode;
@@ -15,36 +11,12 @@ use xtask::{demo, ebpf, fresh, setup, test, tidy, vm};
 type Run = fn(&[String]) -> anyhow::Result<()>;
 
 const TASKS: &[(&str, Run, &str)] = &[
-    (
-        "setup",
-        setup::task,
-        "bring everything the other tasks need: Go toolchains and Debian packages",
-    ),
-    (
-        "demo",
-        demo::task,
-        "trace a leaking Go program as it runs and print the report (root)",
-    ),
-    (
-        "test",
-        test::task,
-        "run every check and test; all of CI (root for the live tests)",
-    ),
-    (
-        "tidy",
-        tidy::task,
-        "check the rules of ARCHITECTURE.md and docs/style.md that a program can check",
-    ),
-    (
-        "ebpf",
-        ebpf::task,
-        "rebuild the committed eBPF objects and the digest of their sources",
-    ),
-    (
-        "vm",
-        vm::task,
-        "KERNEL -- COMMAND [FILE...]: run a command on another Debian kernel under QEMU",
-    ),
+    ("setup", setup::task, "bring everything the other tasks need: Go toolchains and Debian packages"),
+    ("demo", demo::task, "trace a leaking Go program as it runs and print the report (root)"),
+    ("test", test::task, "run every check and test; all of CI (root for the live tests)"),
+    ("tidy", tidy::task, "check the rules of ARCHITECTURE.md and docs/style.md that a program can check"),
+    ("ebpf", ebpf::task, "rebuild the committed eBPF objects and the digest of their sources"),
+    ("vm", vm::task, "KERNEL -- COMMAND [FILE...]: run a command on another Debian kernel under QEMU"),
     (
         "fresh",
         fresh::task,

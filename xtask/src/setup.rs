@@ -7,10 +7,7 @@ use anyhow::{Result, ensure};
 use crate::toolchains::{self, Toolchain};
 
 pub fn task(arguments: &[String]) -> Result<()> {
-    ensure!(
-        arguments.is_empty(),
-        "`cargo xtask setup` takes no arguments"
-    );
+    ensure!(arguments.is_empty(), "`cargo xtask setup` takes no arguments");
     for Toolchain { pin, go } in bring()? {
         eprintln!("{}={}", pin.variable, go.display());
     }

@@ -15,10 +15,7 @@ use crate::{demo, fixtures, project, setup, tidy};
 const FIXTURES: [&str; 6] = ["demo", "allocs", "goroutines", "maps", "stacks", "http"];
 
 pub fn task(arguments: &[String]) -> Result<()> {
-    ensure!(
-        arguments.is_empty(),
-        "`cargo xtask test` takes no arguments; use `cargo test` for a part"
-    );
+    ensure!(arguments.is_empty(), "`cargo xtask test` takes no arguments; use `cargo test` for a part");
     if std::env::var_os("CI").is_some() {
         ensure!(
             is_root(),
@@ -33,46 +30,16 @@ pub fn task(arguments: &[String]) -> Result<()> {
     phase("tidy", tidy_is_clean)?;
     let toolchains = phase("set-up", setup::bring)?;
     phase("lints", || {
-        cargo(
-            &[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--locked",
-                "--",
-                "-D",
-                "warnings",
-            ],
-            &[],
-        )
+        cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], &[])
     })?;
     phase("release build", demo::build_tracer)?;
     phase("fixtures", || build_fixtures(&toolchains))?;
     // Live tests share two or more cores with the programs they trace: one at a time keeps their time limits honest.
     phase("unit tests", || {
-        cargo(
-            &[
-                "test",
-                "--workspace",
-                "--exclude",
-                "tracer-tests",
-                "--locked",
-            ],
-            &toolchains,
-        )
+        cargo(&["test", "--workspace", "--exclude", "tracer-tests", "--locked"], &toolchains)
     })?;
     phase("live tests", || {
-        cargo(
-            &[
-                "test",
-                "--package",
-                "tracer-tests",
-                "--locked",
-                "--",
-                "--test-threads=1",
-            ],
-            &toolchains,
-        )
+        cargo(&["test", "--package", "tracer-tests", "--locked", "--", "--test-threads=1"], &toolchains)
     })?;
     eprintln!("all of it in {:.0} s", begun.elapsed().as_secs_f64());
     Ok(())
@@ -81,12 +48,8 @@ pub fn task(arguments: &[String]) -> Result<()> {
 fn phase<T>(name: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("== {name}");
     let begun = Instant::now();
-    let done = run().with_context(|| {
-        format!(
-            "phase `{name}` failed after {:.1} s",
-            begun.elapsed().as_secs_f64()
-        )
-    })?;
+    let done = run()
+        .with_context(|| format!("phase `{name}` failed after {:.1} s", begun.elapsed().as_secs_f64()))?;
     eprintln!("== {name}: {:.1} s", begun.elapsed().as_secs_f64());
     Ok(done)
 }
@@ -108,10 +71,7 @@ fn build_fixtures(toolchains: &[Toolchain]) -> Result<()> {
 
 fn cargo(arguments: &[&str], toolchains: &[Toolchain]) -> Result<()> {
     let mut command = Command::new("cargo");
-    command
-        .args(arguments)
-        .current_dir(project::root())
-        .env("TRACER_BIN", project::tracer());
+    command.args(arguments).current_dir(project::root()).env("TRACER_BIN", project::tracer());
     for Toolchain { pin, go } in toolchains {
         command.env(pin.variable, go);
     }

@@ -21,18 +21,9 @@ pub struct Pin {
 
 /// Every Go version the live tests run on. The middle one also builds the demo.
 pub const PINS: [Pin; 3] = [
-    Pin {
-        version: "1.22.10",
-        variable: "TRACER_GO_1_22",
-    },
-    Pin {
-        version: "1.26.8",
-        variable: "TRACER_GO_1_26",
-    },
-    Pin {
-        version: "1.27.3",
-        variable: "TRACER_GO_1_27",
-    },
+    Pin { version: "1.22.10", variable: "TRACER_GO_1_22" },
+    Pin { version: "1.26.8", variable: "TRACER_GO_1_26" },
+    Pin { version: "1.27.3", variable: "TRACER_GO_1_27" },
 ];
 
 /// The version that builds the demo program.
@@ -56,11 +47,7 @@ impl Toolchain {
 /// A `go` at an absolute path that runs as itself: its own GOROOT, no switch to another version, no flags from outside.
 pub fn go_command(go: &Path) -> Command {
     let mut command = Command::new(go);
-    command
-        .env("GOTOOLCHAIN", "local")
-        .env("GOENV", "off")
-        .env("GOWORK", "off")
-        .env("GOFLAGS", "");
+    command.env("GOTOOLCHAIN", "local").env("GOENV", "off").env("GOWORK", "off").env("GOFLAGS", "");
     if let Some(root) = go.parent().and_then(Path::parent) {
         command.env("GOROOT", root);
     }
@@ -84,25 +71,13 @@ pub fn bring(pin: Pin) -> Result<Toolchain> {
         return Ok(Toolchain { pin, go });
     }
     let go = fetcher()?;
-    let root = if go.switches {
-        by_switching(&go.path, pin)
-    } else {
-        by_module(&go.path, pin)
-    }
-    .with_context(|| {
-        format!(
-            "cannot bring Go {}: check that Go's module proxy can be reached (GOPROXY)",
-            pin.version
-        )
-    })?;
+    let root = if go.switches { by_switching(&go.path, pin) } else { by_module(&go.path, pin) }
+        .with_context(|| {
+            format!("cannot bring Go {}: check that Go's module proxy can be reached (GOPROXY)", pin.version)
+        })?;
     let own = root.join("bin/go");
     set_run_bits(&root).with_context(|| format!("cannot make {} executable", root.display()))?;
-    ensure!(
-        is_version(&own, pin),
-        "{} is not Go {}",
-        own.display(),
-        pin.version
-    );
+    ensure!(is_version(&own, pin), "{} is not Go {}", own.display(), pin.version);
     Ok(Toolchain { pin, go: own })
 }
 
@@ -114,8 +89,7 @@ pub fn memory() -> PathBuf {
 fn remember(found: &[Toolchain]) -> Result<()> {
     let mut lines = String::new();
     for Toolchain { pin, go } in found {
-        writeln!(lines, "{}={}", pin.variable, go.display())
-            .expect("writing to a string does not fail");
+        writeln!(lines, "{}={}", pin.variable, go.display()).expect("writing to a string does not fail");
     }
     let file = memory();
     fs::create_dir_all(file.parent().expect("the file lies in a folder"))
@@ -125,9 +99,7 @@ fn remember(found: &[Toolchain]) -> Result<()> {
 
 fn remembered(pin: Pin) -> Option<PathBuf> {
     let text = fs::read_to_string(memory()).ok()?;
-    let path = text
-        .lines()
-        .find_map(|line| line.strip_prefix(pin.variable)?.strip_prefix('='))?;
+    let path = text.lines().find_map(|line| line.strip_prefix(pin.variable)?.strip_prefix('='))?;
     let go = PathBuf::from(path);
     is_version(&go, pin).then_some(go)
 }
@@ -148,37 +120,22 @@ fn fetcher() -> Result<Fetcher> {
     let path = if let Some(path) = find("go") {
         path
     } else {
-        apt::ensure(
-            &["golang-go", "ca-certificates"],
-            "fetch the pinned Go toolchains",
-        )?;
-        find("go")
-            .context("install Go (Debian's golang-go): it is not on PATH after its installation")?
+        apt::ensure(&["golang-go", "ca-certificates"], "fetch the pinned Go toolchains")?;
+        find("go").context("install Go (Debian's golang-go): it is not on PATH after its installation")?
     };
-    let said = command::output(
-        Command::new(&path)
-            .arg("version")
-            .env("GOTOOLCHAIN", "local"),
-    )?;
-    let minor = minor_of(&said)
-        .with_context(|| format!("install Go 1.19 or later: `go version` says {said:?}"))?;
+    let said = command::output(Command::new(&path).arg("version").env("GOTOOLCHAIN", "local"))?;
+    let minor =
+        minor_of(&said).with_context(|| format!("install Go 1.19 or later: `go version` says {said:?}"))?;
     if minor < 19 {
         bail!("install Go 1.19 or later: 1.{minor} cannot fetch the pinned toolchains");
     }
-    Ok(Fetcher {
-        path,
-        switches: minor >= 21,
-    })
+    Ok(Fetcher { path, switches: minor >= 21 })
 }
 
 /// The minor number in `go version go1.26.8 linux/amd64`.
 fn minor_of(said: &str) -> Option<u32> {
     let version = said.split(' ').nth(2)?.strip_prefix("go1.")?;
-    version
-        .split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 fn by_switching(go: &Path, pin: Pin) -> Result<PathBuf> {
@@ -196,11 +153,7 @@ fn by_switching(go: &Path, pin: Pin) -> Result<PathBuf> {
 fn by_module(go: &Path, pin: Pin) -> Result<PathBuf> {
     eprintln!("bringing Go {} (module golang.org/toolchain)", pin.version);
     let module = format!("golang.org/toolchain@v0.0.1-go{}.linux-amd64", pin.version);
-    command::quiet(
-        Command::new(go)
-            .args(["mod", "download", &module])
-            .current_dir("/"),
-    )?;
+    command::quiet(Command::new(go).args(["mod", "download", &module]).current_dir("/"))?;
     let cache = command::output(Command::new(go).args(["env", "GOMODCACHE"]))?;
     Ok(Path::new(&cache).join(module))
 }

@@ -53,43 +53,23 @@ pub fn task(arguments: &[String]) -> Result<()> {
             "say `cargo xtask vm KERNEL -- COMMAND [FILE...]`, for example `cargo xtask vm 6.1 -- 'uname -a'`"
         );
     };
-    ensure!(
-        dashes == "--",
-        "put `--` between the kernel and the command"
-    );
+    ensure!(dashes == "--", "put `--` between the kernel and the command");
     let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
-    let outcome = run(&Guest {
-        kernel,
-        command,
-        files: &files,
-        limit: Duration::from_mins(5),
-    })?;
+    let outcome = run(&Guest { kernel, command, files: &files, limit: Duration::from_mins(5) })?;
     eprintln!("kernel {}", outcome.kernel);
     std::io::stdout().write_all(outcome.output.as_bytes())?;
-    ensure!(
-        outcome.status == 0,
-        "the command ended with status {} in the guest",
-        outcome.status
-    );
+    ensure!(outcome.status == 0, "the command ended with status {} in the guest", outcome.status);
     Ok(())
 }
 
 /// Boots the kernel, runs the command, returns its output and status.
 pub fn run(guest: &Guest<'_>) -> Result<Outcome> {
-    apt::ensure(
-        &["qemu-system-x86", "busybox-static", "cpio"],
-        "run tests on another kernel",
-    )?;
+    apt::ensure(&["qemu-system-x86", "busybox-static", "cpio"], "run tests on another kernel")?;
     let kernel = kernels::bring(guest.kernel)?;
     let work = Scratch::new()?;
     let initramfs = pack(guest, work.path())?;
     for boot in 1..=BOOTS {
-        let console = boot_once(
-            &kernel,
-            &initramfs,
-            &work.path().join("console"),
-            guest.limit,
-        )?;
+        let console = boot_once(&kernel, &initramfs, &work.path().join("console"), guest.limit)?;
         match read_console(&console) {
             Console::Done(outcome) => return Ok(outcome),
             Console::NeverBooted => {
@@ -102,21 +82,14 @@ pub fn run(guest: &Guest<'_>) -> Result<Outcome> {
             ),
         }
     }
-    bail!(
-        "kernel {} never reached init in {BOOTS} boots",
-        guest.kernel
-    )
+    bail!("kernel {} never reached init in {BOOTS} boots", guest.kernel)
 }
 
 /// Builds `tracer` for a guest: static, with musl.
 pub fn static_tracer() -> Result<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-musl";
-    command::quiet(
-        Command::new("rustup")
-            .args(["target", "add", TARGET])
-            .current_dir(project::root()),
-    )
-    .with_context(|| format!("run `rustup target add {TARGET}`: the guest has no C library"))?;
+    command::quiet(Command::new("rustup").args(["target", "add", TARGET]).current_dir(project::root()))
+        .with_context(|| format!("run `rustup target add {TARGET}`: the guest has no C library"))?;
     command::run(
         Command::new("cargo")
             .args([
@@ -159,9 +132,7 @@ fn pack(guest: &Guest<'_>, work: &Path) -> Result<PathBuf> {
     let busybox = command::find("busybox").context("install busybox-static")?;
     fs::copy(busybox, root.join("bin/busybox"))?;
     for file in guest.files {
-        let name = file
-            .file_name()
-            .with_context(|| format!("{} is not a file", file.display()))?;
+        let name = file.file_name().with_context(|| format!("{} is not a file", file.display()))?;
         fs::copy(file, root.join("w").join(name))
             .with_context(|| format!("cannot take {} into the guest", file.display()))?;
     }
@@ -177,10 +148,7 @@ fn pack(guest: &Guest<'_>, work: &Path) -> Result<PathBuf> {
         .stdout(fs::File::create(&initramfs)?)
         .spawn()
         .context("cannot start cpio")?;
-    cpio.stdin
-        .take()
-        .expect("stdin is a pipe")
-        .write_all(names.as_bytes())?;
+    cpio.stdin.take().expect("stdin is a pipe").write_all(names.as_bytes())?;
     ensure!(cpio.wait()?.success(), "cpio could not pack the initramfs");
     Ok(initramfs)
 }
@@ -228,16 +196,10 @@ fn read_console(text: &str) -> Console {
         let lines: Vec<_> = rest.lines().collect();
         return Console::CutShort(lines[lines.len().saturating_sub(30)..].join("\n"));
     };
-    match end
-        .split_whitespace()
-        .next()
-        .and_then(|status| status.parse().ok())
-    {
-        Some(status) => Console::Done(Outcome {
-            kernel: kernel.to_owned(),
-            output: output.to_owned(),
-            status,
-        }),
+    match end.split_whitespace().next().and_then(|status| status.parse().ok()) {
+        Some(status) => {
+            Console::Done(Outcome { kernel: kernel.to_owned(), output: output.to_owned(), status })
+        }
         None => Console::CutShort(end.to_owned()),
     }
 }
@@ -247,11 +209,8 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Result<Self> {
-        let folder = project::target().join(format!(
-            "vm/{}-{:?}",
-            std::process::id(),
-            thread::current().id()
-        ));
+        let folder =
+            project::target().join(format!("vm/{}-{:?}", std::process::id(), thread::current().id()));
         fs::create_dir_all(&folder)?;
         Ok(Self(folder))
     }
@@ -276,28 +235,12 @@ mod tests {
     #[test]
     fn the_console_is_read_between_its_marks() {
         let done = |output: &str, status| {
-            Console::Done(Outcome {
-                kernel: "6.1.0".into(),
-                output: output.into(),
-                status,
-            })
+            Console::Done(Outcome { kernel: "6.1.0".into(), output: output.into(), status })
         };
-        assert_eq!(
-            read_console("noise\n\nVM-KERNEL 6.1.0\nhello\nVM-EXIT 3\nmore"),
-            done("hello", 3)
-        );
-        assert_eq!(
-            read_console("VM-KERNEL 6.1.0\na\nVM-EXIT 0\nb\nVM-EXIT 1\n"),
-            done("a\nVM-EXIT 0\nb", 1)
-        );
+        assert_eq!(read_console("noise\n\nVM-KERNEL 6.1.0\nhello\nVM-EXIT 3\nmore"), done("hello", 3));
+        assert_eq!(read_console("VM-KERNEL 6.1.0\na\nVM-EXIT 0\nb\nVM-EXIT 1\n"), done("a\nVM-EXIT 0\nb", 1));
         assert_eq!(read_console("panic"), Console::NeverBooted);
-        assert_eq!(
-            read_console("VM-KERNEL 6.1.0\nhalf"),
-            Console::CutShort("half".into())
-        );
-        assert_eq!(
-            read_console("VM-KERNEL 6.1.0\nhalf\nVM-EXIT ?"),
-            Console::CutShort("?".into())
-        );
+        assert_eq!(read_console("VM-KERNEL 6.1.0\nhalf"), Console::CutShort("half".into()));
+        assert_eq!(read_console("VM-KERNEL 6.1.0\nhalf\nVM-EXIT ?"), Console::CutShort("?".into()));
     }
 }

@@ -106,10 +106,7 @@ impl Tallies {
                 unlisted.rounded = unlisted.rounded.saturating_add(sum.rounded);
                 continue;
             }
-            let held = self
-                .allocs
-                .entry(key)
-                .or_insert(AllocTotal { first: time, ..AllocTotal::default() });
+            let held = self.allocs.entry(key).or_insert(AllocTotal { first: time, ..AllocTotal::default() });
             raise_alloc(held, sum, time);
         }
         raise_alloc(&mut self.allocs_unlisted, unlisted, time);
@@ -155,10 +152,7 @@ impl Tallies {
                 unlisted.1 = unlisted.1.saturating_add(ended);
                 continue;
             }
-            let held = self
-                .births
-                .entry(site)
-                .or_insert(BirthTotal { first: time, ..BirthTotal::default() });
+            let held = self.births.entry(site).or_insert(BirthTotal { first: time, ..BirthTotal::default() });
             raise_births(held, created, ended, time);
         }
         raise_births(&mut self.births_unlisted, unlisted.0, unlisted.1, time);

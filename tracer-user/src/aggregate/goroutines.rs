@@ -53,12 +53,7 @@ pub struct GoroutineHistory {
 
 impl Default for GoroutineHistory {
     fn default() -> Self {
-        Self {
-            sites: BTreeMap::new(),
-            totals: Series::new(MAX_POINTS),
-            sites_cut: 0,
-            groups_cut: 0,
-        }
+        Self { sites: BTreeMap::new(), totals: Series::new(MAX_POINTS), sites_cut: 0, groups_cut: 0 }
     }
 }
 
@@ -92,11 +87,7 @@ impl GoroutineHistory {
 
     /// Makes room for sites not seen before, those with most goroutines first; a site whose goroutines are all
     /// gone gives its place up.
-    fn admit(
-        &mut self,
-        before: Option<KTime>,
-        now: &BTreeMap<Option<ProcAddr>, Vec<&GoroutineGroup>>,
-    ) {
+    fn admit(&mut self, before: Option<KTime>, now: &BTreeMap<Option<ProcAddr>, Vec<&GoroutineGroup>>) {
         let mut new: Vec<(u64, Option<ProcAddr>)> = now
             .iter()
             .filter(|(site, _)| !self.sites.contains_key(*site))
@@ -107,9 +98,7 @@ impl GoroutineHistory {
             let gone: Vec<Option<ProcAddr>> = self
                 .sites
                 .iter()
-                .filter(|(site, s)| {
-                    !now.contains_key(*site) && s.points.last().is_none_or(|p| p.count == 0)
-                })
+                .filter(|(site, s)| !now.contains_key(*site) && s.points.last().is_none_or(|p| p.count == 0))
                 .map(|(site, _)| *site)
                 .take(self.sites.len() + new.len() - MAX_SITES)
                 .collect();

@@ -63,11 +63,7 @@ impl GcHistory {
             Some((_, first)) => {
                 let last = self.points.last().map_or(first, |p| p.cycle);
                 if gc.cycles > last {
-                    self.points.push(GcPoint {
-                        time,
-                        cycle: gc.cycles,
-                        heap_marked: gc.heap_marked,
-                    });
+                    self.points.push(GcPoint { time, cycle: gc.cycles, heap_marked: gc.heap_marked });
                 }
                 for pause in &gc.new_pauses_ns {
                     if self.pauses.len() >= MAX_PAUSES {
@@ -208,10 +204,13 @@ impl SizeHistory {
                 continue;
             };
             let bytes = Bytes(live.saturating_mul(class.size.0));
-            self.classes
-                .entry(class.class)
-                .or_insert_with(|| ClassHistory::new(Some(class.size)))
-                .see(time, cycle, class.allocs, live, bytes);
+            self.classes.entry(class.class).or_insert_with(|| ClassHistory::new(Some(class.size))).see(
+                time,
+                cycle,
+                class.allocs,
+                live,
+                bytes,
+            );
         }
         let objects = reading.large_allocs.checked_sub(reading.large_frees);
         let bytes = reading.large_alloc_bytes.0.checked_sub(reading.large_free_bytes.0);
@@ -247,12 +246,7 @@ mod tests {
 
     fn reading(live: u64) -> SizeClasses {
         SizeClasses {
-            small: vec![SizeClass {
-                class: 8,
-                size: Bytes(96),
-                allocs: 1_000 + live,
-                frees: 1_000,
-            }],
+            small: vec![SizeClass { class: 8, size: Bytes(96), allocs: 1_000 + live, frees: 1_000 }],
             large_allocs: 0,
             large_frees: 0,
             large_alloc_bytes: Bytes(0),
@@ -269,8 +263,7 @@ mod tests {
             h.apply(KTime(t as u64), Some(*cycle), &reading(*live));
         }
         let class = &h.classes()[&8];
-        let points: Vec<(u32, u64)> =
-            class.per_cycle().iter().map(|p| (p.cycle, p.objects)).collect();
+        let points: Vec<(u32, u64)> = class.per_cycle().iter().map(|p| (p.cycle, p.objects)).collect();
         // Cycle 7 had begun before the first reading, cycle 10 is not over.
         assert_eq!(points, [(8, 30), (9, 45)]);
         assert_eq!(class.newest(), Some((44, Bytes(44 * 96))));

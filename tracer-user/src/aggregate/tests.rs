@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::record::Reading;
 use crate::record::reading::{
-    AllocClass, AllocCount, Counts, Gc, GoState, GoroutineCount, GoroutineGroup, Goroutines,
-    MapWriteCount, Process, SizeClass, SizeClasses,
+    AllocClass, AllocCount, Counts, Gc, GoState, GoroutineCount, GoroutineGroup, Goroutines, MapWriteCount,
+    Process, SizeClass, SizeClasses,
 };
 use crate::units::{Bytes, ProcAddr, StackId};
 
@@ -20,15 +20,16 @@ fn any_class() -> impl Strategy<Value = AllocClass> {
 }
 
 fn any_alloc() -> impl Strategy<Value = AllocCount> {
-    (0..6_u64, prop::option::of(0..3_u64), any_class(), any::<u64>(), any::<u64>(), any::<u64>())
-        .prop_map(|(stack, ty, class, objects, requested, rounded)| AllocCount {
+    (0..6_u64, prop::option::of(0..3_u64), any_class(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(
+        |(stack, ty, class, objects, requested, rounded)| AllocCount {
             stack: StackId(stack),
             type_addr: ty.map(ProcAddr),
             class,
             objects,
             requested: Bytes(requested),
             rounded: Bytes(rounded),
-        })
+        },
+    )
 }
 
 fn any_counts() -> impl Strategy<Value = Counts> {
@@ -52,11 +53,7 @@ fn any_counts() -> impl Strategy<Value = Counts> {
                 .collect(),
             goroutines: births
                 .into_iter()
-                .map(|(site, created, ended)| GoroutineCount {
-                    created_at: ProcAddr(site),
-                    created,
-                    ended,
-                })
+                .map(|(site, created, ended)| GoroutineCount { created_at: ProcAddr(site), created, ended })
                 .collect(),
             hits,
             losses: losses.into_iter().map(|(c, n)| (Counter::ALL[c], n)).collect(),
@@ -86,8 +83,8 @@ fn any_gc() -> impl Strategy<Value = Gc> {
 }
 
 fn any_group() -> impl Strategy<Value = GoroutineGroup> {
-    (prop::option::of(0..5_u64), any::<u64>(), any::<bool>(), prop::option::of(any::<u64>()))
-        .prop_map(|(site, count, waits, oldest)| GoroutineGroup {
+    (prop::option::of(0..5_u64), any::<u64>(), any::<bool>(), prop::option::of(any::<u64>())).prop_map(
+        |(site, count, waits, oldest)| GoroutineGroup {
             created_at: site.map(ProcAddr),
             entry: ProcAddr(7),
             state: if waits { GoState::Waiting } else { GoState::Running },
@@ -96,23 +93,16 @@ fn any_group() -> impl Strategy<Value = GoroutineGroup> {
             count,
             oldest_wait: oldest.map(KTime),
             examples: Vec::new(),
-        })
+        },
+    )
 }
 
 fn any_sizes() -> impl Strategy<Value = SizeClasses> {
-    (
-        prop::collection::vec((any::<u8>(), any::<u64>(), any::<u64>(), any::<u64>()), 0..6),
-        any::<[u64; 4]>(),
-    )
+    (prop::collection::vec((any::<u8>(), any::<u64>(), any::<u64>(), any::<u64>()), 0..6), any::<[u64; 4]>())
         .prop_map(|(small, large)| SizeClasses {
             small: small
                 .into_iter()
-                .map(|(class, size, allocs, frees)| SizeClass {
-                    class,
-                    size: Bytes(size),
-                    allocs,
-                    frees,
-                })
+                .map(|(class, size, allocs, frees)| SizeClass { class, size: Bytes(size), allocs, frees })
                 .collect(),
             large_allocs: large[0],
             large_frees: large[1],
@@ -127,9 +117,8 @@ fn any_readout() -> impl Strategy<Value = Readout> {
         any_counts().prop_map(Readout::Counts),
         any_gc().prop_map(Readout::Gc),
         any_sizes().prop_map(Readout::SizeClasses),
-        (prop::collection::vec(any_group(), 0..6), any::<u64>(), any::<u64>()).prop_map(
-            |(groups, total, skipped)| Readout::Goroutines(Goroutines { groups, total, skipped })
-        ),
+        (prop::collection::vec(any_group(), 0..6), any::<u64>(), any::<u64>())
+            .prop_map(|(groups, total, skipped)| Readout::Goroutines(Goroutines { groups, total, skipped })),
         any::<u64>().prop_map(|rss| Readout::Process(Process {
             rss: Bytes(rss),
             rss_anon: None,

@@ -15,8 +15,7 @@ struct Lcg(u64);
 
 impl Lcg {
     fn unit(&mut self) -> f64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 11) as f64 / (1_u64 << 53) as f64
     }
     /// Roughly normal with variance 1 (twelve uniforms).
@@ -66,22 +65,14 @@ fn class(number: u8, size: u64, points: &[GcPoint]) -> SizeClass {
         allocs_per_s: None,
         points: points
             .iter()
-            .map(|p| ClassPoint {
-                t: p.t,
-                cycle: p.cycle,
-                objects: p.live_bytes / size,
-                bytes: p.live_bytes,
-            })
+            .map(|p| ClassPoint { t: p.t, cycle: p.cycle, objects: p.live_bytes / size, bytes: p.live_bytes })
             .collect(),
     }
 }
 
 fn site(id: &str, functions: &[&str], class: u8, size: u64, objects: f64) -> AllocSite {
-    let amount = Amount {
-        objects: objects as u64,
-        requested: objects as u64 * size,
-        rounded: objects as u64 * size,
-    };
+    let amount =
+        Amount { objects: objects as u64, requested: objects as u64 * size, rounded: objects as u64 * size };
     AllocSite {
         id: id.into(),
         stack: stack(functions),
@@ -151,9 +142,7 @@ fn steady_garbage_is_never_accused_however_often_one_looks() {
 fn warm_up_and_caches_that_fill_are_not_accused() {
     for seed in 0..20 {
         for tau in [3.0, 8.0, 15.0] {
-            let e = heap(50, 1.0, 0.3 * MIB, seed, |t| {
-                20.0 * MIB + 80.0 * MIB * (1.0 - (-t / tau).exp())
-            });
+            let e = heap(50, 1.0, 0.3 * MIB, seed, |t| 20.0 * MIB + 80.0 * MIB * (1.0 - (-t / tau).exp()));
             assert_eq!(heap_findings(&e), [], "warm-up, tau {tau}, seed {seed}");
         }
         for full in [10.0, 20.0, 30.0, 38.0] {
@@ -171,8 +160,7 @@ fn saw_teeth_and_bursts_are_not_accused() {
             assert_eq!(heap_findings(&e), [], "period {period}, seed {seed}");
         }
         for at in [10.0, 25.0, 40.0, 47.0] {
-            let step =
-                heap(50, 1.0, 0.3 * MIB, seed, |t| if t < at { 20.0 * MIB } else { 90.0 * MIB });
+            let step = heap(50, 1.0, 0.3 * MIB, seed, |t| if t < at { 20.0 * MIB } else { 90.0 * MIB });
             assert_eq!(heap_findings(&step), [], "step at {at}, seed {seed}");
             let burst = heap(50, 1.0, 0.3 * MIB, seed, |t| {
                 if (at..at + 6.0).contains(&t) { 90.0 * MIB } else { 20.0 * MIB }
@@ -228,13 +216,7 @@ fn keys_and_values_of_one_map_are_one_finding() {
     let n = 20_000.0 * 30.0;
     let e = pair(
         vec![
-            site(
-                "v",
-                &["main.newSession", "main.(*Cache).Put", "main.serve", "main.main"],
-                8,
-                96,
-                n,
-            ),
+            site("v", &["main.newSession", "main.(*Cache).Put", "main.serve", "main.main"], 8, 96, n),
             site("k", &["strings.Clone", "main.(*Cache).Put", "main.serve", "main.main"], 4, 32, n),
         ],
         20_000.0,
@@ -277,10 +259,7 @@ fn short_data_say_what_they_need() {
     let e = heap(8, 5.0, 0.0, 1, |t| t * MIB);
     assert_eq!(
         needs(&e),
-        (
-            "8 GC cycles since attach".to_owned(),
-            "4 more GC cycles, about 20s at the present rate".to_owned()
-        )
+        ("8 GC cycles since attach".to_owned(), "4 more GC cycles, about 20s at the present rate".to_owned())
     );
     let mut none = heap(0, 1.0, 0.0, 1, |_| 0.0);
     none.gc.as_mut().expect("made above").watched_s = 40.0;
@@ -375,15 +354,9 @@ fn pools_bursts_and_swings_of_goroutines_are_not_accused() {
         let answer = goroutine_answer(e);
         assert!(!matches!(answer, Answer::Finding(_)), "{what}: {answer:?}");
     };
-    check(
-        "pool",
-        &goroutines(60, |t| f64::min(t * 4.0, 100.0), Some((100, 0)), true, |_| Some(0.0)),
-    );
+    check("pool", &goroutines(60, |t| f64::min(t * 4.0, 100.0), Some((100, 0)), true, |_| Some(0.0)));
     check("step", &goroutines(60, |t| if t < 40.0 { 5.0 } else { 500.0 }, None, true, |_| None));
-    check(
-        "late step",
-        &goroutines(60, |t| if t < 57.0 { 5.0 } else { 500.0 }, None, true, |_| None),
-    );
+    check("late step", &goroutines(60, |t| if t < 57.0 { 5.0 } else { 500.0 }, None, true, |_| None));
     for period in [7.0, 13.0, 20.0, 31.0] {
         check("saw-tooth", &goroutines(60, |t| 10.0 + 8.0 * (t % period), None, true, |_| None));
     }

@@ -143,14 +143,8 @@ mod tests {
         assert_eq!(bytes(612 << 20), "612 MiB");
         assert_eq!(bytes((1 << 20) - 1), "1.0 MiB");
         assert_eq!(byte_rate(1.8 * 1_048_576.0), "+1.8 MiB/s");
-        assert_eq!(
-            byte_rate_interval(1_887_437.0, 1_677_722.0, 2_097_152.0),
-            "+1.8 MiB/s (1.6..2.0, 95 %)"
-        );
-        assert_eq!(
-            per_minute_interval("goroutines", 0.95, 0.9, 1.0),
-            "+57 goroutines/min (54..60, 95 %)"
-        );
+        assert_eq!(byte_rate_interval(1_887_437.0, 1_677_722.0, 2_097_152.0), "+1.8 MiB/s (1.6..2.0, 95 %)");
+        assert_eq!(per_minute_interval("goroutines", 0.95, 0.9, 1.0), "+57 goroutines/min (54..60, 95 %)");
         assert_eq!(count(981), "981");
         assert_eq!(count(9_981), "9 981");
         assert_eq!(count(10_042), "10 042");

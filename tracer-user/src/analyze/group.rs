@@ -47,9 +47,9 @@ fn take_goroutine_memory(
 ) -> Vec<ClassGrowth> {
     let Growth::Goroutines(growth) = &mut finding.growth else { return parts };
     let started = finding.place.as_ref();
-    let (theirs, others): (Vec<ClassGrowth>, Vec<ClassGrowth>) = parts.into_iter().partition(|p| {
-        belongs_to_goroutines(p, started, &growth.entry, growth.slope.per_unit, module)
-    });
+    let (theirs, others): (Vec<ClassGrowth>, Vec<ClassGrowth>) = parts
+        .into_iter()
+        .partition(|p| belongs_to_goroutines(p, started, &growth.entry, growth.slope.per_unit, module));
     if !theirs.is_empty() {
         let sum = theirs.iter().fold(Slope { per_unit: 0.0, low: 0.0, high: 0.0 }, |s, p| Slope {
             per_unit: s.per_unit + p.slope.per_unit,
@@ -78,15 +78,13 @@ fn belongs_to_goroutines(
     let Some(candidate) = part.candidates.first() else {
         // Without sites the rate alone speaks, so it must be a whole number of objects each.
         return plausible
-            && (per_goroutine - per_goroutine.round()).abs()
-                <= 0.1 * per_goroutine.round().max(1.0);
+            && (per_goroutine - per_goroutine.round()).abs() <= 0.1 * per_goroutine.round().max(1.0);
     };
     let own = own::own_frames(&candidate.stack, module);
     let by_itself = !entry.is_empty() && own.last().is_some_and(|f| f.function == entry);
     let at_start = started.is_some_and(|s| {
         own.iter().any(|f| f.function == s.function && f.line == s.line)
-            || (candidate.cause == Cause::GoroutineStart
-                && own.iter().any(|f| f.function == s.function))
+            || (candidate.cause == Cause::GoroutineStart && own.iter().any(|f| f.function == s.function))
             || (plausible && own.first().is_some_and(|f| f.function == s.function))
     });
     by_itself || at_start

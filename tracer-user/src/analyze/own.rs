@@ -48,13 +48,9 @@ mod tests {
         ] {
             assert!(is_std(std, Some("example.com/x")), "{std}");
         }
-        for own in [
-            "main.f",
-            "main.F[net/http.Header]",
-            "github.com/a/b.(*T).M",
-            "demo/cache.Put",
-            "demo.Run",
-        ] {
+        for own in
+            ["main.f", "main.F[net/http.Header]", "github.com/a/b.(*T).M", "demo/cache.Put", "demo.Run"]
+        {
             assert!(!is_std(own, Some("demo")), "{own}");
         }
         assert!(is_std("demo/cache.Put", None));

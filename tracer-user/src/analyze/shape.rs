@@ -83,9 +83,7 @@ impl Doubt {
         match self {
             Doubt::Chance => "which may be chance",
             Doubt::FellBack => "but fell back in between",
-            Doubt::Slowing => {
-                "but ever more slowly: a warm-up or a cache that fills looks like this"
-            }
+            Doubt::Slowing => "but ever more slowly: a warm-up or a cache that fills looks like this",
             Doubt::LaterPart => "but not in the later part",
             Doubt::Uneven => "but in a step rather than steadily",
         }
@@ -116,8 +114,8 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
         return Shape::Quiet;
     }
     let later = &points[points.len() - (points.len() / 2).max(super::stats::trend::MIN_POINTS)..];
-    let later_rises = theil_sen(later).is_some_and(|s| s.low > 0.0)
-        && mann_kendall(later).is_some_and(|t| t.p < LIKELY);
+    let later_rises =
+        theil_sen(later).is_some_and(|s| s.low > 0.0) && mann_kendall(later).is_some_and(|t| t.p < LIKELY);
     let even = quarter(all, 3).1 - quarter(all, 0).1;
     let even = even / (slope.per_unit * (quarter(all, 3).0 - quarter(all, 0).0));
     let (before, end) = (quarter(all, 2), quarter(all, 3));
@@ -194,8 +192,7 @@ fn quarter(points: &[(f64, f64)], i: usize) -> (f64, f64) {
 /// The medians of x and of y in the `i`-th of `of` equal parts. There are at least [`MIN_POINTS`] points.
 fn part(points: &[(f64, f64)], i: usize, of: usize) -> (f64, f64) {
     let part = &points[i * points.len() / of..(i + 1) * points.len() / of];
-    let of =
-        |value: fn(&(f64, f64)) -> f64| median(&mut part.iter().map(value).collect::<Vec<_>>());
+    let of = |value: fn(&(f64, f64)) -> f64| median(&mut part.iter().map(value).collect::<Vec<_>>());
     (of(|p| p.0), of(|p| p.1))
 }
 

@@ -5,9 +5,8 @@
 
 use object::LittleEndian as LE;
 use object::elf::{
-    ELFCLASS64, ELFDATA2LSB, ELFMAG, EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, NT_GNU_BUILD_ID,
-    PF_W, PF_X, PT_DYNAMIC, PT_LOAD, ProgramHeader64, Rela64, SHN_XINDEX, SHT_NOBITS,
-    SectionHeader64,
+    ELFCLASS64, ELFDATA2LSB, ELFMAG, EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, NT_GNU_BUILD_ID, PF_W, PF_X,
+    PT_DYNAMIC, PT_LOAD, ProgramHeader64, Rela64, SHN_XINDEX, SHT_NOBITS, SectionHeader64,
 };
 use object::pod;
 
@@ -51,9 +50,7 @@ pub struct Segment {
 
 impl Segment {
     fn contains(&self, addr: ImageAddr) -> bool {
-        addr.0
-            .checked_sub(self.start.0)
-            .is_some_and(|o| o < self.mem_size)
+        addr.0.checked_sub(self.start.0).is_some_and(|o| o < self.mem_size)
     }
 
     fn file_offset(&self, addr: ImageAddr) -> Option<FileOffset> {
@@ -92,13 +89,9 @@ pub struct Elf {
 
 impl Elf {
     /// Reads headers, section names and build ids.
-    pub fn read<R: ReadAt<FileOffset> + ?Sized>(
-        file: &R,
-        file_len: u64,
-    ) -> Result<Self, BinaryError> {
+    pub fn read<R: ReadAt<FileOffset> + ?Sized>(file: &R, file_len: u64) -> Result<Self, BinaryError> {
         let mut ident = [0; 20];
-        file.read(FileOffset(0), &mut ident)
-            .map_err(|f| short(f, BinaryError::NotElf))?;
+        file.read(FileOffset(0), &mut ident).map_err(|f| short(f, BinaryError::NotElf))?;
         if ident[..4] != ELFMAG {
             return Err(BinaryError::NotElf);
         }
@@ -115,8 +108,7 @@ impl Elf {
         let mut raw = [0; size_of::<FileHeader64<LE>>()];
         file.read(FileOffset(0), &mut raw)
             .map_err(|f| short(f, damaged(0, "the file ends inside the ELF header")))?;
-        let (header, _) =
-            pod::from_bytes::<FileHeader64<LE>>(&raw).map_err(|()| damaged(0, "ELF header"))?;
+        let (header, _) = pod::from_bytes::<FileHeader64<LE>>(&raw).map_err(|()| damaged(0, "ELF header"))?;
         let kind = header.e_type.get(LE);
         if kind != ET_EXEC && kind != ET_DYN {
             return Err(BinaryError::Refused {
@@ -126,20 +118,12 @@ impl Elf {
         let (segments, dynamic) = read_segments(file, header)?;
         let sections = read_sections(file, header, file_len)?;
         let (relocations, gnu_build_id, go_build_id) = (None, None, None);
-        let mut elf = Self {
-            kind,
-            segments,
-            sections,
-            relocations,
-            gnu_build_id,
-            go_build_id,
-        };
+        let mut elf = Self { kind, segments, sections, relocations, gnu_build_id, go_build_id };
         elf.relocations = dynamic.and_then(|d| elf.find_relocations(file, d));
         elf.gnu_build_id = elf.note(file, ".note.gnu.build-id", NT_GNU_BUILD_ID.0, b"GNU\0");
         // cmd/internal/buildid/note.go: elfGoBuildIDTag = 4, name "Go\0\0".
-        elf.go_build_id = elf
-            .note(file, ".note.go.buildid", 4, b"Go\0\0")
-            .and_then(|b| String::from_utf8(b).ok());
+        elf.go_build_id =
+            elf.note(file, ".note.go.buildid", 4, b"Go\0\0").and_then(|b| String::from_utf8(b).ok());
         Ok(elf)
     }
 
@@ -180,10 +164,7 @@ impl Elf {
 
     /// The place in the file of an instruction: what a uprobe wants.
     pub fn code_offset(&self, addr: ImageAddr) -> Option<FileOffset> {
-        self.segments
-            .iter()
-            .filter(|s| s.executable)
-            .find_map(|s| s.file_offset(addr))
+        self.segments.iter().filter(|s| s.executable).find_map(|s| s.file_offset(addr))
     }
 
     /// The linked address of an instruction at a place in the file.
@@ -212,18 +193,10 @@ impl Elf {
         cap: Bytes,
     ) -> Result<Vec<u8>, BinaryError> {
         if section.kind == SHT_NOBITS.0 || section.size > cap.0 {
-            return Err(damaged(
-                section.offset.0,
-                "a section's size is beyond reason",
-            ));
+            return Err(damaged(section.offset.0, "a section's size is beyond reason"));
         }
         file.read_vec(section.offset, section.size as usize, cap)
-            .map_err(|f| {
-                short(
-                    f,
-                    damaged(section.offset.0, "a section lies outside the file"),
-                )
-            })
+            .map_err(|f| short(f, damaged(section.offset.0, "a section lies outside the file")))
     }
 
     /// Calls `see(place, addend)` for each relative relocation, in file order, until it answers `false`.
@@ -260,15 +233,9 @@ impl Elf {
     }
 
     /// Where the loader's relocations are, from the dynamic section: it survives what removes section headers.
-    fn find_relocations<R: ReadAt<FileOffset> + ?Sized>(
-        &self,
-        file: &R,
-        dynamic: Extent,
-    ) -> Option<Extent> {
+    fn find_relocations<R: ReadAt<FileOffset> + ?Sized>(&self, file: &R, dynamic: Extent) -> Option<Extent> {
         let Extent { start: at, size } = dynamic;
-        let bytes = file
-            .read_vec(at, size.min(MAX_DYNAMIC.0) as usize, MAX_DYNAMIC)
-            .ok()?;
+        let bytes = file.read_vec(at, size.min(MAX_DYNAMIC.0) as usize, MAX_DYNAMIC).ok()?;
         let (mut start, mut size) = (None, 0);
         for entry in bytes.chunks_exact(16) {
             let word = |o: usize| entry[o..o + 8].try_into().map_or(0, u64::from_le_bytes);
@@ -290,9 +257,7 @@ impl Elf {
         kind: u32,
         name: &[u8],
     ) -> Option<Vec<u8>> {
-        let bytes = self
-            .section_bytes(file, self.section(section)?, MAX_NOTE)
-            .ok()?;
+        let bytes = self.section_bytes(file, self.section(section)?, MAX_NOTE).ok()?;
         let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let (name_size, size, found) = (word(0)? as usize, word(4)? as usize, word(8)?);
         let at = 12 + name_size.checked_next_multiple_of(4)?;
@@ -312,41 +277,23 @@ pub struct AtAddress<'a, R: ?Sized> {
 impl<R: ReadAt<FileOffset> + ?Sized> ReadAt<ImageAddr> for AtAddress<'_, R> {
     /// Fails where the segment has no bytes in the file: what is zero at start may be anything by now.
     fn read(&self, addr: ImageAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
-        let fault = ReadFault {
-            addr: addr.0,
-            len: buf.len(),
-            kind: FaultKind::Unmapped,
-        };
-        let segment = self
-            .elf
-            .segments
-            .iter()
-            .find(|s| s.file_offset(addr).is_some())
-            .ok_or(fault)?;
+        let fault = ReadFault { addr: addr.0, len: buf.len(), kind: FaultKind::Unmapped };
+        let segment = self.elf.segments.iter().find(|s| s.file_offset(addr).is_some()).ok_or(fault)?;
         let into = addr.0 - segment.start.0;
         if buf.len() as u64 > segment.file_size - into {
             return Err(fault);
         }
-        self.file
-            .read(segment.offset.plus(into), buf)
-            .map_err(|f| ReadFault { addr: addr.0, ..f })
+        self.file.read(segment.offset.plus(into), buf).map_err(|f| ReadFault { addr: addr.0, ..f })
     }
 }
 
 fn damaged(offset: u64, what: &'static str) -> BinaryError {
-    BinaryError::Damaged {
-        offset: FileOffset(offset),
-        what,
-    }
+    BinaryError::Damaged { offset: FileOffset(offset), what }
 }
 
 /// A read past the end means `instead`; other faults stay what they are.
 fn short(fault: ReadFault, instead: BinaryError) -> BinaryError {
-    if fault.kind == FaultKind::Unmapped {
-        instead
-    } else {
-        BinaryError::Read(fault)
-    }
+    if fault.kind == FaultKind::Unmapped { instead } else { BinaryError::Read(fault) }
 }
 
 fn read_segments<R: ReadAt<FileOffset> + ?Sized>(
@@ -370,10 +317,7 @@ fn read_segments<R: ReadAt<FileOffset> + ?Sized>(
         match p.p_type.get(LE) {
             PT_LOAD => {}
             PT_DYNAMIC => {
-                dynamic = Some(Extent {
-                    start: FileOffset(p.p_offset.get(LE)),
-                    size: p.p_filesz.get(LE),
-                });
+                dynamic = Some(Extent { start: FileOffset(p.p_offset.get(LE)), size: p.p_filesz.get(LE) });
                 continue;
             }
             _ => continue,
@@ -418,8 +362,8 @@ fn read_sections<R: ReadAt<FileOffset> + ?Sized>(
     let mut first = [0; ENTRY];
     file.read(FileOffset(at), &mut first)
         .map_err(|f| short(f, damaged(at, "section headers lie outside the file")))?;
-    let (zeroth, _) = pod::from_bytes::<SectionHeader64<LE>>(&first)
-        .map_err(|()| damaged(at, "section header"))?;
+    let (zeroth, _) =
+        pod::from_bytes::<SectionHeader64<LE>>(&first).map_err(|()| damaged(at, "section header"))?;
     // Counts that do not fit the header are kept in the first section (System V ABI, "Section Header").
     let count = match header.e_shnum.get(LE) {
         0 => zeroth.sh_size.get(LE),
@@ -429,20 +373,14 @@ fn read_sections<R: ReadAt<FileOffset> + ?Sized>(
         SHN_XINDEX => zeroth.sh_link.get(LE) as usize,
         n => usize::from(n.0),
     };
-    if count > MAX_SECTIONS
-        || at
-            .checked_add(count * ENTRY as u64)
-            .is_none_or(|end| end > file_len)
-    {
+    if count > MAX_SECTIONS || at.checked_add(count * ENTRY as u64).is_none_or(|end| end > file_len) {
         return Err(damaged(at, "section headers lie outside the file"));
     }
     let mut raw = vec![0; ENTRY * count as usize];
     file.read(FileOffset(at), &mut raw)
         .map_err(|f| short(f, damaged(at, "section headers lie outside the file")))?;
-    let headers: Vec<&SectionHeader64<LE>> = raw
-        .chunks_exact(ENTRY)
-        .filter_map(|e| pod::from_bytes(e).ok().map(|(h, _)| h))
-        .collect();
+    let headers: Vec<&SectionHeader64<LE>> =
+        raw.chunks_exact(ENTRY).filter_map(|e| pod::from_bytes(e).ok().map(|(h, _)| h)).collect();
     let names = match headers.get(names_index) {
         Some(h) if names_index != 0 => {
             let offset = h.sh_offset.get(LE);
@@ -507,31 +445,16 @@ mod tests {
         let bytes = sample();
         let elf = read(&bytes).expect("reads");
         assert!(!elf.is_dynamic() && elf.is_stripped());
-        assert_eq!(
-            elf.code_offset(ImageAddr(0x40_0010)),
-            Some(FileOffset(0x10))
-        );
-        assert_eq!(
-            elf.code_address(FileOffset(0x10)),
-            Some(ImageAddr(0x40_0010))
-        );
+        assert_eq!(elf.code_offset(ImageAddr(0x40_0010)), Some(FileOffset(0x10)));
+        assert_eq!(elf.code_address(FileOffset(0x10)), Some(ImageAddr(0x40_0010)));
         assert_eq!(elf.code_offset(ImageAddr(0x50_0010)), None);
-        assert_eq!(
-            elf.file_offset(ImageAddr(0x50_0010)),
-            Some(FileOffset(0x210))
-        );
+        assert_eq!(elf.file_offset(ImageAddr(0x50_0010)), Some(FileOffset(0x210)));
         assert_eq!(elf.file_offset(ImageAddr(0x50_0100)), None);
         assert!(elf.is_mapped(ImageAddr(0x50_07ff)) && !elf.is_mapped(ImageAddr(0x50_0800)));
-        let file = Flat {
-            base: 0,
-            bytes: &bytes,
-        };
+        let file = Flat { base: 0, bytes: &bytes };
         let memory = elf.at(&file);
         assert!(memory.read_u8(ImageAddr(0x50_00ff)).is_ok());
-        assert!(
-            memory.read_u16(ImageAddr(0x50_00ff)).is_err(),
-            "half of it has no bytes in the file"
-        );
+        assert!(memory.read_u16(ImageAddr(0x50_00ff)).is_err(), "half of it has no bytes in the file");
     }
 
     #[test]
@@ -541,10 +464,7 @@ mod tests {
             b[at] = byte;
             read(&b).expect_err("refused").to_string()
         };
-        assert_eq!(
-            read(b"#!/bin/sh\n").expect_err("refused"),
-            BinaryError::NotElf
-        );
+        assert_eq!(read(b"#!/bin/sh\n").expect_err("refused"), BinaryError::NotElf);
         assert_eq!(read(b"").expect_err("refused"), BinaryError::NotElf);
         assert!(with(4, 1).contains("32-bit"));
         assert!(with(18, 0xb7).contains("processor"));
@@ -555,12 +475,7 @@ mod tests {
         );
         assert!(with(56, 0).contains("program header count"));
         assert!(with(64 + 36, 0xff).contains("contradict"));
-        assert!(
-            read(&sample()[..40])
-                .expect_err("cut")
-                .to_string()
-                .contains("inside the ELF header")
-        );
+        assert!(read(&sample()[..40]).expect_err("cut").to_string().contains("inside the ELF header"));
     }
 
     proptest::proptest! {

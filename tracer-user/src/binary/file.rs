@@ -54,14 +54,11 @@ mod tests {
 
     #[test]
     fn reads_past_the_end_fail() {
-        let file =
-            File::open(std::env::current_exe().expect("a running test has a path")).expect("opens");
+        let file = File::open(std::env::current_exe().expect("a running test has a path")).expect("opens");
         let bytes = FileBytes::new(file);
         let len = bytes.len().expect("has a length");
         let mut buf = [0; 4];
-        bytes
-            .read(FileOffset(0), &mut buf)
-            .expect("the header is there");
+        bytes.read(FileOffset(0), &mut buf).expect("the header is there");
         assert_eq!(&buf, b"\x7fELF");
         assert!(bytes.read(FileOffset(len - 2), &mut buf).is_err());
         assert!(bytes.read(FileOffset(u64::MAX), &mut buf).is_err());

@@ -22,10 +22,7 @@ pub enum BinaryError {
     Refused { what: &'static str },
     /// The file contradicts itself.
     #[error("damaged executable: {what} (at file offset {offset})")]
-    Damaged {
-        offset: FileOffset,
-        what: &'static str,
-    },
+    Damaged { offset: FileOffset, what: &'static str },
     /// The file could not be read.
     #[error("executable: {0}")]
     Read(#[from] ReadFault),

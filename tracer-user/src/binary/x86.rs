@@ -4,8 +4,8 @@
 //! page, and knows no Go symbol. It never guesses: bytes that do not decode to the exact end are an error.
 
 use iced_x86::{
-    Code, ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
-    Mnemonic, OpAccess, OpKind, Register,
+    Code, ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
+    OpAccess, OpKind, Register,
 };
 
 use crate::units::ImageAddr;
@@ -123,18 +123,13 @@ impl Insn {
 
     /// Where a direct jump, conditional jump or call goes.
     pub fn target(&self) -> Option<ImageAddr> {
-        matches!(
-            self.raw.op0_kind(),
-            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
-        )
-        .then(|| ImageAddr(self.raw.near_branch_target()))
+        matches!(self.raw.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64)
+            .then(|| ImageAddr(self.raw.near_branch_target()))
     }
 
     /// Where a jump (not a call) inside the function may go.
     pub fn jump_target(&self) -> Option<ImageAddr> {
-        (self.raw.flow_control() != FlowControl::Call)
-            .then(|| self.target())
-            .flatten()
+        (self.raw.flow_control() != FlowControl::Call).then(|| self.target()).flatten()
     }
 
     /// A jump through a register or memory: may go anywhere.
@@ -156,17 +151,11 @@ impl Insn {
         match self.raw.code() {
             Code::Nopw | Code::Nopd | Code::Nopq => Some(SiteKind::Nop),
             Code::Nop_rm16 | Code::Nop_rm32 | Code::Nop_rm64 if emulates.long_nops => {
-                Some(if self.raw.len() == 5 {
-                    SiteKind::Nop5
-                } else {
-                    SiteKind::Nop
-                })
+                Some(if self.raw.len() == 5 { SiteKind::Nop5 } else { SiteKind::Nop })
             }
             Code::Push_r64 if self.raw.len() <= 2 => Some(SiteKind::Push),
             Code::Call_rel32_64 if self.raw.len() == 5 => Some(SiteKind::Call),
-            _ if self.raw.is_jcc_short_or_near() && matches!(self.raw.len(), 2 | 6) => {
-                Some(SiteKind::Jcc)
-            }
+            _ if self.raw.is_jcc_short_or_near() && matches!(self.raw.len(), 2 | 6) => Some(SiteKind::Jcc),
             _ => None,
         }
     }
@@ -180,18 +169,11 @@ impl Insn {
         self.writes_any(info, |r| r == Register::RSP || r == Register::RBP)
     }
 
-    fn writes_any(
-        &self,
-        info: &mut InstructionInfoFactory,
-        wanted: impl Fn(Register) -> bool,
-    ) -> bool {
+    fn writes_any(&self, info: &mut InstructionInfoFactory, wanted: impl Fn(Register) -> bool) -> bool {
         info.info(&self.raw).used_registers().iter().any(|u| {
             matches!(
                 u.access(),
-                OpAccess::Write
-                    | OpAccess::CondWrite
-                    | OpAccess::ReadWrite
-                    | OpAccess::ReadCondWrite
+                OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
             ) && wanted(u.register().full_register())
         })
     }
@@ -269,8 +251,7 @@ impl Insn {
 /// Three forms (cmd/internal/obj/x86/obj6.go `stacksplit`): `cmp rsp, limit; jbe`; for larger frames
 /// `lea r12, [rsp-N]; cmp r12, limit; jbe`; for huge ones `mov r12, rsp; sub r12, N; jb; cmp r12, limit; jbe`.
 pub fn stack_check_len(insns: &[Insn]) -> usize {
-    let r12 =
-        |i: &Insn, mnemonic| i.raw.mnemonic() == mnemonic && i.raw.op0_register() == Register::R12;
+    let r12 = |i: &Insn, mnemonic| i.raw.mnemonic() == mnemonic && i.raw.op0_register() == Register::R12;
     match insns {
         [cmp, jbe, ..] if cmp.compares_limit(Register::RSP) && jbe.is_jbe() => 2,
         [lea, cmp, jbe, ..]
@@ -308,11 +289,7 @@ mod tests {
     #[test]
     fn the_kernels_list() {
         let check = |bytes: &[u8], new, old| {
-            assert_eq!(
-                (one(bytes).site_kind(NEW), one(bytes).site_kind(OLD)),
-                (new, old),
-                "{bytes:02x?}"
-            );
+            assert_eq!((one(bytes).site_kind(NEW), one(bytes).site_kind(OLD)), (new, old), "{bytes:02x?}");
         };
         check(&[0x55], Some(SiteKind::Push), Some(SiteKind::Push));
         check(&[0x41, 0x56], Some(SiteKind::Push), Some(SiteKind::Push));
@@ -320,17 +297,9 @@ mod tests {
         check(&[0x66, 0x90], Some(SiteKind::Nop), Some(SiteKind::Nop));
         check(&[0x0f, 0x1f, 0x44, 0, 0], Some(SiteKind::Nop5), None);
         check(&[0x0f, 0x1f, 0x40, 0], Some(SiteKind::Nop), None);
-        check(
-            &[0xe8, 1, 0, 0, 0],
-            Some(SiteKind::Call),
-            Some(SiteKind::Call),
-        );
+        check(&[0xe8, 1, 0, 0, 0], Some(SiteKind::Call), Some(SiteKind::Call));
         check(&[0x76, 5], Some(SiteKind::Jcc), Some(SiteKind::Jcc));
-        check(
-            &[0x0f, 0x86, 5, 0, 0, 0],
-            Some(SiteKind::Jcc),
-            Some(SiteKind::Jcc),
-        );
+        check(&[0x0f, 0x86, 5, 0, 0, 0], Some(SiteKind::Jcc), Some(SiteKind::Jcc));
         // mov rbp,rsp; sub rsp,0x60; ret; lea; push imm; push [mem]; xchg r8,rax; pause.
         for bytes in [
             &[0x48, 0x89, 0xe5][..],
@@ -348,18 +317,8 @@ mod tests {
 
     #[test]
     fn decoding_stops_at_a_bad_or_cut_instruction() {
-        assert_eq!(
-            decode(&[0x90, 0x06], ImageAddr(0x10)),
-            Err(DecodeError {
-                at: ImageAddr(0x11)
-            })
-        );
-        assert_eq!(
-            decode(&[0x90, 0xe8, 0], ImageAddr(0x10)),
-            Err(DecodeError {
-                at: ImageAddr(0x11)
-            })
-        );
+        assert_eq!(decode(&[0x90, 0x06], ImageAddr(0x10)), Err(DecodeError { at: ImageAddr(0x11) }));
+        assert_eq!(decode(&[0x90, 0xe8, 0], ImageAddr(0x10)), Err(DecodeError { at: ImageAddr(0x11) }));
         assert_eq!(decode(&[], ImageAddr(0x10)), Ok(Vec::new()));
     }
 
@@ -367,8 +326,8 @@ mod tests {
     fn references_come_in_address_order_and_of_every_kind() {
         // lea rax,[rip+0x10]; cmp dword [rip+0x20],0; mov [rip-4],rcx
         let bytes = [
-            0x48, 0x8d, 0x05, 0x10, 0, 0, 0, 0x83, 0x3d, 0x20, 0, 0, 0, 0, 0x48, 0x89, 0x0d, 0xfc,
-            0xff, 0xff, 0xff,
+            0x48, 0x8d, 0x05, 0x10, 0, 0, 0, 0x83, 0x3d, 0x20, 0, 0, 0, 0, 0x48, 0x89, 0x0d, 0xfc, 0xff,
+            0xff, 0xff,
         ];
         let insns = decode(&bytes, ImageAddr(0x1000)).expect("valid");
         let found: Vec<u64> = pc_relative(&insns).map(|a| a.0).collect();
@@ -378,24 +337,15 @@ mod tests {
     #[test]
     fn the_forms_of_the_stack_check() {
         let check = |bytes: &[u8], len| {
-            assert_eq!(
-                stack_check_len(&decode(bytes, ImageAddr(0)).expect("valid")),
-                len,
-                "{bytes:02x?}"
-            );
+            assert_eq!(stack_check_len(&decode(bytes, ImageAddr(0)).expect("valid")), len, "{bytes:02x?}");
         };
         check(&[0x49, 0x3b, 0x66, 0x10, 0x76, 0x20, 0x55], 2);
         check(&[0x49, 0x3b, 0x66, 0x18, 0x0f, 0x86, 0, 1, 0, 0, 0x55], 2);
+        check(&[0x4c, 0x8d, 0x64, 0x24, 0xd0, 0x4d, 0x3b, 0x66, 0x10, 0x76, 0x20, 0x55], 3);
         check(
             &[
-                0x4c, 0x8d, 0x64, 0x24, 0xd0, 0x4d, 0x3b, 0x66, 0x10, 0x76, 0x20, 0x55,
-            ],
-            3,
-        );
-        check(
-            &[
-                0x4c, 0x8d, 0xa4, 0x24, 0, 0xf0, 0xff, 0xff, 0x4d, 0x3b, 0x66, 0x10, 0x0f, 0x86, 0,
-                1, 0, 0, 0x55,
+                0x4c, 0x8d, 0xa4, 0x24, 0, 0xf0, 0xff, 0xff, 0x4d, 0x3b, 0x66, 0x10, 0x0f, 0x86, 0, 1, 0, 0,
+                0x55,
             ],
             3,
         );

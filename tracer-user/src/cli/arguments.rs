@@ -163,7 +163,9 @@ impl std::str::FromStr for UntilArgument {
             return Ok(Self::Verdict);
         }
         let cycles = text.strip_suffix("gc").and_then(|n| n.parse().ok()).filter(|n| *n > 0);
-        cycles.map(Self::GcCycles).ok_or_else(|| "say `verdict`, or a number of GC cycles like `10gc`".to_owned())
+        cycles
+            .map(Self::GcCycles)
+            .ok_or_else(|| "say `verdict`, or a number of GC cycles like `10gc`".to_owned())
     }
 }
 

@@ -7,7 +7,11 @@ use super::{
     output::Destination,
     sessions::by_name,
 };
-use crate::{report::goroutines::GoroutineText, session::{self, Which}, units::Pid};
+use crate::{
+    report::goroutines::GoroutineText,
+    session::{self, Which},
+    units::Pid,
+};
 
 pub(super) fn goroutines(arguments: &GoroutineArguments) -> anyhow::Result<ExitCode> {
     let pid = pid_of(&arguments.target)?;

@@ -29,7 +29,7 @@ pub(super) fn list() -> anyhow::Result<ExitCode> {
         text.push('\n');
     }
     if rows == 0 {
-        text = "no Go process\n".to_owned();
+        "no Go process\n".clone_into(&mut text);
     }
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -54,13 +54,13 @@ fn row(pid: Pid, comm: &str, capabilities: &Capabilities) -> Option<String> {
     let len = file.metadata().ok()?.len();
     let figures = process.figures().ok()?;
     let (version, build, trace) = match GoImage::open(Box::new(FileBytes::new(file)), len) {
-        Ok(image) => (
-            image.build_info().version_text.clone(),
-            build(&image),
-            trace(&image, capabilities),
-        ),
-        Err(GoError::Unsupported { found, range }) => (found, String::new(), format!("no: supported are {range}")),
-        Err(GoError::Broken { what, at }) => ("?".to_owned(), String::new(), format!("no: {what} at {at:#x}")),
+        Ok(image) => (image.build_info().version_text.clone(), build(&image), trace(&image, capabilities)),
+        Err(GoError::Unsupported { found, range }) => {
+            (found, String::new(), format!("no: supported are {range}"))
+        }
+        Err(GoError::Broken { what, at }) => {
+            ("?".to_owned(), String::new(), format!("no: {what} at {at:#x}"))
+        }
         Err(_) => return None,
     };
     let limit = process.memory_limit().map_or_else(|| "-".to_owned(), |limit| bytes(limit.limit.0));

@@ -24,7 +24,7 @@ pub fn main() -> ExitCode {
         Err(e) => return usage(&e),
     };
     let done = match arguments.command {
-        None => sessions::session(arguments.session),
+        None => sessions::session(&arguments.session),
         Some(Command::List) => list::list(),
         Some(Command::Check(target)) => check::check(&target),
         Some(Command::Goroutines(arguments)) => goroutines::goroutines(&arguments),
@@ -54,7 +54,6 @@ fn usage(e: &clap::Error) -> ExitCode {
 }
 
 fn is_closed_pipe(e: &anyhow::Error) -> bool {
-    e.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-    })
+    e.chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }

@@ -33,8 +33,9 @@ impl Destination {
             None => None,
             Some(name) => {
                 let path = named(name, pid);
-                let file = File::create(&path)
-                    .with_context(|| format!("cannot create {}; give -o a path that can be written", path.display()))?;
+                let file = File::create(&path).with_context(|| {
+                    format!("cannot create {}; give -o a path that can be written", path.display())
+                })?;
                 Some((path, file))
             }
         };
@@ -67,7 +68,12 @@ impl Destination {
     }
 
     /// The final report, or an interim one, by a given exporter.
-    pub(super) fn write_as(&mut self, exporter: &dyn Exporter, report: &Report, which: Which) -> io::Result<()> {
+    pub(super) fn write_as(
+        &mut self,
+        exporter: &dyn Exporter,
+        report: &Report,
+        which: Which,
+    ) -> io::Result<()> {
         if let (Which::Final, Some((path, file))) = (which, &mut self.file) {
             let written = exporter.write(report, file).and_then(|()| file.flush());
             return written.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())));

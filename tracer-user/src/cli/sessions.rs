@@ -21,8 +21,8 @@ use crate::{
     units::Pid,
 };
 
-pub(super) fn session(arguments: SessionArguments) -> anyhow::Result<ExitCode> {
-    let subject = subject(&arguments)?;
+pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> {
+    let subject = subject(arguments)?;
     let pid = match &subject {
         Subject::Pid(pid) => Some(*pid),
         Subject::Command { .. } => None,
@@ -42,7 +42,7 @@ pub(super) fn session(arguments: SessionArguments) -> anyhow::Result<ExitCode> {
             AttachArgument::Multi => AttachChoice::Multi,
             AttachArgument::Single => AttachChoice::Single,
         },
-        until: until(&arguments),
+        until: until(arguments),
         interval: arguments.interval,
     };
     let allocations = events.unwrap_or(Events::of(sampler)).alloc;
@@ -62,7 +62,9 @@ fn subject(arguments: &SessionArguments) -> anyhow::Result<Subject> {
     }
     match arguments.command.split_first() {
         Some((command, args)) => Ok(Subject::Command { command: command.clone(), args: args.to_vec() }),
-        None => bail!("whom to trace? give --pid N, --name EXE or -- COMMAND; `tracer list` shows Go processes"),
+        None => {
+            bail!("whom to trace? give --pid N, --name EXE or -- COMMAND; `tracer list` shows Go processes")
+        }
     }
 }
 

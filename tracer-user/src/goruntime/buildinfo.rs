@@ -41,10 +41,7 @@ pub struct BuildInfo {
 
 impl BuildInfo {
     /// Finds and reads the blob. `Ok(None)`: there is none, so this is hardly Go.
-    pub fn find<R: ReadAt<FileOffset> + ?Sized>(
-        elf: &Elf,
-        file: &R,
-    ) -> Result<Option<Self>, GoError> {
+    pub fn find<R: ReadAt<FileOffset> + ?Sized>(elf: &Elf, file: &R) -> Result<Option<Self>, GoError> {
         if let Some(section) = elf.section(".go.buildinfo")
             && let Some(info) = Self::read_at(file, section.offset)?
         {
@@ -57,30 +54,21 @@ impl BuildInfo {
     }
 
     pub fn setting(&self, key: &str) -> Option<&str> {
-        self.settings
-            .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, v)| v.as_str())
+        self.settings.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
-    fn read_at<R: ReadAt<FileOffset> + ?Sized>(
-        file: &R,
-        at: FileOffset,
-    ) -> Result<Option<Self>, GoError> {
+    fn read_at<R: ReadAt<FileOffset> + ?Sized>(file: &R, at: FileOffset) -> Result<Option<Self>, GoError> {
         let mut header = [0; HEADER];
         if file.read(at, &mut header).is_err() || header[..14] != *MAGIC {
             return Ok(None);
         }
         let broken = |what| GoError::Broken { what, at: at.0 };
         if header[15] & INLINE == 0 {
-            return Err(GoError::Unsupported {
-                found: "a Go older than go1.18".into(),
-                range: SUPPORTED,
-            });
+            return Err(GoError::Unsupported { found: "a Go older than go1.18".into(), range: SUPPORTED });
         }
         let mut cursor = at.plus(HEADER as u64);
-        let version_text = inline_string(file, &mut cursor, MAX_VERSION)
-            .ok_or(broken("Go version in build info"))?;
+        let version_text =
+            inline_string(file, &mut cursor, MAX_VERSION).ok_or(broken("Go version in build info"))?;
         let version_text = String::from_utf8_lossy(&version_text).into_owned();
         let version = GoVersion::parse(&version_text).ok_or_else(|| GoError::Unsupported {
             found: format!("Go version {version_text:?}"),
@@ -97,9 +85,7 @@ impl BuildInfo {
             settings: Vec::new(),
         };
         if text.len() > 2 * SENTINEL {
-            info.read_module_text(&String::from_utf8_lossy(
-                &text[SENTINEL..text.len() - SENTINEL],
-            ));
+            info.read_module_text(&String::from_utf8_lossy(&text[SENTINEL..text.len() - SENTINEL]));
         }
         Ok(Some(info))
     }
@@ -132,10 +118,7 @@ impl BuildInfo {
 
 /// Keys and values with odd characters are quoted as Go strings; dropping the quotes is enough for display.
 fn unquote(text: &str) -> String {
-    text.strip_prefix('"')
-        .and_then(|t| t.strip_suffix('"'))
-        .unwrap_or(text)
-        .to_owned()
+    text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text).to_owned()
 }
 
 /// A length as uvarint, then that many bytes; moves the cursor behind them.
@@ -217,9 +200,7 @@ mod tests {
     fn a_module_build() {
         let text = "path\texample.com/a/cmd/a\nmod\texample.com/a\tv1.2.3\th1:x=\ndep\tb.org/b\tv0.1.0\th1:y=\n\
                     build\t-buildmode=pie\nbuild\tCGO_ENABLED=0\nbuild\t\"-ldflags\"=\"-s -w\"\n";
-        let info = read(&blob(2, "go1.26.8", text))
-            .expect("reads")
-            .expect("is there");
+        let info = read(&blob(2, "go1.26.8", text)).expect("reads").expect("is there");
         assert_eq!(info.version.minor, 26);
         assert_eq!(info.path.as_deref(), Some("example.com/a/cmd/a"));
         assert_eq!(info.module.as_deref(), Some("example.com/a"));
@@ -231,29 +212,15 @@ mod tests {
 
     #[test]
     fn a_build_without_modules() {
-        let info = read(&blob(2, "go1.22.1", ""))
-            .expect("reads")
-            .expect("is there");
-        assert_eq!(
-            (info.path, info.module, info.settings.len()),
-            (None, None, 0)
-        );
+        let info = read(&blob(2, "go1.22.1", "")).expect("reads").expect("is there");
+        assert_eq!((info.path, info.module, info.settings.len()), (None, None, 0));
     }
 
     #[test]
     fn what_is_refused() {
-        assert!(matches!(
-            read(&blob(0, "go1.17", "")),
-            Err(GoError::Unsupported { .. })
-        ));
-        assert!(matches!(
-            read(&blob(2, "gopher", "")),
-            Err(GoError::Unsupported { .. })
-        ));
-        assert!(matches!(
-            read(&blob(2, "go1.26.8", "")[..36]),
-            Err(GoError::Broken { .. })
-        ));
+        assert!(matches!(read(&blob(0, "go1.17", "")), Err(GoError::Unsupported { .. })));
+        assert!(matches!(read(&blob(2, "gopher", "")), Err(GoError::Unsupported { .. })));
+        assert!(matches!(read(&blob(2, "go1.26.8", "")[..36]), Err(GoError::Broken { .. })));
         assert_eq!(read(b"nothing of the kind, but long enough"), Ok(None));
     }
 

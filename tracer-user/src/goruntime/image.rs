@@ -61,22 +61,14 @@ impl GoImage {
             return Err(GoError::NotGo { why: why.into() });
         };
         if let Some(mode @ ("c-shared" | "plugin" | "shared")) = info.setting("-buildmode") {
-            let why =
-                format!("it is Go inside a library (-buildmode={mode}), which cannot be traced");
+            let why = format!("it is Go inside a library (-buildmode={mode}), which cannot be traced");
             return Err(GoError::NotGo { why });
         }
         let version = info.version.clone().supported()?;
         let header = Header::find(&elf, &*file)?;
         let module = ModuleData::find(&elf, &*file, &header, version.minor)?;
         let table = Pclntab::read(&elf, &*file, header, &module, file_len, version.minor)?;
-        Ok(Self {
-            file,
-            elf,
-            info,
-            module,
-            table,
-            inlined: OnceLock::new(),
-        })
+        Ok(Self { file, elf, info, module, table, inlined: OnceLock::new() })
     }
 
     pub fn version(&self) -> &GoVersion {
@@ -107,8 +99,7 @@ impl GoImage {
 
     pub fn is_race(&self) -> bool {
         // runtime/race_amd64.s is built with -race only; a build without settings still shows it.
-        self.info.setting("-race") == Some("true")
-            || self.table.by_name("runtime.racecall").is_some()
+        self.info.setting("-race") == Some("true") || self.table.by_name("runtime.racecall").is_some()
     }
 
     pub fn is_stripped(&self) -> bool {
@@ -148,54 +139,34 @@ impl GoImage {
 
     /// The names that a predicate accepts, in address order.
     pub fn function_names(&self, accepts: impl Fn(&str) -> bool) -> Vec<String> {
-        self.table
-            .names()
-            .filter(|n| accepts(n))
-            .map(std::borrow::Cow::into_owned)
-            .collect()
+        self.table.names().filter(|n| accepts(n)).map(std::borrow::Cow::into_owned).collect()
     }
 
     /// The frames of one program counter, innermost first; empty outside Go's functions.
     pub fn frames_at(&self, pc: ImageAddr, kind: PcKind) -> Vec<Frame> {
         let memory = self.memory();
-        Inlining {
-            table: &self.table,
-            memory: &memory,
-            gofunc: self.module.gofunc,
-        }
-        .frames(pc, kind)
+        Inlining { table: &self.table, memory: &memory, gofunc: self.module.gofunc }.frames(pc, kind)
     }
 
     /// Which of these functions have copies inlined into others. The first call reads every inline tree.
     pub fn inlined(&self, names: &[&str]) -> BTreeSet<String> {
         let offsets = self.inlined.get_or_init(|| {
             let memory = self.memory();
-            Inlining {
-                table: &self.table,
-                memory: &memory,
-                gofunc: self.module.gofunc,
-            }
-            .inlined()
+            Inlining { table: &self.table, memory: &memory, gofunc: self.module.gofunc }.inlined()
         });
-        let inlined = offsets
-            .iter()
-            .filter_map(|o| std::str::from_utf8(self.table.name_at(*o)?).ok());
-        inlined
-            .filter(|n| names.contains(n))
-            .map(str::to_owned)
-            .collect()
+        let inlined = offsets.iter().filter_map(|o| std::str::from_utf8(self.table.name_at(*o)?).ok());
+        inlined.filter(|n| names.contains(n)).map(str::to_owned).collect()
     }
 
     /// A pointer in static data, as linked: the relocation's addend where there is one, else the word itself.
     pub fn pointer(&self, at: ImageAddr) -> Result<ImageAddr, GoError> {
         let mut relocated = None;
-        self.elf
-            .relative_relocations(&*self.file, |place, addend| {
-                if place == at {
-                    relocated = Some(addend);
-                }
-                relocated.is_none()
-            })?;
+        self.elf.relative_relocations(&*self.file, |place, addend| {
+            if place == at {
+                relocated = Some(addend);
+            }
+            relocated.is_none()
+        })?;
         match relocated {
             Some(addend) => Ok(addend),
             None => Ok(ImageAddr(self.memory().read_u64(at)?)),
@@ -221,9 +192,7 @@ impl GoImage {
                 at: function.entry.0,
             });
         }
-        Ok(self
-            .memory()
-            .read_vec(function.entry, len as usize, Bytes(x86::MAX_FUNCTION))?)
+        Ok(self.memory().read_vec(function.entry, len as usize, Bytes(x86::MAX_FUNCTION))?)
     }
 
     /// The file at its linked addresses: constants and initial values, before any relocation.
@@ -256,11 +225,7 @@ mod tests {
 
     impl ReadAt<FileOffset> for Owned {
         fn read(&self, addr: FileOffset, buf: &mut [u8]) -> Result<(), ReadFault> {
-            let fault = ReadFault {
-                addr: addr.0,
-                len: buf.len(),
-                kind: FaultKind::Unmapped,
-            };
+            let fault = ReadFault { addr: addr.0, len: buf.len(), kind: FaultKind::Unmapped };
             let from = usize::try_from(addr.0).map_err(|_large| fault)?;
             let to = from.checked_add(buf.len()).ok_or(fault)?;
             buf.copy_from_slice(self.0.get(from..to).ok_or(fault)?);

@@ -17,58 +17,33 @@ pub struct UnsupportedGo {
 
 impl UnsupportedGo {
     fn advice(&self) -> &'static str {
-        if self.found > self.newest {
-            "; use a newer tracer"
-        } else {
-            "; build the program with a newer Go"
-        }
+        if self.found > self.newest { "; use a newer tracer" } else { "; build the program with a newer Go" }
     }
 }
 
 impl Layout {
     /// The row for `go1.<minor>`; patch releases share it.
     pub fn for_minor(minor: u32) -> Result<&'static Layout, UnsupportedGo> {
-        minor
-            .checked_sub(OLDEST_MINOR)
-            .and_then(|column| ROWS.get(column as usize))
-            .ok_or(UnsupportedGo {
-                found: minor,
-                oldest: OLDEST_MINOR,
-                newest: newest_minor(),
-            })
+        minor.checked_sub(OLDEST_MINOR).and_then(|column| ROWS.get(column as usize)).ok_or(UnsupportedGo {
+            found: minor,
+            oldest: OLDEST_MINOR,
+            newest: newest_minor(),
+        })
     }
 
     /// Where an object of `size` bytes goes. `pointers` says whether its type holds any.
     pub fn placement(&self, size: u64, pointers: bool) -> Placement {
-        let header = if self.has_malloc_headers() && pointers && size > HEADER_ABOVE {
-            HEADER_SIZE
-        } else {
-            0
-        };
+        let header =
+            if self.has_malloc_headers() && pointers && size > HEADER_ABOVE { HEADER_SIZE } else { 0 };
         // runtime/malloc.go, mallocgc: `size <= maxSmallSize-mallocHeaderSize` decides "small" for all types
         // since 1.22; before, `size <= maxSmallSize`.
-        let small = if self.has_malloc_headers() {
-            MAX_SMALL - HEADER_SIZE
-        } else {
-            MAX_SMALL
-        };
+        let small = if self.has_malloc_headers() { MAX_SMALL - HEADER_SIZE } else { MAX_SMALL };
         if size > small {
-            return Placement {
-                class: None,
-                bytes: size.saturating_add(PAGE - 1) / PAGE * PAGE,
-            };
+            return Placement { class: None, bytes: size.saturating_add(PAGE - 1) / PAGE * PAGE };
         }
         let needed = size + header;
-        let class = CLASS_TO_SIZE
-            .iter()
-            .skip(1)
-            .take_while(|&&s| u64::from(s) < needed)
-            .count()
-            + 1;
-        Placement {
-            class: Some(class as u8),
-            bytes: u64::from(CLASS_TO_SIZE[class]),
-        }
+        let class = CLASS_TO_SIZE.iter().skip(1).take_while(|&&s| u64::from(s) < needed).count() + 1;
+        Placement { class: Some(class as u8), bytes: u64::from(CLASS_TO_SIZE[class]) }
     }
 
     /// Whether objects with pointers above [`HEADER_ABOVE`] bytes carry their type in a header
@@ -113,26 +88,16 @@ mod tests {
             assert_eq!(Layout::for_minor(minor).unwrap().minor, minor);
         }
         let newer = Layout::for_minor(28).unwrap_err().to_string();
-        assert_eq!(
-            newer,
-            "go1.28 is not supported: this tracer knows go1.19 to go1.27; use a newer tracer"
-        );
+        assert_eq!(newer, "go1.28 is not supported: this tracer knows go1.19 to go1.27; use a newer tracer");
         assert!(
-            Layout::for_minor(18)
-                .unwrap_err()
-                .to_string()
-                .ends_with("build the program with a newer Go")
+            Layout::for_minor(18).unwrap_err().to_string().ends_with("build the program with a newer Go")
         );
         assert!(Layout::for_minor(u32::MAX).is_err());
     }
 
     fn check(minor: u32, size: u64, pointers: bool, class: Option<u8>, bytes: u64) {
         let placed = Layout::for_minor(minor).unwrap().placement(size, pointers);
-        assert_eq!(
-            placed,
-            Placement { class, bytes },
-            "go1.{minor} size {size} pointers {pointers}"
-        );
+        assert_eq!(placed, Placement { class, bytes }, "go1.{minor} size {size} pointers {pointers}");
     }
 
     #[test]

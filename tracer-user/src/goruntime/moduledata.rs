@@ -42,12 +42,7 @@ fn offsets(minor: u32) -> Offsets {
         24 | 25 => 576,
         21..=23 | 26 => 584,
     };
-    Offsets {
-        types,
-        etypes,
-        gofunc,
-        next,
-    }
+    Offsets { types, etypes, gofunc, next }
 }
 
 /// A half-open range of linked addresses.
@@ -103,10 +98,8 @@ impl ModuleData {
             candidates.len() < MAX_CANDIDATES
         })?;
         words_equal(elf, file, header.address, &mut candidates);
-        let mut why = GoError::Broken {
-            what: "no module data refers to the function table",
-            at: header.address.0,
-        };
+        let mut why =
+            GoError::Broken { what: "no module data refers to the function table", at: header.address.0 };
         for address in candidates {
             match Self::read(elf, file, address, header, minor) {
                 Ok(module) => return Ok(module),
@@ -118,9 +111,7 @@ impl ModuleData {
 
     /// Static data lies in one of these; anything else is no Go variable.
     pub fn is_data(&self, addr: ImageAddr) -> bool {
-        [self.noptrdata, self.data, self.bss, self.noptrbss]
-            .iter()
-            .any(|r| r.contains(addr))
+        [self.noptrdata, self.data, self.bss, self.noptrbss].iter().any(|r| r.contains(addr))
     }
 
     fn read<R: ReadAt<FileOffset> + ?Sized>(
@@ -133,14 +124,8 @@ impl ModuleData {
         let at = offsets(minor);
         let words = read_words(elf, file, address, at.next + 8)?;
         let word = |offset: usize| words.get(offset / 8).copied().unwrap_or(0);
-        let range = |from: usize, to: usize| Range {
-            start: ImageAddr(word(from)),
-            end: ImageAddr(word(to)),
-        };
-        let failed = |what: &str| GoError::Layout {
-            field: "moduledata",
-            failed: what.to_owned(),
-        };
+        let range = |from: usize, to: usize| Range { start: ImageAddr(word(from)), end: ImageAddr(word(to)) };
+        let failed = |what: &str| GoError::Layout { field: "moduledata", failed: what.to_owned() };
         let start = header.address.0;
         // The slices cut out of pclntab must start where its header says.
         let slices = [
@@ -154,10 +139,7 @@ impl ModuleData {
         if word(0) != start {
             return Err(failed("does not point to the function table"));
         }
-        if slices
-            .iter()
-            .any(|(field, offset)| word(*field) != start.wrapping_add(*offset))
-        {
+        if slices.iter().any(|(field, offset)| word(*field) != start.wrapping_add(*offset)) {
             return Err(failed("its tables are not where the function table says"));
         }
         let module = Self {
@@ -173,14 +155,7 @@ impl ModuleData {
             gofunc: ImageAddr(word(at.gofunc)),
             next_field: address.plus(at.next as u64),
         };
-        let ordered = [
-            module.text,
-            module.noptrdata,
-            module.data,
-            module.bss,
-            module.noptrbss,
-            module.types,
-        ];
+        let ordered = [module.text, module.noptrdata, module.data, module.bss, module.noptrbss, module.types];
         if ordered.iter().any(|r| r.start > r.end) {
             return Err(failed("a range ends before it starts"));
         }
@@ -194,9 +169,7 @@ impl ModuleData {
             return Err(failed("its function count is not the table's"));
         }
         if header.text_start != 0 && header.text_start != module.text.start.0 {
-            return Err(failed(
-                "its text does not start where the function table says",
-            ));
+            return Err(failed("its text does not start where the function table says"));
         }
         Ok(module)
     }
@@ -250,14 +223,8 @@ fn words_equal<R: ReadAt<FileOffset> + ?Sized>(
             if file.read(segment.offset.plus(done), part).is_err() {
                 break;
             }
-            let hits = part
-                .chunks_exact(8)
-                .enumerate()
-                .filter(|(_, c)| **c == wanted);
-            found.extend(
-                hits.map(|(i, _)| segment.start.plus(done + i as u64 * 8))
-                    .take(MAX_CANDIDATES),
-            );
+            let hits = part.chunks_exact(8).enumerate().filter(|(_, c)| **c == wanted);
+            found.extend(hits.map(|(i, _)| segment.start.plus(done + i as u64 * 8)).take(MAX_CANDIDATES));
             done += part.len() as u64;
         }
     }

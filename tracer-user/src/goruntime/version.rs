@@ -39,27 +39,15 @@ impl GoVersion {
             Some((patch, tail)) => (patch, tail),
             None => (0, rest),
         };
-        let prerelease = devel
-            || tail.starts_with("rc")
-            || tail.starts_with("beta")
-            || tail.starts_with("-devel");
+        let prerelease =
+            devel || tail.starts_with("rc") || tail.starts_with("beta") || tail.starts_with("-devel");
         // The linker appends " X:a,b" (internal/buildcfg, cmd/go/internal/work); vendors append what they like.
         let experiments = text
             .split_once(" X:")
             .map(|(_, x)| x.split_whitespace().next().unwrap_or_default())
-            .map(|x| {
-                x.split(',')
-                    .filter(|e| !e.is_empty())
-                    .map(str::to_owned)
-                    .collect()
-            })
+            .map(|x| x.split(',').filter(|e| !e.is_empty()).map(str::to_owned).collect())
             .unwrap_or_default();
-        Some(Self {
-            minor,
-            patch,
-            prerelease,
-            experiments,
-        })
+        Some(Self { minor, patch, prerelease, experiments })
     }
 
     /// Refuses what was never checked.
@@ -67,10 +55,7 @@ impl GoVersion {
         if (OLDEST_MINOR..=NEWEST_MINOR).contains(&self.minor) {
             Ok(self)
         } else {
-            Err(GoError::Unsupported {
-                found: self.to_string(),
-                range: SUPPORTED,
-            })
+            Err(GoError::Unsupported { found: self.to_string(), range: SUPPORTED })
         }
     }
 
@@ -81,12 +66,7 @@ impl GoVersion {
 
 impl fmt::Display for GoVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            minor,
-            patch,
-            prerelease,
-            experiments,
-        } = self;
+        let Self { minor, patch, prerelease, experiments } = self;
         write!(f, "go1.{minor}")?;
         if *patch > 0 {
             write!(f, ".{patch}")?;
@@ -102,9 +82,7 @@ impl fmt::Display for GoVersion {
 }
 
 fn number(text: &str) -> Option<(u32, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..end].parse().ok()?, &text[end..]))
 }
 
@@ -116,53 +94,22 @@ mod tests {
     fn what_build_info_says() {
         let check = |text: &str, minor, patch, prerelease, experiments: &[&str]| {
             let v = GoVersion::parse(text).expect(text);
-            assert_eq!(
-                (v.minor, v.patch, v.prerelease),
-                (minor, patch, prerelease),
-                "{text}"
-            );
+            assert_eq!((v.minor, v.patch, v.prerelease), (minor, patch, prerelease), "{text}");
             assert_eq!(v.experiments, experiments, "{text}");
         };
         check("go1.26.8", 26, 8, false, &[]);
         check("go1.19", 19, 0, false, &[]);
-        check(
-            "go1.25.5 X:noswissmap,greenteagc",
-            25,
-            5,
-            false,
-            &["noswissmap", "greenteagc"],
-        );
+        check("go1.25.5 X:noswissmap,greenteagc", 25, 5, false, &["noswissmap", "greenteagc"]);
         check("go1.27rc1", 27, 0, true, &[]);
-        check(
-            "devel go1.28-abcdef Thu Jan 1 00:00:00 2026 +0000",
-            28,
-            0,
-            true,
-            &[],
-        );
+        check("devel go1.28-abcdef Thu Jan 1 00:00:00 2026 +0000", 28, 0, true, &[]);
         check("go1.28-devel_0abc Mon", 28, 0, true, &[]);
-        check(
-            "go1.22.7 (Red Hat 1.22.7-1.el9) X:strictfipsruntime",
-            22,
-            7,
-            false,
-            &["strictfipsruntime"],
-        );
+        check("go1.22.7 (Red Hat 1.22.7-1.el9) X:strictfipsruntime", 22, 7, false, &["strictfipsruntime"]);
         check("go1.24.1-vendor", 24, 1, false, &[]);
     }
 
     #[test]
     fn what_is_no_version() {
-        for text in [
-            "",
-            "go",
-            "go1",
-            "go1.",
-            "go2.1",
-            "1.26",
-            "devel +abcdef",
-            "go1.99999999999",
-        ] {
+        for text in ["", "go", "go1", "go1.", "go2.1", "1.26", "devel +abcdef", "go1.99999999999"] {
             assert_eq!(GoVersion::parse(text), None, "{text}");
         }
     }
@@ -170,8 +117,6 @@ mod tests {
     #[test]
     fn the_supported_range() {
         let refuse = |text: &str| GoVersion::parse(text).expect(text).supported().is_err();
-        assert!(
-            refuse("go1.18.10") && refuse("go1.28.1") && !refuse("go1.19") && !refuse("go1.27.3")
-        );
+        assert!(refuse("go1.18.10") && refuse("go1.28.1") && !refuse("go1.19") && !refuse("go1.27.3"));
     }
 }

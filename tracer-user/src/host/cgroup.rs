@@ -30,14 +30,8 @@ struct Files {
     used: &'static str,
 }
 
-const V1: Files = Files {
-    limit: "memory.limit_in_bytes",
-    used: "memory.usage_in_bytes",
-};
-const V2: Files = Files {
-    limit: "memory.max",
-    used: "memory.current",
-};
+const V1: Files = Files { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes" };
+const V2: Files = Files { limit: "memory.max", used: "memory.current" };
 
 /// cgroup v1 says "no limit" as the largest page count in bytes; nothing near it is a real limit.
 const NO_LIMIT: u64 = 1 << 60;
@@ -60,9 +54,7 @@ pub(super) fn memory_limit(cgroups: &str) -> Option<MemoryLimit> {
 /// The id of a container in a cgroup path: the last run of exactly 64 hexadecimal digits, which is how Docker,
 /// containerd, CRI-O and podman name theirs.
 pub(super) fn container_id(cgroups: &str) -> Option<String> {
-    let paths = cgroups
-        .lines()
-        .filter_map(|line| line.splitn(3, ':').nth(2));
+    let paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     paths
         .flat_map(|path| path.split(|c: char| !c.is_ascii_hexdigit()))
         .rfind(|run| run.len() == 64)
@@ -84,15 +76,9 @@ fn cgroup_path(cgroups: &str, v2: bool) -> Option<&str> {
 }
 
 fn tightest(mount: &Mount, path: &Path) -> Option<MemoryLimit> {
-    let inside = path
-        .strip_prefix(&mount.root)
-        .or_else(|_| path.strip_prefix("/"))
-        .ok()?;
+    let inside = path.strip_prefix(&mount.root).or_else(|_| path.strip_prefix("/")).ok()?;
     // A path with `..` lies outside our cgroup namespace: what is mounted here is not it.
-    if inside
-        .components()
-        .any(|c| c == std::path::Component::ParentDir)
-    {
+    if inside.components().any(|c| c == std::path::Component::ParentDir) {
         return None;
     }
     let full = mount.point.join(inside);
@@ -100,18 +86,9 @@ fn tightest(mount: &Mount, path: &Path) -> Option<MemoryLimit> {
         .take(MAX_DEPTH)
         .take_while(|dir| dir.starts_with(&mount.point))
         .filter_map(|dir| {
-            let number = |name| {
-                std::fs::read_to_string(dir.join(name))
-                    .ok()?
-                    .trim()
-                    .parse::<u64>()
-                    .ok()
-            };
+            let number = |name| std::fs::read_to_string(dir.join(name)).ok()?.trim().parse::<u64>().ok();
             let limit = number(mount.files.limit).filter(|&l| l < NO_LIMIT)?;
-            Some(MemoryLimit {
-                limit: Bytes(limit),
-                used: number(mount.files.used).map(Bytes),
-            })
+            Some(MemoryLimit { limit: Bytes(limit), used: number(mount.files.used).map(Bytes) })
         })
         .min_by_key(|found| found.limit)
 }
@@ -128,11 +105,7 @@ fn mounts() -> Vec<Mount> {
                 "cgroup" if m.super_options.contains_key("memory") => V1,
                 _ => return None,
             };
-            Some(Mount {
-                root: PathBuf::from(m.root),
-                point: m.mount_point,
-                files,
-            })
+            Some(Mount { root: PathBuf::from(m.root), point: m.mount_point, files })
         })
         .collect()
 }
@@ -174,21 +147,11 @@ mod tests {
         std::fs::write(root.join("pods/memory.max"), "1048576\n").unwrap();
         std::fs::write(root.join("pods/memory.current"), "4096\n").unwrap();
         std::fs::write(root.join("memory.max"), "2097152\n").unwrap();
-        let mount = Mount {
-            root: "/".into(),
-            point: root.clone(),
-            files: V2,
-        };
+        let mount = Mount { root: "/".into(), point: root.clone(), files: V2 };
         let found = tightest(&mount, Path::new("/pods/app"));
         let outside = tightest(&mount, Path::new("/../other"));
         std::fs::remove_dir_all(&root).unwrap();
-        assert_eq!(
-            found,
-            Some(MemoryLimit {
-                limit: Bytes(1_048_576),
-                used: Some(Bytes(4096))
-            })
-        );
+        assert_eq!(found, Some(MemoryLimit { limit: Bytes(1_048_576), used: Some(Bytes(4096)) }));
         assert_eq!(outside, None);
     }
 }

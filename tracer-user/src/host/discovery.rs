@@ -45,10 +45,7 @@ pub fn list() -> Result<Listing, HostError> {
     pids.sort_unstable();
     let cut = pids.len().saturating_sub(MAX_PROCESSES);
     pids.truncate(MAX_PROCESSES);
-    let mut listing = Listing {
-        cut: cut as u64,
-        ..Listing::default()
-    };
+    let mut listing = Listing { cut: cut as u64, ..Listing::default() };
     for pid in pids {
         match look(pid) {
             None => {}
@@ -65,21 +62,13 @@ pub fn list() -> Result<Listing, HostError> {
 /// command line. Our own process is left out.
 pub fn by_name(name: &str) -> Result<Vec<Found>, HostError> {
     let own = Pid(std::process::id());
-    Ok(list()?
-        .processes
-        .into_iter()
-        .filter(|p| p.pid != own && p.goes_by(name))
-        .collect())
+    Ok(list()?.processes.into_iter().filter(|p| p.pid != own && p.goes_by(name)).collect())
 }
 
 impl Found {
     /// Whether `name` names this process; a path must equal the whole path, a bare name its last part.
     pub fn goes_by(&self, name: &str) -> bool {
-        let exe = self.exe.as_ref().map(|e| {
-            e.to_string_lossy()
-                .trim_end_matches(" (deleted)")
-                .to_owned()
-        });
+        let exe = self.exe.as_ref().map(|e| e.to_string_lossy().trim_end_matches(" (deleted)").to_owned());
         if name.contains('/') {
             return exe.as_deref() == Some(name) || self.argv0.as_deref() == Some(name);
         }
@@ -92,9 +81,7 @@ impl Found {
 
 fn pids() -> Result<Vec<Pid>, HostError> {
     let entries = std::fs::read_dir("/proc").map_err(|source| HostError::NoProc { source })?;
-    Ok(entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid))
-        .collect())
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid)).collect())
 }
 
 /// One process, and why its executable cannot be seen; `None` for kernel threads and for what ended meanwhile.
@@ -119,11 +106,7 @@ fn look(pid: Pid) -> Option<(Found, Option<HostError>)> {
 fn argv0(dir: &Path) -> Option<String> {
     use std::io::Read as _;
     let mut text = Vec::new();
-    std::fs::File::open(dir.join("cmdline"))
-        .ok()?
-        .take(ARGV0_MAX)
-        .read_to_end(&mut text)
-        .ok()?;
+    std::fs::File::open(dir.join("cmdline")).ok()?.take(ARGV0_MAX).read_to_end(&mut text).ok()?;
     let first = text.split(|&b| b == 0).next()?;
     (!first.is_empty()).then(|| String::from_utf8_lossy(first).into_owned())
 }
@@ -133,28 +116,13 @@ mod tests {
     use super::*;
 
     fn found(comm: &str, exe: Option<&str>, argv0: Option<&str>) -> Found {
-        Found {
-            pid: Pid(1),
-            comm: comm.into(),
-            exe: exe.map(Into::into),
-            argv0: argv0.map(Into::into),
-        }
+        Found { pid: Pid(1), comm: comm.into(), exe: exe.map(Into::into), argv0: argv0.map(Into::into) }
     }
 
     #[test]
     fn a_name_matches_comm_file_name_or_first_word() {
-        let p = found(
-            "checkout",
-            Some("/usr/bin/checkout-service-v2 (deleted)"),
-            Some("./svc"),
-        );
-        for name in [
-            "checkout",
-            "checkout-service-v2",
-            "svc",
-            "/usr/bin/checkout-service-v2",
-            "./svc",
-        ] {
+        let p = found("checkout", Some("/usr/bin/checkout-service-v2 (deleted)"), Some("./svc"));
+        for name in ["checkout", "checkout-service-v2", "svc", "/usr/bin/checkout-service-v2", "./svc"] {
             assert!(p.goes_by(name), "{name}");
         }
         for name in ["check", "bin", "", "/usr/bin", "checkout-service", "/svc"] {
@@ -165,10 +133,7 @@ mod tests {
 
     #[test]
     fn a_child_is_listed_and_found_by_name() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("30")
-            .spawn()
-            .unwrap();
+        let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
         let pid = Pid(child.id());
         let listing = list();
         let named = by_name("sleep");
@@ -177,17 +142,7 @@ mod tests {
         let listing = listing.unwrap();
         assert!(listing.processes.iter().any(|p| p.pid == pid));
         assert!(listing.processes.is_sorted());
-        assert!(
-            listing
-                .processes
-                .iter()
-                .any(|p| p.pid == Pid(std::process::id()))
-        );
-        assert!(
-            named
-                .unwrap()
-                .iter()
-                .any(|p| p.pid == pid && p.argv0.as_deref() == Some("sleep"))
-        );
+        assert!(listing.processes.iter().any(|p| p.pid == Pid(std::process::id())));
+        assert!(named.unwrap().iter().any(|p| p.pid == pid && p.argv0.as_deref() == Some("sleep")));
     }
 }

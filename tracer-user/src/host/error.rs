@@ -9,22 +9,14 @@ pub enum HostError {
     #[error("no process {pid}: look for the pid with `tracer list`")]
     NoSuchProcess { pid: Pid },
     #[error("not allowed to {doing} of process {pid}: {advice}")]
-    Denied {
-        pid: Pid,
-        doing: &'static str,
-        advice: String,
-    },
+    Denied { pid: Pid, doing: &'static str, advice: String },
     #[error("process {pid} ended: start tracer again on the new process")]
     Gone { pid: Pid },
     #[error("process {pid} was replaced ({how}): start tracer again on pid {pid}")]
     Replaced { pid: Pid, how: &'static str },
-    #[error(
-        "process {pid} has no executable file (a kernel thread or a zombie): choose another pid"
-    )]
+    #[error("process {pid} has no executable file (a kernel thread or a zombie): choose another pid")]
     NoExecutable { pid: Pid },
-    #[error(
-        "cannot find where {exe} is mapped in process {pid}: check that it is the file the process runs"
-    )]
+    #[error("cannot find where {exe} is mapped in process {pid}: check that it is the file the process runs")]
     NotMapped { pid: Pid, exe: String },
     #[error("cannot {doing} of process {pid}: {source}; check that /proc is mounted and readable")]
     Proc {
@@ -62,11 +54,7 @@ impl HostError {
     /// Names the setting that stands in the way, so that the user need not guess.
     pub(super) fn denied(pid: Pid, doing: &'static str) -> Self {
         let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
-        Self::Denied {
-            pid,
-            doing,
-            advice: denial_advice(scope.as_deref()).to_owned(),
-        }
+        Self::Denied { pid, doing, advice: denial_advice(scope.as_deref()).to_owned() }
     }
 }
 
@@ -97,23 +85,11 @@ mod tests {
             HostError::Gone { pid },
             HostError::Replaced { pid, how: "exec" },
             HostError::NoExecutable { pid },
-            HostError::NotMapped {
-                pid,
-                exe: "/bin/x".into(),
-            },
-            HostError::Proc {
-                pid,
-                doing: "read the maps",
-                source: io(),
-            },
+            HostError::NotMapped { pid, exe: "/bin/x".into() },
+            HostError::Proc { pid, doing: "read the maps", source: io() },
             HostError::NoProc { source: io() },
-            HostError::CommandNotFound {
-                command: "x".into(),
-            },
-            HostError::Launch {
-                command: "x".into(),
-                source: io(),
-            },
+            HostError::CommandNotFound { command: "x".into() },
+            HostError::Launch { command: "x".into(), source: io() },
         ] {
             let line = error.to_string();
             assert!(!line.contains('\n') && !line.ends_with('.'), "{line}");
@@ -122,14 +98,9 @@ mod tests {
 
     #[test]
     fn io_errors_on_proc_are_sorted_by_meaning() {
-        let sort = |errno| {
-            HostError::from_proc(Pid(7), "read the maps", io::Error::from_raw_os_error(errno))
-        };
+        let sort = |errno| HostError::from_proc(Pid(7), "read the maps", io::Error::from_raw_os_error(errno));
         assert!(matches!(sort(libc::ESRCH), HostError::Gone { .. }));
-        assert!(matches!(
-            sort(libc::ENOENT),
-            HostError::NoSuchProcess { .. }
-        ));
+        assert!(matches!(sort(libc::ENOENT), HostError::NoSuchProcess { .. }));
         assert!(matches!(sort(libc::EACCES), HostError::Denied { .. }));
         assert!(matches!(sort(libc::EPERM), HostError::Denied { .. }));
         assert!(matches!(sort(libc::EIO), HostError::Proc { .. }));

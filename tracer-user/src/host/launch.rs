@@ -36,32 +36,17 @@ pub fn resolve(command: &OsStr) -> Result<PathBuf, HostError> {
 }
 
 fn resolve_in(command: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, HostError> {
-    let not_found = || HostError::CommandNotFound {
-        command: command.to_string_lossy().into_owned(),
-    };
+    let not_found = || HostError::CommandNotFound { command: command.to_string_lossy().into_owned() };
     if command.is_empty() {
         return Err(not_found());
     }
     if Path::new(command).components().count() > 1 || command.as_encoded_bytes().contains(&b'/') {
-        return if Path::new(command).is_file() {
-            Ok(command.into())
-        } else {
-            Err(not_found())
-        };
+        return if Path::new(command).is_file() { Ok(command.into()) } else { Err(not_found()) };
     }
     std::env::split_paths(path.unwrap_or_default())
         // An empty part of PATH means the current directory.
-        .map(|dir| {
-            if dir.as_os_str().is_empty() {
-                Path::new(".").join(command)
-            } else {
-                dir.join(command)
-            }
-        })
-        .find(|file| {
-            file.metadata()
-                .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-        })
+        .map(|dir| if dir.as_os_str().is_empty() { Path::new(".").join(command) } else { dir.join(command) })
+        .find(|file| file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
         .ok_or_else(not_found)
 }
 
@@ -79,12 +64,8 @@ impl Waiting {
     /// Starts `program` (as [`resolve`] found it) under the name `command` with `args`, and holds it before exec.
     pub fn start(program: &Path, command: &OsStr, args: &[OsString]) -> Result<Self, HostError> {
         let name = command.to_string_lossy().into_owned();
-        let failed = |source: io::Error| HostError::Launch {
-            command: name.clone(),
-            source,
-        };
-        let (child_gate, gate) =
-            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        let failed = |source: io::Error| HostError::Launch { command: name.clone(), source };
+        let (child_gate, gate) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
         let (pid_reader, pid_writer) =
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
         let mut spawn = Command::new(program);
@@ -94,16 +75,9 @@ impl Waiting {
         // fork. It makes system calls on its own descriptors only (getpid, write, read, close): it allocates
         // nothing, takes no lock and cannot panic.
         unsafe { spawn.pre_exec(hold) };
-        let spawner = std::thread::Builder::new()
-            .name("launch".into())
-            .spawn(move || spawn.spawn())
-            .map_err(failed)?;
-        let mut waiting = Self {
-            pid: Pid(0),
-            command: name,
-            gate: Some(gate),
-            spawner: Some(spawner),
-        };
+        let spawner =
+            std::thread::Builder::new().name("launch".into()).spawn(move || spawn.spawn()).map_err(failed)?;
+        let mut waiting = Self { pid: Pid(0), command: name, gate: Some(gate), spawner: Some(spawner) };
         let mut pid = [0; 4];
         if read_full(&pid_reader, &mut pid).is_err() {
             // The fork itself failed: the spawner knows why.
@@ -135,15 +109,10 @@ impl Waiting {
     fn open_gate(&mut self) -> Result<Running, HostError> {
         self.gate = None;
         let spawner = self.spawner.take().expect("a Waiting is released once");
-        let spawned = spawner
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the launching thread failed")));
+        let spawned = spawner.join().unwrap_or_else(|_| Err(io::Error::other("the launching thread failed")));
         match spawned {
             Ok(child) => Ok(Running { child }),
-            Err(source) => Err(HostError::Launch {
-                command: self.command.clone(),
-                source,
-            }),
+            Err(source) => Err(HostError::Launch { command: self.command.clone(), source }),
         }
     }
 }
@@ -282,13 +251,7 @@ mod tests {
     #[test]
     fn commands_are_found_as_a_shell_finds_them() {
         assert!(resolve(OsStr::new("sh")).unwrap().is_absolute());
-        for missing in [
-            "",
-            "no-such-command-here",
-            "/no/such/file",
-            "./no-such-file",
-            "/",
-        ] {
+        for missing in ["", "no-such-command-here", "/no/such/file", "./no-such-file", "/"] {
             let line = resolve(OsStr::new(missing)).unwrap_err().to_string();
             assert!(line.contains("not found"), "{line}");
         }

@@ -31,19 +31,13 @@ impl ProcessMemory {
         while done < len {
             let end = len.min(done + MAX_BYTES_PER_CALL);
             let at = addr.plus(done as u64);
-            let read = self
-                .readv(&mut [(at, &mut buf[done..end])])
-                .map_err(|kind| ReadFault {
-                    addr: addr.raw(),
-                    len,
-                    kind,
-                })?;
+            let read = self.readv(&mut [(at, &mut buf[done..end])]).map_err(|kind| ReadFault {
+                addr: addr.raw(),
+                len,
+                kind,
+            })?;
             if read == 0 {
-                return Err(ReadFault {
-                    addr: addr.raw(),
-                    len,
-                    kind: FaultKind::Unmapped,
-                });
+                return Err(ReadFault { addr: addr.raw(), len, kind: FaultKind::Unmapped });
             }
             // A short count ended at the first page that is not there: the next round learns why.
             done += read;
@@ -56,14 +50,8 @@ impl ProcessMemory {
         let mut local: Vec<libc::iovec> = Vec::with_capacity(requests.len());
         let mut remote: Vec<libc::iovec> = Vec::with_capacity(requests.len());
         for (addr, buf) in requests {
-            local.push(libc::iovec {
-                iov_base: buf.as_mut_ptr().cast(),
-                iov_len: buf.len(),
-            });
-            remote.push(libc::iovec {
-                iov_base: addr.0 as *mut libc::c_void,
-                iov_len: buf.len(),
-            });
+            local.push(libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() });
+            remote.push(libc::iovec { iov_base: addr.0 as *mut libc::c_void, iov_len: buf.len() });
         }
         // SAFETY: each local vector is the pointer and length of a live `&mut [u8]` of `requests`, which stays
         // borrowed across the call, so the kernel writes only memory we own exclusively. The remote vectors are
@@ -119,13 +107,9 @@ impl ReadAt<ProcAddr> for ProcessMemory {
                     answers.push(self.read_one(*addr, buf));
                 }
                 // No other address will do better in this process.
-                Err(kind) => answers.extend(rest.iter().map(|(addr, buf)| {
-                    Err(ReadFault {
-                        addr: addr.raw(),
-                        len: buf.len(),
-                        kind,
-                    })
-                })),
+                Err(kind) => answers.extend(
+                    rest.iter().map(|(addr, buf)| Err(ReadFault { addr: addr.raw(), len: buf.len(), kind })),
+                ),
             }
         }
         answers
@@ -181,11 +165,7 @@ mod tests {
             .iter_mut()
             .enumerate()
             .map(|(i, b)| {
-                let addr = if bad.contains(&i) {
-                    ProcAddr(8)
-                } else {
-                    at(&source).plus((i % 4000) as u64)
-                };
+                let addr = if bad.contains(&i) { ProcAddr(8) } else { at(&source).plus((i % 4000) as u64) };
                 (addr, if i == 1500 { &mut b[..0] } else { &mut b[..] })
             })
             .collect();
@@ -193,23 +173,11 @@ mod tests {
         assert_eq!(answers.len(), 3000);
         for (i, answer) in answers.iter().enumerate() {
             if bad.contains(&i) {
-                assert_eq!(
-                    *answer,
-                    Err(ReadFault {
-                        addr: 8,
-                        len: 16,
-                        kind: FaultKind::Unmapped
-                    }),
-                    "{i}"
-                );
+                assert_eq!(*answer, Err(ReadFault { addr: 8, len: 16, kind: FaultKind::Unmapped }), "{i}");
             } else {
                 assert_eq!(*answer, Ok(()), "{i}");
                 let from = i % 4000;
-                let expected = if i == 1500 {
-                    [0; 16]
-                } else {
-                    source[from..from + 16].try_into().unwrap()
-                };
+                let expected = if i == 1500 { [0; 16] } else { source[from..from + 16].try_into().unwrap() };
                 assert_eq!(buffers[i], expected, "{i}");
             }
         }
@@ -245,17 +213,9 @@ mod tests {
         let memory = ProcessMemory::new(Pid(child.id()));
         child.wait().unwrap();
         let mut buf = [0; 8];
-        assert_eq!(
-            memory.read(ProcAddr(4096), &mut buf).unwrap_err().kind,
-            FaultKind::Gone
-        );
+        assert_eq!(memory.read(ProcAddr(4096), &mut buf).unwrap_err().kind, FaultKind::Gone);
         let mut buf2 = [0; 8];
-        let answers =
-            memory.read_many(&mut [(ProcAddr(1), &mut buf[..]), (ProcAddr(2), &mut buf2[..])]);
-        assert!(
-            answers
-                .iter()
-                .all(|a| a.unwrap_err().kind == FaultKind::Gone)
-        );
+        let answers = memory.read_many(&mut [(ProcAddr(1), &mut buf[..]), (ProcAddr(2), &mut buf2[..])]);
+        assert!(answers.iter().all(|a| a.unwrap_err().kind == FaultKind::Gone));
     }
 }

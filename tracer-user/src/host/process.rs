@@ -44,10 +44,7 @@ struct FileId {
 
 impl From<&Metadata> for FileId {
     fn from(meta: &Metadata) -> Self {
-        Self {
-            dev: meta.dev(),
-            inode: meta.ino(),
-        }
+        Self { dev: meta.dev(), inode: meta.ino() }
     }
 }
 
@@ -82,9 +79,7 @@ impl Process {
     /// Opens the process with this pid, as the caller's pid namespace shows it.
     pub fn open(pid: Pid) -> Result<Self, HostError> {
         let no_such = HostError::NoSuchProcess { pid };
-        let raw = i32::try_from(pid.0)
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
+        let raw = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
         let Some(raw) = raw else { return Err(no_such) };
         // First the pidfd, then /proc, then its start time: all that follows is checked against these three.
         let pidfd = match rustix::process::pidfd_open(raw, PidfdFlags::empty()) {
@@ -93,27 +88,16 @@ impl Process {
             Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Err(no_such),
             Err(_) => None,
         };
-        let proc_dir = ProcDir::new(raw.as_raw_nonzero().get())
-            .map_err(|e| from_procfs(pid, "open /proc", e))?;
+        let proc_dir =
+            ProcDir::new(raw.as_raw_nonzero().get()).map_err(|e| from_procfs(pid, "open /proc", e))?;
         let start_ticks = start_ticks(pid, &proc_dir)?;
         let exe = proc_dir
             .open_relative("exe")
             .map_err(|e| no_executable(pid, from_procfs(pid, "open the executable", e)))?;
-        let meta = exe
-            .metadata()
-            .map_err(|e| HostError::from_proc(pid, "inspect the executable", e))?;
-        let exe_link = proc_dir
-            .exe()
-            .map_err(|e| from_procfs(pid, "read the link to the executable", e))?;
-        let process = Self {
-            pid,
-            proc_dir,
-            pidfd,
-            start_ticks,
-            exe,
-            exe_file: FileId::from(&meta),
-            exe_link,
-        };
+        let meta = exe.metadata().map_err(|e| HostError::from_proc(pid, "inspect the executable", e))?;
+        let exe_link = proc_dir.exe().map_err(|e| from_procfs(pid, "read the link to the executable", e))?;
+        let process =
+            Self { pid, proc_dir, pidfd, start_ticks, exe, exe_file: FileId::from(&meta), exe_link };
         process.still_same()?;
         Ok(process)
     }
@@ -138,10 +122,7 @@ impl Process {
             self.exe_link
                 .to_string_lossy()
                 .strip_suffix(DELETED)
-                .map_or_else(
-                    || self.exe_link.clone().into_os_string(),
-                    |path| path.to_owned().into(),
-                ),
+                .map_or_else(|| self.exe_link.clone().into_os_string(), |path| path.to_owned().into()),
         )
     }
 
@@ -173,18 +154,12 @@ impl Process {
             return Err(HostError::Gone { pid });
         }
         if start_ticks(pid, &self.proc_dir).map_err(gone_if_missing)? != self.start_ticks {
-            return Err(HostError::Replaced {
-                pid,
-                how: "the pid now belongs to another process",
-            });
+            return Err(HostError::Replaced { pid, how: "the pid now belongs to another process" });
         }
         let now = std::fs::metadata(format!("/proc/{pid}/exe"))
             .map_err(|e| gone_if_missing(HostError::from_proc(pid, "inspect the executable", e)))?;
         if FileId::from(&now) != self.exe_file {
-            return Err(HostError::Replaced {
-                pid,
-                how: "it executed another program",
-            });
+            return Err(HostError::Replaced { pid, how: "it executed another program" });
         }
         Ok(())
     }
@@ -200,15 +175,8 @@ impl Process {
 
     /// The mappings of the executable's file, by address.
     pub fn exe_mappings(&self) -> Result<Vec<Mapping>, HostError> {
-        let maps = self
-            .proc_dir
-            .maps()
-            .map_err(self.failed("read the maps"))?;
-        let by_inode: Vec<Mapping> = maps
-            .iter()
-            .filter(|m| self.is_exe(m))
-            .map(Mapping::from)
-            .collect();
+        let maps = self.proc_dir.maps().map_err(self.failed("read the maps"))?;
+        let by_inode: Vec<Mapping> = maps.iter().filter(|m| self.is_exe(m)).map(Mapping::from).collect();
         if !by_inode.is_empty() {
             return Ok(by_inode);
         }
@@ -228,10 +196,8 @@ impl Process {
 
     /// What to add to linked addresses, from where the executable's segments lie in the process.
     pub fn load_bias(&self, segments: &[Segment]) -> Result<LoadBias, HostError> {
-        bias_of(&self.exe_mappings()?, segments).ok_or_else(|| HostError::NotMapped {
-            pid: self.pid,
-            exe: self.exe_path().display().to_string(),
-        })
+        bias_of(&self.exe_mappings()?, segments)
+            .ok_or_else(|| HostError::NotMapped { pid: self.pid, exe: self.exe_path().display().to_string() })
     }
 
     /// The pid namespace the process lives in and its pid there.
@@ -239,21 +205,10 @@ impl Process {
         let pid = self.pid;
         let meta = std::fs::metadata(format!("/proc/{pid}/ns/pid"))
             .map_err(|e| gone_if_missing(HostError::from_proc(pid, "inspect the pid namespace", e)))?;
-        let status = self
-            .proc_dir
-            .status()
-            .map_err(self.failed("read the status"))?;
+        let status = self.proc_dir.status().map_err(self.failed("read the status"))?;
         // NSpid came with Linux 4.1; without it there is only the pid we know.
-        let inner = status
-            .nspid
-            .as_ref()
-            .and_then(|all| all.last())
-            .and_then(|&p| u32::try_from(p).ok());
-        Ok(PidNamespace {
-            dev: meta.dev(),
-            inode: meta.ino(),
-            pid: inner.map_or(pid, Pid),
-        })
+        let inner = status.nspid.as_ref().and_then(|all| all.last()).and_then(|&p| u32::try_from(p).ok());
+        Ok(PidNamespace { dev: meta.dev(), inode: meta.ino(), pid: inner.map_or(pid, Pid) })
     }
 
     /// Memory, CPU and threads as /proc shows them.
@@ -274,17 +229,14 @@ impl Process {
 
     /// When the process started, on the wall clock as it stands now.
     pub fn started_at(&self) -> SystemTime {
-        SystemTime::now()
-            .checked_sub(self.age())
-            .unwrap_or(SystemTime::UNIX_EPOCH)
+        SystemTime::now().checked_sub(self.age()).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// How long ago the process started, suspended time included.
     pub fn age(&self) -> Duration {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let now = Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32);
-        let started =
-            Duration::from_secs_f64(self.start_ticks as f64 / procfs::ticks_per_second() as f64);
+        let started = Duration::from_secs_f64(self.start_ticks as f64 / procfs::ticks_per_second() as f64);
         now.saturating_sub(started)
     }
 
@@ -332,19 +284,12 @@ fn bias_of(mappings: &[Mapping], segments: &[Segment]) -> Option<LoadBias> {
     for map in mappings.iter().filter(|m| m.executable) {
         let holds = |s: &&Segment| {
             let first = s.offset.0 & !0xfff;
-            let last = s
-                .offset
-                .0
-                .saturating_add(s.file_size.0)
-                .saturating_add(PAGE_SLACK);
+            let last = s.offset.0.saturating_add(s.file_size.0).saturating_add(PAGE_SLACK);
             s.file_size.0 > 0 && (first..last).contains(&map.offset.0)
         };
         // A page may hold the end of one segment and the start of the next: the later one is what is mapped there.
         let segment = segments.iter().filter(holds).max_by_key(|s| s.offset.0)?;
-        let linked = segment
-            .vaddr
-            .0
-            .wrapping_sub(segment.offset.0.wrapping_sub(map.offset.0));
+        let linked = segment.vaddr.0.wrapping_sub(segment.offset.0.wrapping_sub(map.offset.0));
         let bias = map.start.0.wrapping_sub(linked);
         if found.is_some_and(|earlier| earlier != bias) {
             return None;
@@ -355,10 +300,7 @@ fn bias_of(mappings: &[Mapping], segments: &[Segment]) -> Option<LoadBias> {
 }
 
 fn start_ticks(pid: Pid, proc_dir: &ProcDir) -> Result<u64, HostError> {
-    Ok(proc_dir
-        .stat()
-        .map_err(|e| from_procfs(pid, "read the start time", e))?
-        .starttime)
+    Ok(proc_dir.stat().map_err(|e| from_procfs(pid, "read the start time", e))?.starttime)
 }
 
 /// Once a process was open, "no such process" means that it ended.
@@ -385,11 +327,7 @@ fn from_procfs(pid: Pid, doing: &'static str, error: procfs::ProcError) -> HostE
         ProcError::PermissionDenied(_) => HostError::denied(pid, doing),
         ProcError::NotFound(_) => HostError::NoSuchProcess { pid },
         ProcError::Io(source, _) => HostError::from_proc(pid, doing, source),
-        other => HostError::Proc {
-            pid,
-            doing,
-            source: io::Error::other(other.to_string()),
-        },
+        other => HostError::Proc { pid, doing, source: io::Error::other(other.to_string()) },
     }
 }
 
@@ -408,16 +346,10 @@ mod tests {
         assert_eq!(me.exe_path(), std::env::current_exe().unwrap());
         assert!(!me.exe_deleted());
         let through_fd = std::fs::metadata(me.attach_path()).unwrap();
-        assert_eq!(
-            through_fd.ino(),
-            std::fs::metadata(me.exe_path()).unwrap().ino()
-        );
+        assert_eq!(through_fd.ino(), std::fs::metadata(me.exe_path()).unwrap().ino());
         let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap();
         let found = me.pid_namespace().unwrap();
-        assert_eq!(
-            (found.dev, found.inode, found.pid),
-            (namespace.dev(), namespace.ino(), me.pid())
-        );
+        assert_eq!((found.dev, found.inode, found.pid), (namespace.dev(), namespace.ino(), me.pid()));
         let figures = me.figures().unwrap();
         assert!(figures.rss.0 > 100_000 && figures.threads >= 1 && figures.cpu_s >= 0.0);
         assert!(figures.rss_anon.unwrap().0 <= figures.rss.0);
@@ -432,31 +364,18 @@ mod tests {
         let me = me();
         let here = the_bias_of_our_own_image_maps_a_function_to_itself as *const () as u64;
         let maps = me.exe_mappings().unwrap();
-        assert!(
-            maps.iter()
-                .any(|m| m.executable && (m.start.0..m.end.0).contains(&here)),
-            "{maps:?}"
-        );
+        assert!(maps.iter().any(|m| m.executable && (m.start.0..m.end.0).contains(&here)), "{maps:?}");
     }
 
     #[test]
     fn a_pid_without_a_process_is_named() {
         for pid in [0, u32::MAX, 4_194_304] {
-            assert!(
-                matches!(
-                    Process::open(Pid(pid)),
-                    Err(HostError::NoSuchProcess { .. })
-                ),
-                "{pid}"
-            );
+            assert!(matches!(Process::open(Pid(pid)), Err(HostError::NoSuchProcess { .. })), "{pid}");
         }
         // A kernel thread exists but has no executable; in a pid namespace there may be none to ask about.
         if std::fs::read_to_string("/proc/2/comm").is_ok_and(|c| c.trim() == "kthreadd") {
             let refused = Process::open(Pid(2));
-            assert!(matches!(
-                refused,
-                Err(HostError::NoExecutable { .. } | HostError::Denied { .. })
-            ));
+            assert!(matches!(refused, Err(HostError::NoExecutable { .. } | HostError::Denied { .. })));
         }
     }
 
@@ -478,10 +397,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(10));
             replaced = process.still_same();
         }
-        assert!(
-            matches!(replaced, Err(HostError::Replaced { .. })),
-            "{replaced:?}"
-        );
+        assert!(matches!(replaced, Err(HostError::Replaced { .. })), "{replaced:?}");
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(matches!(process.still_same(), Err(HostError::Gone { .. })));
@@ -498,40 +414,24 @@ mod tests {
     }
 
     fn segment(vaddr: u64, offset: u64, size: u64) -> Segment {
-        Segment {
-            vaddr: ImageAddr(vaddr),
-            offset: FileOffset(offset),
-            file_size: Bytes(size),
-        }
+        Segment { vaddr: ImageAddr(vaddr), offset: FileOffset(offset), file_size: Bytes(size) }
     }
 
     #[test]
     fn the_bias_holds_for_each_way_go_programs_are_linked() {
         // Position-dependent: text at 0x400000 from offset 0.
-        let exec = [
-            segment(0x40_0000, 0, 0x8_0000),
-            segment(0x48_0000, 0x8_0000, 0x9_0000),
-        ];
+        let exec = [segment(0x40_0000, 0, 0x8_0000), segment(0x48_0000, 0x8_0000, 0x9_0000)];
         let maps = [map(0x40_0000, 0, true), map(0x48_0000, 0x8_0000, false)];
         assert_eq!(bias_of(&maps, &exec), Some(LoadBias(0)));
         // Go's own PIE linking: the first segment is linked at 0x400000 as well.
-        let maps = [
-            map(0x5555_5555_4000, 0, true),
-            map(0x5555_555d_4000, 0x8_0000, false),
-        ];
+        let maps = [map(0x5555_5555_4000, 0, true), map(0x5555_555d_4000, 0x8_0000, false)];
         assert_eq!(bias_of(&maps, &exec), Some(LoadBias(0x5555_5515_4000)));
         // Linked by the C linker: text has an offset of its own, linked at 0 plus.
         let external = [segment(0, 0, 0x1_2345), segment(0x2_3300, 0x1_3300, 0x5000)];
-        let maps = [
-            map(0x7f00_0000_0000, 0, false),
-            map(0x7f00_0002_3000, 0x1_3000, true),
-        ];
+        let maps = [map(0x7f00_0000_0000, 0, false), map(0x7f00_0002_3000, 0x1_3000, true)];
         assert_eq!(bias_of(&maps, &external), Some(LoadBias(0x7f00_0000_0000)));
         // No mapping, no bias; two that disagree, none either.
         assert_eq!(bias_of(&[], &exec), None);
-        assert_eq!(
-            bias_of(&[map(0x40_0000, 0, true), map(0x90_0000, 0, true)], &exec),
-            None
-        );
+        assert_eq!(bias_of(&[map(0x40_0000, 0, true), map(0x90_0000, 0, true)], &exec), None);
     }
 }

@@ -109,7 +109,12 @@ impl Kernel {
         })
     }
 
-    fn attach_single(&mut self, path: &str, pid: Pid, sites: &[Site]) -> Result<Vec<UProbeLink>, KernelError> {
+    fn attach_single(
+        &mut self,
+        path: &str,
+        pid: Pid,
+        sites: &[Site],
+    ) -> Result<Vec<UProbeLink>, KernelError> {
         let program: &mut UProbe = self
             .ebpf
             .program_mut(PROGRAM)
@@ -141,9 +146,10 @@ impl Kernel {
 
 fn refused(offset: FileOffset, e: &aya::programs::ProgramError) -> KernelError {
     let text = chain(e);
-    if (text.contains("Permission denied") || text.contains("Operation not permitted")) && !capability::has_sys_admin() {
+    if (text.contains("Permission denied") || text.contains("Operation not permitted"))
+        && !capability::has_sys_admin()
+    {
         return KernelError::Denied { what: "attach uprobes one by one", capability: "CAP_SYS_ADMIN" };
     }
     KernelError::Attach { offset, source: io::Error::other(text) }
 }
-

@@ -4,6 +4,7 @@ use std::fs;
 
 /// The kernel's release and the capabilities of this process.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a list of independent facts")]
 pub struct Capabilities {
     /// `uname -r`.
     pub release: String,

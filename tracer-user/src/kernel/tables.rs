@@ -38,11 +38,11 @@ impl Tables {
                 counts.losses.push((counter, n));
             }
         }
-        for entry in self.allocs.iter() {
+        for entry in &self.allocs {
             let (key, values) = entry.map_err(|e| failed("ALLOCS", &e))?;
             counts.allocs.push(self.alloc(key, &values));
         }
-        for entry in self.map_writes.iter() {
+        for entry in &self.map_writes {
             let (MapKey { stack, type_addr, map, slot: _ }, values) =
                 entry.map_err(|e| failed("MAP_WRITES", &e))?;
             counts.map_writes.push(MapWriteCount {
@@ -52,7 +52,7 @@ impl Tables {
                 writes: values.iter().sum(),
             });
         }
-        for entry in self.goroutines.iter() {
+        for entry in &self.goroutines {
             let (GoKey { created_at, slot: _ }, values) = entry.map_err(|e| failed("GOROUTINES", &e))?;
             counts.goroutines.push(GoroutineCount {
                 created_at: ProcAddr(created_at),

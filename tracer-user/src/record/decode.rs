@@ -53,7 +53,9 @@ mod tests {
         bytes.extend(0xabcdu64.to_le_bytes());
         bytes.extend((frames.len() as u32).to_le_bytes());
         bytes.extend(flags.to_le_bytes());
-        frames.iter().for_each(|f| bytes.extend(f.to_le_bytes()));
+        for f in frames {
+            bytes.extend(f.to_le_bytes());
+        }
         bytes
     }
 

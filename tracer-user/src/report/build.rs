@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 
 use super::model::{
     Allocated, Allocation, ClassSite, Container, Cost, Events, Finding, Frame, Gc, GoroutineGroup,
-    GoroutineSite, Goroutines, GrowingClass, Growth, Heap, HeapPoint, Limit, MapRow, MapSite,
-    Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, SizeClass, Subject, Target,
-    Undecided,
+    GoroutineSite, Goroutines, GrowingClass, Growth, Heap, HeapPoint, Limit, MapRow, MapSite, Pauses, Probe,
+    Process, ProcessPoint, Report, SCHEMA, Session, SizeClass, Subject, Target, Undecided,
 };
 use super::moment::Moment;
 use crate::analyze::{self, Judgement};
@@ -34,10 +33,7 @@ pub struct SessionFacts {
     pub ended_by: Option<EndedBy>,
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts of a binary, as the schema has them"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a binary, as the schema has them")]
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct TargetFacts {
     pub pid: u32,
@@ -93,9 +89,10 @@ pub fn report(facts: &SessionFacts, evidence: &Evidence, judgement: &Judgement) 
         process: evidence.process.as_ref().map(|p| process(p, evidence)),
         heap: heap(evidence, judgement),
         gc: evidence.gc.as_ref().map(gc),
-        allocations: evidence.allocations.as_ref().map(|a| {
-            a.sites.iter().take(MAX_ALLOCATIONS).map(|s| allocation(s, evidence)).collect()
-        }),
+        allocations: evidence
+            .allocations
+            .as_ref()
+            .map(|a| a.sites.iter().take(MAX_ALLOCATIONS).map(|s| allocation(s, evidence)).collect()),
         allocated_total: evidence.allocations.as_ref().map(|a| allocated(a.total)),
         goroutines: evidence.goroutines.as_ref().map(goroutines),
         maps: maps(&evidence.map_writes),
@@ -225,11 +222,8 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
 }
 
 fn process(p: &evidence::ProcessState, evidence: &Evidence) -> Process {
-    let point = |p: &evidence::ProcessPoint| ProcessPoint {
-        t: p.t,
-        rss_bytes: p.rss,
-        rss_anon_bytes: p.rss_anon,
-    };
+    let point =
+        |p: &evidence::ProcessPoint| ProcessPoint { t: p.t, rss_bytes: p.rss, rss_anon_bytes: p.rss_anon };
     Process {
         rss_bytes: p.rss,
         rss_anon_bytes: p.rss_anon,
@@ -353,15 +347,8 @@ fn goroutines(g: &evidence::Goroutines) -> Goroutines {
                     internal: s.internal,
                     count: s.count,
                     wait: largest.filter(|g| g.waits).map(|g| g.state.clone()),
-                    oldest_wait_s: s
-                        .groups
-                        .iter()
-                        .filter_map(|g| g.oldest_wait_s)
-                        .max_by(f64::total_cmp),
-                    blocked_at: largest
-                        .filter(|g| g.waits)
-                        .map(|g| frames(&g.stack))
-                        .unwrap_or_default(),
+                    oldest_wait_s: s.groups.iter().filter_map(|g| g.oldest_wait_s).max_by(f64::total_cmp),
+                    blocked_at: largest.filter(|g| g.waits).map(|g| frames(&g.stack)).unwrap_or_default(),
                     example_goids: largest.map(|g| g.examples.clone()).unwrap_or_default(),
                     created: s.created,
                     ended: s.ended,

@@ -67,8 +67,7 @@ fn title(group: &GoroutineGroup) -> String {
 
 /// Groups over all sites, the largest first.
 fn groups(g: &Goroutines) -> Vec<(&GoroutineSite, &GoroutineGroup)> {
-    let mut all: Vec<_> =
-        g.sites.iter().flat_map(|s| s.groups.iter().map(move |group| (s, group))).collect();
+    let mut all: Vec<_> = g.sites.iter().flat_map(|s| s.groups.iter().map(move |group| (s, group))).collect();
     // Sites and groups come in a fixed order, and the sort is stable.
     all.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
     all
@@ -82,10 +81,10 @@ pub(super) fn short_table(lines: &mut Lines, g: &Goroutines, top: usize) {
     }
     lines.line("goroutines by creation site");
     for (site, group) in user.iter().take(top) {
-        let from = site.created_by.as_ref().map_or_else(
-            || "the program's start".to_owned(),
-            |f| format!("{} {}", f.function, place(f)),
-        );
+        let from = site
+            .created_by
+            .as_ref()
+            .map_or_else(|| "the program's start".to_owned(), |f| format!("{} {}", f.function, place(f)));
         lines.line(&format!("  {:>8}  {:<14} {from}", figures::count(group.count), group.state));
     }
     if user.len() > top {

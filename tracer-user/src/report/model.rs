@@ -36,10 +36,7 @@ pub struct Report {
     pub undecided: Vec<Undecided>,
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts of a binary, as the schema has them"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a binary, as the schema has them")]
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Target {
     pub pid: u32,

@@ -13,23 +13,15 @@ use super::*;
 use crate::analyze::judge;
 use crate::symbolize::evidence::{
     AllocSite, Allocations, Amount, Cause, ClassPoint, EndedBy, Evidence, Frame, GcPoint, GcState,
-    GoroutineGroup, GoroutinePoint, GoroutineSite, Goroutines, Harm, Loss, MapWrites, Pauses,
-    ProbeRow, ProcessPoint, ProcessState, Remark, SizeClass,
+    GoroutineGroup, GoroutinePoint, GoroutineSite, Goroutines, Harm, Loss, MapWrites, Pauses, ProbeRow,
+    ProcessPoint, ProcessState, Remark, SizeClass,
 };
 
 fn frame(function: &str, file: &str, line: u32) -> Frame {
     Frame { function: function.into(), file: format!("/src/{file}"), line, ..Frame::default() }
 }
 
-fn site(
-    id: &str,
-    stack: Vec<Frame>,
-    ty: &str,
-    cause: Cause,
-    class: u8,
-    size: u64,
-    n: u64,
-) -> AllocSite {
+fn site(id: &str, stack: Vec<Frame>, ty: &str, cause: Cause, class: u8, size: u64, n: u64) -> AllocSite {
     let amount = Amount { objects: n, requested: n * size, rounded: n * size };
     AllocSite {
         id: id.into(),
@@ -163,9 +155,7 @@ fn evidence() -> Evidence {
             gogc: 100,
             memory_limit: None,
             cpu_fraction: Some(0.01),
-            points: cycles()
-                .map(|(t, cycle)| GcPoint { t: t as f64, cycle, live_bytes: live(t) })
-                .collect(),
+            points: cycles().map(|(t, cycle)| GcPoint { t: t as f64, cycle, live_bytes: live(t) }).collect(),
             pause: Some(Pauses { p50: 90e-6, p99: 210e-6, max: 250e-6 }),
         }),
         size_classes: vec![
@@ -231,11 +221,7 @@ fn facts() -> SessionFacts {
         sampler_reason: "asked for".into(),
         attach: Attach::Multi,
         events: Some(Events { received: 3, lost: 0, undecodable: 0 }),
-        cost: Cost {
-            tracer_cpu_s: Some(0.42),
-            tracer_rss_bytes: Some(24 << 20),
-            ..Cost::default()
-        },
+        cost: Cost { tracer_cpu_s: Some(0.42), tracer_rss_bytes: Some(24 << 20), ..Cost::default() },
         ended_by: None,
     }
 }
@@ -315,17 +301,11 @@ fn text_of_a_session_without_probes_that_lost_something() {
         Loss { name: "goroutine_torn", count: 3, harm: Harm::None },
     ];
     e.remarks = vec![
-        Remark::SiteRefused {
-            function: "runtime.newproc1".into(),
-            why: "no usable instruction".into(),
-        },
+        Remark::SiteRefused { function: "runtime.newproc1".into(), why: "no usable instruction".into() },
         Remark::ReadingFailed { what: "goroutines".into(), why: "cannot read".into() },
     ];
-    let facts = SessionFacts {
-        sampler: Sampler::None,
-        sampler_reason: "auto: no budget yet".into(),
-        ..facts()
-    };
+    let facts =
+        SessionFacts { sampler: Sampler::None, sampler_reason: "auto: no budget yet".into(), ..facts() };
     let report = report(&facts, &e, &judge(&e));
     assert!(!report.session.complete && report.session.lower_bounds);
     insta::assert_snapshot!(written(&report, &Text), @r"
@@ -372,8 +352,7 @@ fn goroutine_table() {
 #[test]
 fn folded() {
     let mut r = sample();
-    r.allocations.as_mut().expect("the sample has it")[1].stack[0].function =
-        "main.a;b\u{1b}[2J".into();
+    r.allocations.as_mut().expect("the sample has it")[1].stack[0].function = "main.a;b\u{1b}[2J".into();
     let all: Vec<String> = [Profile::AllocSpace, Profile::AllocObjects, Profile::Goroutine]
         .into_iter()
         .map(|profile| written(&r, &Folded { profile }))

@@ -58,9 +58,7 @@ fn head(lines: &mut Lines, report: &Report) {
             words.push(word.to_owned());
         }
     }
-    words.extend(
-        t.limit.as_ref().map(|l| format!("{} limit {}", l.source, figures::bytes(l.bytes))),
-    );
+    words.extend(t.limit.as_ref().map(|l| format!("{} limit {}", l.source, figures::bytes(l.bytes))));
     lines.line(&words.join("  "));
 
     let s = &report.session;
@@ -100,11 +98,7 @@ fn cost(s: &Session) -> Option<String> {
     let c = &s.cost;
     if let Some(estimated) = c.estimated {
         let budget = c.budget.map(|b| format!(" (budget {})", figures::percent(b)));
-        return Some(format!(
-            "cost {} of a core{}",
-            figures::percent(estimated),
-            budget.unwrap_or_default()
-        ));
+        return Some(format!("cost {} of a core{}", figures::percent(estimated), budget.unwrap_or_default()));
     }
     let cpu = c.tracer_cpu_s.map(|s| format!("{s:.2} s of CPU"));
     let rss = c.tracer_rss_bytes.map(figures::bytes);
@@ -200,8 +194,7 @@ fn allocations(lines: &mut Lines, report: &Report) {
         ),
     );
     for row in rows.iter().take(TOP_SITES) {
-        let share =
-            if total.bytes > 0 { row.allocated.bytes as f64 / total.bytes as f64 } else { 0.0 };
+        let share = if total.bytes > 0 { row.allocated.bytes as f64 / total.bytes as f64 } else { 0.0 };
         let figures = format!(
             "  {:>8} {:>6} {:>9}  ",
             figures::bytes(row.allocated.bytes),
@@ -218,10 +211,7 @@ fn allocations(lines: &mut Lines, report: &Report) {
         }
     }
     if rows.len() > TOP_SITES {
-        lines.line(&format!(
-            "  and {} more",
-            figures::counted((rows.len() - TOP_SITES) as u64, "site")
-        ));
+        lines.line(&format!("  and {} more", figures::counted((rows.len() - TOP_SITES) as u64, "site")));
     }
 }
 
@@ -274,8 +264,7 @@ fn losses(lines: &mut Lines, s: &Session) {
     if !s.counters.is_empty() {
         let named: Vec<String> =
             s.counters.iter().map(|(name, n)| format!("{name} {}", figures::count(*n))).collect();
-        let what =
-            if s.lower_bounds { "lost (totals are lower bounds): " } else { "lost or cut: " };
+        let what = if s.lower_bounds { "lost (totals are lower bounds): " } else { "lost or cut: " };
         lines.labelled("", &format!("{what}{}", named.join(", ")));
     }
     for remark in &s.remarks {
@@ -286,8 +275,7 @@ fn losses(lines: &mut Lines, s: &Session) {
 fn next(lines: &mut Lines, report: &Report) {
     let pid = report.target.pid;
     let goroutines = report.findings.iter().any(|f| f.goroutines_per_s.is_some());
-    let unsited =
-        report.session.sampler != "all" && report.findings.iter().any(|f| f.bytes_per_s.is_some());
+    let unsited = report.session.sampler != "all" && report.findings.iter().any(|f| f.bytes_per_s.is_some());
     if unsited {
         lines.line(&format!("next: tracer --pid {pid} --sampler all"));
     } else if goroutines {

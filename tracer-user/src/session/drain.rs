@@ -1,11 +1,9 @@
 //! The drain thread: empties the ring every millisecond, decodes, hands batches to the loop.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::SyncSender,
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+    mpsc::SyncSender,
 };
 
 use super::{clock, inbox::Wake};
@@ -26,7 +24,11 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    pub(super) fn start(mut ring: Ring, mut each_tell: impl FnMut() + Send + 'static, inbox: SyncSender<Wake>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        mut ring: Ring,
+        mut each_tell: impl FnMut() + Send + 'static,
+        inbox: SyncSender<Wake>,
+    ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let undecodable = Arc::new(AtomicU64::new(0));
         let (stopped, bad) = (Arc::clone(&stop), Arc::clone(&undecodable));

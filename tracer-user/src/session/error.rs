@@ -11,7 +11,9 @@ pub enum SessionError {
     Host(#[from] HostError),
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    #[error("none of the functions to probe has a safe site: {0}; use --sampler none, which reads memory only")]
+    #[error(
+        "none of the functions to probe has a safe site: {0}; use --sampler none, which reads memory only"
+    )]
     NoSite(String),
     #[error(
         "no probe fired although the target made {made} allocations by its own count: the counts would be wrong; \

@@ -7,7 +7,10 @@ use crate::{record::Record, units::KTime};
 /// A wake-up of the loop.
 pub(super) enum Wake {
     /// Ring records, from a drain that began at `began`.
-    Drained { began: KTime, records: Vec<Record> },
+    Drained {
+        began: KTime,
+        records: Vec<Record>,
+    },
     /// Readings, finished before this was sent.
     Read(Vec<Record>),
     /// The readings asked for at the end of the session.

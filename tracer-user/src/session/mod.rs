@@ -4,7 +4,6 @@
 //! stages are plain functions that it calls in order. Nothing typed is parsed here: [`Setup`] holds what was
 //! meant.
 
-mod open;
 mod clock;
 mod drain;
 mod error;
@@ -13,6 +12,7 @@ mod fence;
 mod inbox;
 mod names;
 mod once;
+mod open;
 mod plan;
 mod prober;
 mod reader;
@@ -21,10 +21,10 @@ mod setup;
 mod signals;
 mod target;
 
+pub use error::SessionError;
 pub use names::ImageNames;
 pub use once::read_once;
 pub use plan::{Planned, Refusal, plan_sites};
-pub use error::SessionError;
 pub use run::{Ended, Which, run};
 pub use setup::{Events, Output, Sampler, Setup, Subject, Until};
 pub use target::{Target, TargetError};

@@ -3,13 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    clock,
-    error::SessionError,
-    facts,
-    names::ImageNames,
-    open::Opened,
-    reader,
-    setup::Sampler,
+    clock, error::SessionError, facts, names::ImageNames, open::Opened, reader, setup::Sampler,
     target::Target,
 };
 use crate::{

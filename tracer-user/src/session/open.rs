@@ -64,7 +64,7 @@ fn running(setup: &Setup, pid: Pid, capabilities: &Capabilities) -> Result<Opene
     let attached = if planned.is_empty() {
         None
     } else {
-        Some(Probes::attach(setup, &path.to_string_lossy(), pid, control, planned))
+        Some(Probes::attach(setup, &path.to_string_lossy(), pid, &control, planned))
     };
     let (probes, reason) = settle(setup.sampler, wanted.events, attached, &refused)?;
     target.process.still_same()?;
@@ -91,7 +91,7 @@ fn launched(
     let attached = if wanted.planned.is_empty() {
         None
     } else {
-        Some(Probes::attach(setup, &path, pid, control, wanted.planned))
+        Some(Probes::attach(setup, &path, pid, &control, wanted.planned))
     };
     let (probes, reason) = settle(setup.sampler, wanted.events, attached, &wanted.refused)?;
     let child = waiting.release()?;
@@ -138,8 +138,12 @@ fn settle(
 ) -> Result<(Option<Probes>, String), SessionError> {
     let needs_all = "allocation sites need --sampler all";
     match (sampler, attached) {
-        (Sampler::None, _) => Ok((None, format!("asked for: memory is read and nothing is probed; {needs_all}"))),
-        (Sampler::All, Some(Ok(probes))) => Ok((Some(probes), "asked for: every allocation is counted".to_owned())),
+        (Sampler::None, _) => {
+            Ok((None, format!("asked for: memory is read and nothing is probed; {needs_all}")))
+        }
+        (Sampler::All, Some(Ok(probes))) => {
+            Ok((Some(probes), "asked for: every allocation is counted".to_owned()))
+        }
         (Sampler::All, Some(Err(e))) => Err(e.into()),
         (Sampler::All, None) if events.any() => {
             let why: Vec<&str> = refused.iter().map(|r| r.why.as_str()).collect();
@@ -147,7 +151,11 @@ fn settle(
         }
         (Sampler::All, None) => Ok((None, "no event to probe was asked for".to_owned())),
         (Sampler::Auto, Some(Ok(probes))) => {
-            let what = if events.goroutine { "memory is read, goroutine births and ends are counted" } else { "memory is read" };
+            let what = if events.goroutine {
+                "memory is read, goroutine births and ends are counted"
+            } else {
+                "memory is read"
+            };
             Ok((Some(probes), format!("{what}; {needs_all}")))
         }
         (Sampler::Auto, Some(Err(e))) => Ok((None, format!("memory is read only, probes were refused: {e}"))),

@@ -9,11 +9,7 @@ use super::{
 };
 use crate::{
     goruntime::layouts::CLASS_TO_SIZE,
-    kernel::{
-        AttachKind, Attachment, Kernel, KernelError, Site,
-        ring::Ring,
-        tables::Tables,
-    },
+    kernel::{AttachKind, Attachment, Kernel, KernelError, Site, ring::Ring, tables::Tables},
     memory::ReadAt,
     record::Slot,
     units::{LoadBias, Pid, ProcAddr},
@@ -38,11 +34,11 @@ impl Probes {
         setup: &Setup,
         path: &str,
         pid: Pid,
-        control: TargetControl,
+        control: &TargetControl,
         planned: Vec<Planned>,
     ) -> Result<Self, KernelError> {
         let mut kernel = Kernel::load()?;
-        kernel.set_target(Slot(0), control)?;
+        kernel.set_target(Slot(0), *control)?;
         let ring = kernel.ring()?;
         let tables = kernel.tables(CLASS_TO_SIZE.iter().map(|&size| u64::from(size)).collect())?;
         let sites: Vec<Site> =

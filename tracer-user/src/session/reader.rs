@@ -40,7 +40,11 @@ pub(super) struct Sources {
 }
 
 impl Reader {
-    pub(super) fn start(sources: Sources, interval: Duration, inbox: SyncSender<Wake>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        sources: Sources,
+        interval: Duration,
+        inbox: SyncSender<Wake>,
+    ) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         std::thread::Builder::new()
             .name("reader".into())
@@ -73,18 +77,15 @@ impl Cadence {
         loop {
             let now = Instant::now();
             let (full, goroutines) = (now >= self.full_due, now >= self.goroutines_due);
-            let records = match self.read(full, goroutines) {
-                Ok(records) => records,
-                Err(Gone) => {
-                    // What the kernel counted is ours and outlives the target.
-                    let sent = inbox.send(Wake::TargetGone);
-                    if sent.is_err() || stopped.recv().is_err() {
-                        return;
-                    }
-                    let last = self.counts().into_iter().collect();
-                    drop(inbox.send(Wake::LastRead(last)));
+            let Ok(records) = self.read(full, goroutines) else {
+                // What the kernel counted is ours and outlives the target.
+                let sent = inbox.send(Wake::TargetGone);
+                if sent.is_err() || stopped.recv().is_err() {
                     return;
                 }
+                let last = self.counts().into_iter().collect();
+                drop(inbox.send(Wake::LastRead(last)));
+                return;
             };
             if inbox.send(Wake::Read(records)).is_err() {
                 return;
@@ -93,7 +94,8 @@ impl Cadence {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
                 Ok(LastReading) => {
-                    let last = self.read(true, true).unwrap_or_else(|Gone| self.counts().into_iter().collect());
+                    let last =
+                        self.read(true, true).unwrap_or_else(|Gone| self.counts().into_iter().collect());
                     drop(inbox.send(Wake::LastRead(last)));
                     return;
                 }
@@ -108,7 +110,8 @@ impl Cadence {
         if full {
             self.full_due = Instant::now() + self.interval;
             let target = &self.sources.target;
-            let process = take("process figures", self.last_cycle, || target.process.figures().map(Readout::Process));
+            let process =
+                take("process figures", self.last_cycle, || target.process.figures().map(Readout::Process));
             records.push(process);
             records.extend(self.counts());
         }
@@ -124,7 +127,9 @@ impl Cadence {
         // Checked after the reads: what was read before a replacement was noticed must not count.
         match self.sources.target.process.still_same() {
             Ok(()) => Ok(records),
-            Err(HostError::Gone { .. } | HostError::NoSuchProcess { .. } | HostError::Replaced { .. }) => Err(Gone),
+            Err(HostError::Gone { .. } | HostError::NoSuchProcess { .. } | HostError::Replaced { .. }) => {
+                Err(Gone)
+            }
             Err(e) => {
                 records.push(failed("identity", &e));
                 Ok(records)
@@ -161,7 +166,9 @@ pub(super) fn once(target: &Arc<Target>) -> Result<Vec<Record>, HostError> {
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
     match cadence.read(true, true) {
         Ok(records) => Ok(records),
-        Err(Gone) => Err(target.process.still_same().err().unwrap_or(HostError::Gone { pid: target.process.pid() })),
+        Err(Gone) => {
+            Err(target.process.still_same().err().unwrap_or(HostError::Gone { pid: target.process.pid() }))
+        }
     }
 }
 

@@ -57,6 +57,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// A last reading that takes longer is not waited for.
 const LAST_READ_WITHIN: Duration = Duration::from_secs(10);
 
+/// Fewer allocations than the processors' caches may still publish from before the attach say nothing.
+const CACHED: u64 = 100_000;
+
 /// Holds one session, from attach to the last report.
 pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionError> {
     let capabilities = Capabilities::read();
@@ -149,9 +152,8 @@ impl<'a> Session<'a> {
                     }
                     break EndedBy::Signal;
                 }
-                Ok(Wake::TargetGone) => break EndedBy::TargetExit,
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break EndedBy::TargetExit,
+                Ok(Wake::TargetGone) | Err(RecvTimeoutError::Disconnected) => break EndedBy::TargetExit,
             }
             if !self.first_reported && self.watched.last_cycle.is_some() && self.drain_has_opened() {
                 self.first_reported = true;
@@ -228,8 +230,7 @@ impl<'a> Session<'a> {
             lost: lost(Counter::RingFull),
             undecodable: drain.undecodable(),
         });
-        let facts =
-            facts::facts(&self.opened, self.setup.sampler, self.began_at, &self.capabilities, events);
+        let facts = facts::facts(&self.opened, self.setup.sampler, self.began_at, &self.capabilities, events);
         report::report(&facts, &evidence, &judgement)
     }
 
@@ -280,23 +281,24 @@ impl<'a> Session<'a> {
                 }
                 Ok(Wake::Read(records)) => self.read(records),
                 Ok(Wake::Drained { began, records }) => self.drained(began, &records),
-                Ok(Wake::Signal(Signal::Interrupt | Signal::Terminate)) => return,
                 Ok(Wake::Signal(Signal::Report) | Wake::TargetGone) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Wake::Signal(Signal::Interrupt | Signal::Terminate))
+                | Err(RecvTimeoutError::Disconnected) => {
+                    return;
+                }
             }
         }
     }
 
     /// Zero hits while the target's own counters move is an error, not a zero.
     fn heard_something(&self) -> Result<(), SessionError> {
-        let probes_allocations = self.opened.probes.as_ref().is_some_and(|p| {
-            p.planned.iter().any(|p| p.cookie.shape == tracer_common::cookie::Shape::Alloc)
-        });
+        let probes_allocations =
+            self.opened.probes.as_ref().is_some_and(|p| {
+                p.planned.iter().any(|p| p.cookie.shape == tracer_common::cookie::Shape::Alloc)
+            });
         let (Some(first), Some(last)) = (self.watched.first_mallocs, self.watched.last_mallocs) else {
             return Ok(());
         };
-        // Less than what the processors' caches may still publish from before the attach says nothing.
-        const CACHED: u64 = 100_000;
         let made = last.saturating_sub(first);
         if probes_allocations && self.watched.hits == 0 && made > CACHED {
             return Err(SessionError::Deaf { made });

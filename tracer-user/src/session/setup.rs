@@ -22,7 +22,10 @@ pub struct Setup {
 pub enum Subject {
     Pid(Pid),
     /// A program to start, and trace from its first instruction.
-    Command { command: OsString, args: Vec<OsString> },
+    Command {
+        command: OsString,
+        args: Vec<OsString>,
+    },
 }
 
 /// Where figures come from.
@@ -76,7 +79,10 @@ pub enum Until {
     Interrupted,
     Elapsed(Duration),
     /// Every rule has decided; not before `least`, not after `most`.
-    Verdict { least: Duration, most: Duration },
+    Verdict {
+        least: Duration,
+        most: Duration,
+    },
     /// So many GC cycles have ended since attach.
     GcCycles(u32),
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-pub use super::cause::Cause;
+pub use crate::goruntime::names::cause::Cause;
 pub use crate::record::note::EndedBy;
 
 /// One frame of a stack, innermost first within a stack.

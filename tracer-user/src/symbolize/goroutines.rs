@@ -4,23 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Clock;
 use super::PcKind;
-use super::cause::is_runtime_goroutine;
 use super::evidence::{Frame, GoroutineGroup, GoroutinePoint, GoroutineSite, Goroutines};
 use super::memo::Named;
 use super::stack::{site_id, user_part};
 use crate::aggregate::Ledger;
 use crate::aggregate::goroutines::GoroutineSite as Held;
+use crate::goruntime::names::cause::is_runtime_goroutine;
 use crate::record::reading::{GoState, GoroutineGroup as ReadGroup};
 use crate::units::{KTime, ProcAddr};
 
 /// Example ids shown per group.
 const MAX_EXAMPLES: usize = 8;
 
-pub(super) fn goroutines(
-    ledger: &Ledger,
-    clock: Clock,
-    named: &mut Named<'_>,
-) -> Option<Goroutines> {
+pub(super) fn goroutines(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Option<Goroutines> {
     let history = ledger.goroutines();
     let tallies = ledger.tallies();
     let counted = !tallies.births().is_empty();
@@ -44,19 +40,14 @@ pub(super) fn goroutines(
             let held: Vec<&Held> = addrs.iter().filter_map(|a| history.sites().get(a)).collect();
             let groups: Vec<&ReadGroup> = held.iter().flat_map(|h| &h.groups).collect();
             let births = addrs.iter().flatten().filter_map(|a| tallies.births().get(a));
-            let (created, ended) = births.fold((0_u64, 0_u64), |(c, e), b| {
-                (c.saturating_add(b.created), e.saturating_add(b.ended))
-            });
+            let (created, ended) = births
+                .fold((0_u64, 0_u64), |(c, e), b| (c.saturating_add(b.created), e.saturating_add(b.ended)));
             let entry = entry_function(&groups, named);
             GoroutineSite {
-                id: created_by.as_ref().map_or_else(
-                    || "first".to_owned(),
-                    |frame| site_id(std::slice::from_ref(frame)),
-                ),
-                internal: is_runtime_goroutine(
-                    &entry,
-                    created_by.as_ref().map(|f| f.function.as_str()),
-                ),
+                id: created_by
+                    .as_ref()
+                    .map_or_else(|| "first".to_owned(), |frame| site_id(std::slice::from_ref(frame))),
+                internal: is_runtime_goroutine(&entry, created_by.as_ref().map(|f| f.function.as_str())),
                 created_by,
                 entry,
                 count: held
@@ -111,14 +102,12 @@ fn merged_points(held: &[&Held], clock: Clock) -> Vec<GoroutinePoint> {
             })
             .collect();
     }
-    let times: BTreeSet<KTime> =
-        held.iter().flat_map(|h| h.points.iter().map(|p| p.time)).collect();
+    let times: BTreeSet<KTime> = held.iter().flat_map(|h| h.points.iter().map(|p| p.time)).collect();
     let mut cursors: Vec<_> = held.iter().map(|h| (h.points.iter().peekable(), None)).collect();
     times
         .into_iter()
         .map(|time| {
-            let mut sum =
-                GoroutinePoint { t: clock.at(time), count: 0, waiting: 0, oldest_wait_since: None };
+            let mut sum = GoroutinePoint { t: clock.at(time), count: 0, waiting: 0, oldest_wait_since: None };
             let mut oldest: Option<KTime> = None;
             for (points, current) in &mut cursors {
                 while let Some(p) = points.next_if(|p| p.time <= time) {
@@ -144,8 +133,8 @@ fn merged_groups(groups: &[&ReadGroup], now: KTime, named: &mut Named<'_>) -> Ve
         let entry = named.function(g.entry);
         let state = state_name(g.state, g.wait.as_deref());
         let stack = named.user_stack(&g.stack).frames;
-        let row = rows.entry((entry, state, stack)).or_insert_with_key(|(entry, state, stack)| {
-            GoroutineGroup {
+        let row =
+            rows.entry((entry, state, stack)).or_insert_with_key(|(entry, state, stack)| GoroutineGroup {
                 entry: entry.clone(),
                 state: state.clone(),
                 waits: matches!(g.state, GoState::Waiting | GoState::Leaked),
@@ -153,8 +142,7 @@ fn merged_groups(groups: &[&ReadGroup], now: KTime, named: &mut Named<'_>) -> Ve
                 count: 0,
                 oldest_wait_s: None,
                 examples: Vec::new(),
-            }
-        });
+            });
         row.count = row.count.saturating_add(g.count);
         let waited = g.oldest_wait.map(|w| now.seconds_since(w));
         row.oldest_wait_s = match (row.oldest_wait_s, waited) {

@@ -4,7 +4,6 @@
 //! merged after naming: two addresses on one line of one function are one site to a reader. Nothing is judged
 //! here and nothing is dropped: what has no name keeps its figures under an honest "unknown".
 
-pub mod cause;
 pub mod evidence;
 mod goroutines;
 mod memo;
@@ -106,10 +105,8 @@ fn losses(ledger: &Ledger, stacks_unknown: u64) -> Vec<evidence::Loss> {
         let held = told.entry(Counter::StackUnknown).or_default();
         *held = (*held).max(stacks_unknown);
     }
-    let mut all: Vec<evidence::Loss> = told
-        .into_iter()
-        .map(|(c, count)| evidence::Loss { name: c.name(), count, harm: harm(c) })
-        .collect();
+    let mut all: Vec<evidence::Loss> =
+        told.into_iter().map(|(c, count)| evidence::Loss { name: c.name(), count, harm: harm(c) }).collect();
     all.extend(ledger.cuts().into_iter().map(|(name, count)| evidence::Loss {
         name,
         count,

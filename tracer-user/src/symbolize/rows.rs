@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Clock;
-use super::cause::{self, Cause};
 use super::evidence::{
-    AllocSite, Allocations, Amount, ClassPoint, Frame, GcPoint, GcState, MapWrites, Pauses,
-    ProbeRow, ProcessPoint, ProcessState, SizeClass,
+    AllocSite, Allocations, Amount, ClassPoint, Frame, GcPoint, GcState, MapWrites, Pauses, ProbeRow,
+    ProcessPoint, ProcessState, SizeClass,
 };
 use super::memo::Named;
 use super::stack::{UserStack, site_id};
 use crate::aggregate::Ledger;
+use crate::goruntime::names::cause::{self, Cause};
 use crate::record::reading::AllocClass;
 use crate::units::StackId;
 
@@ -60,25 +60,21 @@ pub(super) fn allocations(
                 Some(_) => class,
             },
         };
-        let amount =
-            Amount { objects: held.objects, requested: held.requested, rounded: held.rounded };
+        let amount = Amount { objects: held.objects, requested: held.requested, rounded: held.rounded };
         total.add(amount);
         let id = if frames.is_empty() { UNKNOWN.to_owned() } else { site_id(&frames) };
         let (first_s, last_s) = (clock.at(held.first), clock.at(held.last));
-        let row =
-            rows.entry((frames, type_name, cause)).or_insert_with_key(|(stack, ty, cause)| {
-                AllocSite {
-                    id,
-                    stack: stack.clone(),
-                    type_name: ty.clone(),
-                    cause: *cause,
-                    amount: Amount::default(),
-                    classes: BTreeMap::new(),
-                    first_s,
-                    last_s,
-                    truncated: false,
-                }
-            });
+        let row = rows.entry((frames, type_name, cause)).or_insert_with_key(|(stack, ty, cause)| AllocSite {
+            id,
+            stack: stack.clone(),
+            type_name: ty.clone(),
+            cause: *cause,
+            amount: Amount::default(),
+            classes: BTreeMap::new(),
+            first_s,
+            last_s,
+            truncated: false,
+        });
         row.amount.add(amount);
         row.classes.entry(class).or_default().add(amount);
         row.first_s = row.first_s.min(first_s);
@@ -88,11 +84,8 @@ pub(super) fn allocations(
     let unlisted = tallies.allocs_unlisted();
     let mut sites: Vec<AllocSite> = rows.into_values().collect();
     if unlisted.objects > 0 {
-        let amount = Amount {
-            objects: unlisted.objects,
-            requested: unlisted.requested,
-            rounded: unlisted.rounded,
-        };
+        let amount =
+            Amount { objects: unlisted.objects, requested: unlisted.requested, rounded: unlisted.rounded };
         total.add(amount);
         sites.push(AllocSite {
             id: UNKNOWN.to_owned(),
@@ -109,20 +102,14 @@ pub(super) fn allocations(
     // The rows come sorted by name, so a stable sort by bytes is a total order.
     sites.sort_by_key(|s| std::cmp::Reverse((s.amount.rounded, s.amount.objects)));
     let read_at_s = clock.at(read_at);
-    (
-        Some(Allocations { sites, total, read_at_s, counted_s: read_at_s.max(0.0) }),
-        missing.len() as u64,
-    )
+    (Some(Allocations { sites, total, read_at_s, counted_s: read_at_s.max(0.0) }), missing.len() as u64)
 }
 
 pub(super) fn map_writes(ledger: &Ledger, named: &mut Named<'_>) -> Vec<MapWrites> {
     let mut rows: BTreeMap<(Vec<Frame>, Option<String>, u64), u64> = BTreeMap::new();
     for (key, held) in ledger.tallies().map_writes() {
-        let frames = ledger
-            .stacks()
-            .get(key.stack)
-            .map(|s| named.user_stack(&s.frames).frames)
-            .unwrap_or_default();
+        let frames =
+            ledger.stacks().get(key.stack).map(|s| named.user_stack(&s.frames).frames).unwrap_or_default();
         let type_name = named.type_info(key.type_addr).map(|t| t.name);
         let sum = rows.entry((frames, type_name, key.map.0)).or_default();
         *sum = sum.saturating_add(held.writes);

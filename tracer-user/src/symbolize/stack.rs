@@ -1,7 +1,7 @@
 //! From named frames to the frames a user should see, and the stable id of a site.
 
-use super::cause::{is_bottom, is_runtime};
 use super::evidence::Frame;
+use crate::goruntime::names::cause::{is_bottom, is_runtime};
 
 /// The user's part of a stack and what was cut off in front of it.
 #[derive(Clone, PartialEq, Debug, Default)]

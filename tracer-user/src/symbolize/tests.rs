@@ -101,7 +101,7 @@ fn stacks_that_read_the_same_are_one_site_and_sums_hold() {
         .collect();
     assert_eq!(rows, [("main.f", 15), ("main.f", 7), ("unknown", 4)]);
     assert_eq!(a.total.objects, 26);
-    assert_eq!(a.sites[0].cause, cause::Cause::New);
+    assert_eq!(a.sites[0].cause, evidence::Cause::New);
     assert_eq!(a.sites[0].stack.len(), 2, "runtime.main is not the user's");
     assert_eq!(a.sites[0].classes.keys().copied().collect::<Vec<_>>(), [2], "a tiny block");
     assert!((a.counted_s - 10.0).abs() < 1e-9);
@@ -130,11 +130,7 @@ fn goroutines_on_one_line_share_a_history() {
         reading(
             3,
             Readout::Counts(Counts {
-                goroutines: vec![GoroutineCount {
-                    created_at: ProcAddr(0x311),
-                    created: 6,
-                    ended: 3,
-                }],
+                goroutines: vec![GoroutineCount { created_at: ProcAddr(0x311), created: 6, ended: 3 }],
                 ..Counts::default()
             }),
         ),
@@ -142,10 +138,7 @@ fn goroutines_on_one_line_share_a_history() {
     let g = e.goroutines.expect("goroutines were read");
     assert_eq!(g.sites.len(), 1);
     let s = &g.sites[0];
-    assert_eq!(
-        s.created_by.as_ref().map(|f| (f.function.as_str(), f.line)),
-        Some(("main.main", 1))
-    );
+    assert_eq!(s.created_by.as_ref().map(|f| (f.function.as_str(), f.line)), Some(("main.main", 1)));
     assert_eq!(s.points.iter().map(|p| p.count).collect::<Vec<_>>(), [3, 6]);
     assert_eq!((s.count, s.created, s.ended), (6, Some(6), Some(3)));
     assert_eq!(s.groups.len(), 1);

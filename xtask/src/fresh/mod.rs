@@ -20,15 +20,8 @@ const SUITE: &str = "bookworm";
 const PACKAGES: &str = "git,gcc,libc6-dev,ca-certificates";
 
 /// The names rustup answers to; other programs in cargo's bin folder stay outside.
-const PROXIES: [&str; 7] = [
-    "cargo",
-    "rustc",
-    "rustdoc",
-    "rustfmt",
-    "cargo-fmt",
-    "cargo-clippy",
-    "clippy-driver",
-];
+const PROXIES: [&str; 7] =
+    ["cargo", "rustc", "rustdoc", "rustfmt", "cargo-fmt", "cargo-clippy", "clippy-driver"];
 
 /// How a machine says the way to the registries; what is set is handed in.
 const PASSED: [&str; 14] = [
@@ -49,10 +42,7 @@ const PASSED: [&str; 14] = [
 ];
 
 pub fn task(arguments: &[String]) -> Result<()> {
-    ensure!(
-        is_root(),
-        "run `cargo xtask fresh` as root: it makes and enters another root folder"
-    );
+    ensure!(is_root(), "run `cargo xtask fresh` as root: it makes and enters another root folder");
     apt::ensure(&["debootstrap"], "make a bare Debian root")?;
     let folder = project::target().join("fresh");
     let root = folder.join("root");
@@ -60,20 +50,12 @@ pub fn task(arguments: &[String]) -> Result<()> {
     copy_in(&folder, &root)?;
     let demo_and_test = [["cargo", "xtask", "demo"], ["cargo", "xtask", "test"]]
         .map(|words| words.map(str::to_owned).to_vec());
-    let commands = if arguments.is_empty() {
-        demo_and_test.to_vec()
-    } else {
-        vec![arguments.to_vec()]
-    };
+    let commands = if arguments.is_empty() { demo_and_test.to_vec() } else { vec![arguments.to_vec()] };
     for words in commands {
         let begun = Instant::now();
         eprintln!("== in the bare root: {}", words.join(" "));
         enter(&root, &words)?;
-        eprintln!(
-            "== in the bare root: {}: {:.0} s",
-            words.join(" "),
-            begun.elapsed().as_secs_f64()
-        );
+        eprintln!("== in the bare root: {}: {:.0} s", words.join(" "), begun.elapsed().as_secs_f64());
     }
     Ok(())
 }
@@ -94,12 +76,7 @@ fn make(folder: &Path, root: &Path) -> Result<()> {
         fs::write(bare.join(".ready"), "")?;
     }
     remove(root)?;
-    command::quiet(
-        Command::new("cp")
-            .args(["-a", "--reflink=auto"])
-            .arg(&bare)
-            .arg(root),
-    )
+    command::quiet(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&bare).arg(root))
 }
 
 /// A folder that an earlier run left. Its mounts went with that run, so that this reaches nothing outside.
@@ -107,25 +84,19 @@ fn remove(folder: &Path) -> Result<()> {
     if folder.exists() {
         let mounts = fs::read_to_string("/proc/self/mounts")?;
         let inside = format!("{}/", folder.display());
-        ensure!(
-            !mounts.contains(&inside),
-            "unmount what is mounted below {} first",
-            folder.display()
-        );
-        fs::remove_dir_all(folder)
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
+        ensure!(!mounts.contains(&inside), "unmount what is mounted below {} first", folder.display());
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     Ok(())
 }
 
 /// What the root lacks to reach the registries, rustup itself, and a bundle of HEAD to clone from.
 fn copy_in(folder: &Path, root: &Path) -> Result<()> {
-    let sources = "deb MIRROR SUITE main\ndeb MIRROR SUITE-updates main\ndeb MIRROR-security SUITE-security main\n";
+    let sources =
+        "deb MIRROR SUITE main\ndeb MIRROR SUITE-updates main\ndeb MIRROR-security SUITE-security main\n";
     fs::write(
         root.join("etc/apt/sources.list"),
-        sources
-            .replace("MIRROR", &apt::mirror()?)
-            .replace("SUITE", SUITE),
+        sources.replace("MIRROR", &apt::mirror()?).replace("SUITE", SUITE),
     )?;
     for entry in fs::read_dir("/etc/apt/apt.conf.d").into_iter().flatten() {
         let file = entry?.path();
@@ -133,19 +104,13 @@ fn copy_in(folder: &Path, root: &Path) -> Result<()> {
         let text = fs::read_to_string(&file).unwrap_or_default();
         let acquire: Vec<&str> = text
             .lines()
-            .filter(|line| {
-                line.trim_start().starts_with("Acquire::") && line.trim_end().ends_with(';')
-            })
+            .filter(|line| line.trim_start().starts_with("Acquire::") && line.trim_end().ends_with(';'))
             .collect();
         if let (false, Some(name)) = (acquire.is_empty(), file.file_name()) {
-            fs::write(
-                root.join("etc/apt/apt.conf.d").join(name),
-                acquire.join("\n"),
-            )?;
+            fs::write(root.join("etc/apt/apt.conf.d").join(name), acquire.join("\n"))?;
         }
     }
-    fs::copy("/etc/resolv.conf", root.join("etc/resolv.conf"))
-        .context("cannot copy /etc/resolv.conf")?;
+    fs::copy("/etc/resolv.conf", root.join("etc/resolv.conf")).context("cannot copy /etc/resolv.conf")?;
     let certificates = "usr/local/share/ca-certificates";
     if Path::new("/").join(certificates).exists() {
         command::quiet(
@@ -157,8 +122,7 @@ fn copy_in(folder: &Path, root: &Path) -> Result<()> {
     }
     let bin = root.join("opt/cargo-bin");
     fs::create_dir_all(&bin)?;
-    let rustup =
-        find("rustup").context("install Rust by rustup: it is what a fresh machine has")?;
+    let rustup = find("rustup").context("install Rust by rustup: it is what a fresh machine has")?;
     fs::copy(rustup, bin.join("rustup"))?;
     for name in PROXIES {
         std::os::unix::fs::symlink("rustup", bin.join(name))?;
@@ -171,50 +135,28 @@ fn copy_in(folder: &Path, root: &Path) -> Result<()> {
 
 /// A bundle and not a path to clone from: git refuses to clone a folder that belongs to somebody else.
 fn bundle(file: &Path) -> Result<()> {
-    command::quiet(
-        git()
-            .args(["bundle", "create", "--quiet"])
-            .arg(file)
-            .arg("HEAD"),
-    )
+    command::quiet(git().args(["bundle", "create", "--quiet"]).arg(file).arg("HEAD"))
 }
 
 fn head() -> Result<String> {
     let head = command::output(git().args(["log", "-1", "--format=%h %s"]))?;
     let changed = command::output(git().args(["status", "--porcelain"]))?;
-    Ok(if changed.is_empty() {
-        head
-    } else {
-        format!("{head} (what is not committed is not in it)")
-    })
+    Ok(if changed.is_empty() { head } else { format!("{head} (what is not committed is not in it)") })
 }
 
 fn git() -> Command {
     let root = project::root();
     let mut git = Command::new("git");
-    git.arg("-c")
-        .arg(format!("safe.directory={}", root.display()))
-        .arg("-C")
-        .arg(root);
+    git.arg("-c").arg(format!("safe.directory={}", root.display())).arg("-C").arg(root);
     git
 }
 
 /// Runs the words in the root, with a clean environment, in a mount namespace that takes its mounts with it.
 fn enter(root: &Path, words: &[String]) -> Result<()> {
-    let script = root
-        .parent()
-        .expect("the root lies in a folder")
-        .join("enter.sh");
+    let script = root.parent().expect("the root lies in a folder").join("enter.sh");
     let mut unshare = Command::new("unshare");
-    unshare
-        .args(["--mount", "--propagation", "private", "sh"])
-        .arg(script)
-        .arg(root)
-        .args(words);
-    unshare
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .stdin(Stdio::null());
+    unshare.args(["--mount", "--propagation", "private", "sh"]).arg(script).arg(root).args(words);
+    unshare.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
     for name in PASSED {
         if let Some(value) = std::env::var_os(name) {
             unshare.env(name, value);

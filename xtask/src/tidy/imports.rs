@@ -21,31 +21,19 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn parse(document: &str) -> Result<Self, String> {
-        let mut lines = document
-            .lines()
-            .skip_while(|line| !line.starts_with("| room | may import |"));
+        let mut lines = document.lines().skip_while(|line| !line.starts_with("| room | may import |"));
         if lines.next().is_none() {
-            return Err(
-                "ARCHITECTURE.md has no table that begins `| room | may import |`".to_owned(),
-            );
+            return Err("ARCHITECTURE.md has no table that begins `| room | may import |`".to_owned());
         }
         let mut rooms = BTreeMap::new();
         for line in lines.skip(1).take_while(|line| line.starts_with('|')) {
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
             let [names, imports, ..] = cells[..] else {
-                return Err(format!(
-                    "ARCHITECTURE.md: this row has too few cells: {line}"
-                ));
+                return Err(format!("ARCHITECTURE.md: this row has too few cells: {line}"));
             };
             let allowed = match imports.trim_matches('`') {
                 "all" => None,
-                "all above" => Some(
-                    rooms
-                        .keys()
-                        .cloned()
-                        .chain([CONTRACT.1.to_owned()])
-                        .collect(),
-                ),
+                "all above" => Some(rooms.keys().cloned().chain([CONTRACT.1.to_owned()]).collect()),
                 "-" => Some(Vec::new()),
                 list => Some(list.split(' ').map(str::to_owned).collect()),
             };
@@ -82,8 +70,7 @@ impl Table {
         };
         // A sub-room may import what the room around it may.
         listed(from)
-            || outer(from)
-                .is_some_and(|around| outer(to).as_deref() != Some(&around) && listed(&around))
+            || outer(from).is_some_and(|around| outer(to).as_deref() != Some(&around) && listed(&around))
     }
 }
 
@@ -92,20 +79,10 @@ pub(super) fn check(source: &Source, table: &Table, violations: &mut Vec<Violati
         return;
     };
     let mut broken = |line: usize, rule: String| {
-        violations.push(Violation {
-            file: source.name.clone(),
-            line,
-            rule,
-        });
+        violations.push(Violation { file: source.name.clone(), line, rule });
     };
     let Some(from) = table.room(&own) else {
-        broken(
-            1,
-            format!(
-                "`{}` is no room: give it a row in ARCHITECTURE.md's table",
-                own.join("::")
-            ),
-        );
+        broken(1, format!("`{}` is no room: give it a row in ARCHITECTURE.md's table", own.join("::")));
         return;
     };
     let named: BTreeSet<(usize, Result<String, String>)> = references(source, &own)
@@ -118,26 +95,18 @@ pub(super) fn check(source: &Source, table: &Table, violations: &mut Vec<Violati
     for (number, room) in named {
         match room {
             Ok(to) if table.allows(&from, &to) => {}
-            Ok(to) => broken(
-                number,
-                format!("`{from}` may not import `{to}`: ARCHITECTURE.md's table of rooms"),
-            ),
-            Err(path) => broken(
-                number,
-                format!("`{path}` is no room of ARCHITECTURE.md's table"),
-            ),
+            Ok(to) => {
+                broken(number, format!("`{from}` may not import `{to}`: ARCHITECTURE.md's table of rooms"));
+            }
+            Err(path) => broken(number, format!("`{path}` is no room of ARCHITECTURE.md's table")),
         }
     }
 }
 
 /// The module a file is, such as `["record", "event"]`; None for files outside the rooms.
 fn module_path(name: &str) -> Option<Vec<String>> {
-    let path: Vec<String> = name
-        .strip_prefix(USER)?
-        .strip_suffix(".rs")?
-        .split('/')
-        .map(str::to_owned)
-        .collect();
+    let path: Vec<String> =
+        name.strip_prefix(USER)?.strip_suffix(".rs")?.split('/').map(str::to_owned).collect();
     match path.as_slice() {
         [only] if only == "lib" => None,
         [.., last] if last == "mod" => Some(path[..path.len() - 1].to_vec()),
@@ -155,22 +124,13 @@ fn references(source: &Source, own: &[String]) -> Vec<(usize, Vec<String>)> {
         text.push_str(&line.code);
         text.push('\n');
     }
-    let line_of = |at: usize| {
-        starts
-            .iter()
-            .rev()
-            .find(|(start, _)| *start <= at)
-            .map_or(1, |(_, number)| *number)
-    };
+    let line_of =
+        |at: usize| starts.iter().rev().find(|(start, _)| *start <= at).map_or(1, |(_, number)| *number);
     let mut found = Vec::new();
     let word = |c: char| c.is_alphanumeric() || c == '_';
     for root in ["crate::", "tracer_user::"] {
         for (at, _) in text.match_indices(root) {
-            if !text[..at]
-                .chars()
-                .next_back()
-                .is_some_and(|c| word(c) || c == '$' || c == ':')
-            {
+            if !text[..at].chars().next_back().is_some_and(|c| word(c) || c == '$' || c == ':') {
                 for path in expand(&text[at + root.len()..]) {
                     found.push((line_of(at), path));
                 }
@@ -211,9 +171,7 @@ fn expand(text: &str) -> Vec<Vec<String>> {
     if let Some(group) = text.strip_prefix('{') {
         return split_group(group).into_iter().flat_map(expand).collect();
     }
-    let end = text
-        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
     if end == 0 {
         return vec![Vec::new()];
     }
@@ -262,15 +220,8 @@ mod tests {
     fn broken(name: &str, text: &str) -> Vec<String> {
         let table = Table::parse(DOCUMENT).unwrap();
         let mut violations = Vec::new();
-        check(
-            &Source::new(&format!("{USER}{name}"), text),
-            &table,
-            &mut violations,
-        );
-        violations
-            .into_iter()
-            .map(|violation| format!("{}: {}", violation.line, violation.rule))
-            .collect()
+        check(&Source::new(&format!("{USER}{name}"), text), &table, &mut violations);
+        violations.into_iter().map(|violation| format!("{}: {}", violation.line, violation.rule)).collect()
     }
 
     fn quiet(name: &str, text: &str) {
@@ -279,10 +230,7 @@ mod tests {
 
     fn refuses(name: &str, text: &str, what: &str) {
         let found = broken(name, text);
-        assert!(
-            found.len() == 1 && found[0].contains(what),
-            "{name}: {text}: {found:?}"
-        );
+        assert!(found.len() == 1 && found[0].contains(what), "{name}: {text}: {found:?}");
     }
 
     #[test]
@@ -291,10 +239,7 @@ mod tests {
             "record/mod.rs",
             "use crate::units::Bytes; use tracer_common::key::Key; use self::event::Event;",
         );
-        quiet(
-            "record/event.rs",
-            "use crate::{units::Bytes, record::note::{A, B}}; use super::note::C;",
-        );
+        quiet("record/event.rs", "use crate::{units::Bytes, record::note::{A, B}}; use super::note::C;");
         quiet(
             "session/mod.rs",
             "use crate::goruntime::names::X; use crate::kernel::Y; use tracer_common::A;",
@@ -304,77 +249,28 @@ mod tests {
             "use crate::goruntime::names::X; use super::version; use crate::binary::A;",
         );
         quiet("symbolize/mod.rs", "use crate::goruntime::names::X;");
-        quiet(
-            "main.rs",
-            "fn main() { tracer_user::session::run(tracer_user::kernel::K) }",
-        );
-        quiet(
-            "view/mod.rs",
-            "// crate::kernel is not for us\nconst A: &str = \"crate::kernel::B\";",
-        );
-        quiet(
-            "units.rs",
-            "#[cfg(test)]\nmod tests { use crate::kernel::A; }",
-        );
+        quiet("main.rs", "fn main() { tracer_user::session::run(tracer_user::kernel::K) }");
+        quiet("view/mod.rs", "// crate::kernel is not for us\nconst A: &str = \"crate::kernel::B\";");
+        quiet("units.rs", "#[cfg(test)]\nmod tests { use crate::kernel::A; }");
     }
 
     #[test]
     fn what_it_does_not_allow_is_named() {
-        refuses(
-            "units.rs",
-            "use crate::record::A;",
-            "1: `units` may not import `record`",
-        );
-        refuses(
-            "units.rs",
-            "\nuse super::record::A;",
-            "2: `units` may not import `record`",
-        );
-        refuses(
-            "record/event.rs",
-            "use super::super::kernel::A;",
-            "may not import `kernel`",
-        );
+        refuses("units.rs", "use crate::record::A;", "1: `units` may not import `record`");
+        refuses("units.rs", "\nuse super::record::A;", "2: `units` may not import `record`");
+        refuses("record/event.rs", "use super::super::kernel::A;", "may not import `kernel`");
         refuses(
             "record/event.rs",
             "use crate::{\n units::A,\n kernel::{B, C},\n};",
             "may not import `kernel`",
         );
-        refuses(
-            "symbolize/mod.rs",
-            "use crate::goruntime::state::A;",
-            "may not import `goruntime",
-        );
-        refuses(
-            "symbolize/mod.rs",
-            "use crate::goruntime::GoImage;",
-            "may not import `goruntime`",
-        );
-        refuses(
-            "goruntime/names/mod.rs",
-            "use crate::goruntime::state::A;",
-            "may not import `goruntime",
-        );
-        refuses(
-            "goruntime/version.rs",
-            "use super::names::A;",
-            "may not import `goruntime",
-        );
-        refuses(
-            "units.rs",
-            "use tracer_common::key::Key;",
-            "may not import `tracer-common`",
-        );
-        refuses(
-            "view/mod.rs",
-            "use crate::kernel::B;",
-            "may not import `kernel`",
-        );
-        refuses(
-            "serve/mod.rs",
-            "fn f(x: crate::binary::B) {}",
-            "may not import `binary`",
-        );
+        refuses("symbolize/mod.rs", "use crate::goruntime::state::A;", "may not import `goruntime");
+        refuses("symbolize/mod.rs", "use crate::goruntime::GoImage;", "may not import `goruntime`");
+        refuses("goruntime/names/mod.rs", "use crate::goruntime::state::A;", "may not import `goruntime");
+        refuses("goruntime/version.rs", "use super::names::A;", "may not import `goruntime");
+        refuses("units.rs", "use tracer_common::key::Key;", "may not import `tracer-common`");
+        refuses("view/mod.rs", "use crate::kernel::B;", "may not import `kernel`");
+        refuses("serve/mod.rs", "fn f(x: crate::binary::B) {}", "may not import `binary`");
     }
 
     #[test]

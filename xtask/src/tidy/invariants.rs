@@ -19,16 +19,10 @@ const WRITES: [&str; 9] = [
     "kretprobe",
 ];
 
-const SERDE_FILES: [&str; 2] = [
-    "tracer-user/src/report/model.rs",
-    "tracer-user/src/capture/format.rs",
-];
+const SERDE_FILES: [&str; 2] = ["tracer-user/src/report/model.rs", "tracer-user/src/capture/format.rs"];
 
-const UNSAFE_PLACES: [&str; 3] = [
-    "tracer-user/src/kernel/",
-    "tracer-user/src/host/memory.rs",
-    "tracer-user/src/host/launch.rs",
-];
+const UNSAFE_PLACES: [&str; 3] =
+    ["tracer-user/src/kernel/", "tracer-user/src/host/memory.rs", "tracer-user/src/host/launch.rs"];
 
 pub(super) fn check(source: &Source, violations: &mut Vec<Violation>) {
     let name = source.name.as_str();
@@ -40,43 +34,26 @@ pub(super) fn check(source: &Source, violations: &mut Vec<Violation>) {
     }
     let goruntime = name.starts_with("tracer-user/src/goruntime/");
     let mut broken = |line: usize, rule: &str| {
-        violations.push(Violation {
-            file: source.name.clone(),
-            line,
-            rule: rule.to_owned(),
-        });
+        violations.push(Violation { file: source.name.clone(), line, rule: rule.to_owned() });
     };
     for (number, line) in source.product() {
         if !goruntime && (names_runtime_symbol(&line.strings) || names_go_version(line)) {
-            broken(
-                number,
-                "only goruntime/ names a `runtime.` symbol or a Go version",
-            );
+            broken(number, "only goruntime/ names a `runtime.` symbol or a Go version");
         }
-        if let Some(word) = WRITES
-            .iter()
-            .find(|word| has_word(&line.code, word) || line.strings.contains(**word))
+        if let Some(word) =
+            WRITES.iter().find(|word| has_word(&line.code, word) || line.strings.contains(**word))
         {
-            broken(
-                number,
-                &format!("the target is never written to, stopped or probed on return: `{word}`"),
-            );
+            broken(number, &format!("the target is never written to, stopped or probed on return: `{word}`"));
         }
         let serde = has_word(&line.code, "Serialize") || has_word(&line.code, "Deserialize");
         if serde && line.code.contains("derive") && !SERDE_FILES.contains(&name) {
-            broken(
-                number,
-                "serde derives stand in report/model.rs and capture/format.rs only",
-            );
+            broken(number, "serde derives stand in report/model.rs and capture/format.rs only");
         }
         if user
             && has_word(&line.code, "unsafe")
             && !UNSAFE_PLACES.iter().any(|place| name.starts_with(place))
         {
-            broken(
-                number,
-                "unsafe stands in kernel/, host/memory.rs and host/launch.rs only",
-            );
+            broken(number, "unsafe stands in kernel/, host/memory.rs and host/launch.rs only");
         }
     }
 }
@@ -98,12 +75,8 @@ fn names_go_version(line: &Line) -> bool {
         text.match_indices(mark)
             .any(|(at, _)| text[at + mark.len()..].starts_with(|c: char| c.is_ascii_digit()))
     };
-    ["go1.", "Go 1."]
-        .iter()
-        .any(|mark| digit_follows(&line.strings, mark))
-        || ["go1_", "go_1_", "GO_1_", "GO1_"]
-            .iter()
-            .any(|mark| digit_follows(&line.code, mark))
+    ["go1.", "Go 1."].iter().any(|mark| digit_follows(&line.strings, mark))
+        || ["go1_", "go_1_", "GO_1_", "GO1_"].iter().any(|mark| digit_follows(&line.code, mark))
 }
 
 #[cfg(test)]
@@ -118,48 +91,21 @@ mod tests {
 
     #[test]
     fn go_knowledge_stays_in_its_room() {
-        assert_eq!(
-            count("tracer-user/src/host/a.rs", "let a = \"runtime.mallocgc\";"),
-            1
-        );
+        assert_eq!(count("tracer-user/src/host/a.rs", "let a = \"runtime.mallocgc\";"), 1);
         assert_eq!(count("tracer-user/src/host/a.rs", "let a = \"go1.26\";"), 1);
+        assert_eq!(count("tracer-user/src/host/a.rs", "let a = \"Go 1.19 to 1.27\";"), 1);
         assert_eq!(
-            count("tracer-user/src/host/a.rs", "let a = \"Go 1.19 to 1.27\";"),
-            1
-        );
-        assert_eq!(
-            count(
-                "tracer-user/src/cli/a.rs",
-                "let a = \"the runtime. It\"; let b = \"--sampler runtime\";"
-            ),
+            count("tracer-user/src/cli/a.rs", "let a = \"the runtime. It\"; let b = \"--sampler runtime\";"),
             0
         );
+        assert_eq!(count("tracer-user/src/host/a.rs", "// runtime.mallocgc of go1.26\n"), 0);
+        assert_eq!(count("tracer-user/src/goruntime/a.rs", "let a = \"runtime.mallocgc\";"), 0);
         assert_eq!(
-            count(
-                "tracer-user/src/host/a.rs",
-                "// runtime.mallocgc of go1.26\n"
-            ),
-            0
-        );
-        assert_eq!(
-            count(
-                "tracer-user/src/goruntime/a.rs",
-                "let a = \"runtime.mallocgc\";"
-            ),
-            0
-        );
-        assert_eq!(
-            count(
-                "tracer-user/src/host/a.rs",
-                "#[cfg(test)]\nmod tests { const A: &str = \"go1.26\"; }"
-            ),
+            count("tracer-user/src/host/a.rs", "#[cfg(test)]\nmod tests { const A: &str = \"go1.26\"; }"),
             0
         );
         assert_eq!(count("tracer-ebpf/src/a.rs", "const GO_1_26: u32 = 1;"), 1);
-        assert_eq!(
-            count("xtask/src/toolchains.rs", "const A: &str = \"go1.26\";"),
-            0
-        );
+        assert_eq!(count("xtask/src/toolchains.rs", "const A: &str = \"go1.26\";"), 0);
     }
 
     #[test]
@@ -172,37 +118,16 @@ mod tests {
         ] {
             assert_eq!(count("tracer-ebpf/src/a.rs", text), 1, "{text}");
         }
-        assert_eq!(
-            count(
-                "tracer-ebpf/src/a.rs",
-                "// never a uretprobe\n#[uprobe] fn f() {}"
-            ),
-            0
-        );
+        assert_eq!(count("tracer-ebpf/src/a.rs", "// never a uretprobe\n#[uprobe] fn f() {}"), 0);
     }
 
     #[test]
     fn serde_and_unsafe_have_their_places() {
-        assert_eq!(
-            count("tracer-user/src/record/a.rs", "#[derive(Clone, Serialize)]"),
-            1
-        );
-        assert_eq!(
-            count(
-                "tracer-user/src/report/model.rs",
-                "#[derive(Clone, Serialize)]"
-            ),
-            0
-        );
-        assert_eq!(
-            count("tracer-user/src/report/json.rs", "use serde::Serialize;"),
-            0
-        );
+        assert_eq!(count("tracer-user/src/record/a.rs", "#[derive(Clone, Serialize)]"), 1);
+        assert_eq!(count("tracer-user/src/report/model.rs", "#[derive(Clone, Serialize)]"), 0);
+        assert_eq!(count("tracer-user/src/report/json.rs", "use serde::Serialize;"), 0);
         assert_eq!(count("tracer-user/src/record/a.rs", "unsafe { f() }"), 1);
-        assert_eq!(
-            count("tracer-user/src/kernel/links.rs", "unsafe { f() }"),
-            0
-        );
+        assert_eq!(count("tracer-user/src/kernel/links.rs", "unsafe { f() }"), 0);
         assert_eq!(count("tracer-ebpf/src/a.rs", "unsafe { f() }"), 0);
     }
 }

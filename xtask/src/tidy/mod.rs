@@ -32,20 +32,10 @@ impl fmt::Display for Violation {
 }
 
 /// The folders that hold Rust of ours.
-const CRATES: [&str; 6] = [
-    "tracer-common",
-    "tracer-ebpf",
-    "tracer-user",
-    "tests",
-    "xtask",
-    "fuzz",
-];
+const CRATES: [&str; 6] = ["tracer-common", "tracer-ebpf", "tracer-user", "tests", "xtask", "fuzz"];
 
 pub fn task(arguments: &[String]) -> Result<()> {
-    ensure!(
-        arguments.is_empty(),
-        "`cargo xtask tidy` takes no arguments"
-    );
+    ensure!(arguments.is_empty(), "`cargo xtask tidy` takes no arguments");
     let violations = check(project::root())?;
     for violation in &violations {
         eprintln!("{violation}");
@@ -63,8 +53,7 @@ pub fn check(root: &Path) -> Result<Vec<Violation>> {
     let table = imports::Table::parse(&table).map_err(anyhow::Error::msg)?;
     let mut violations = Vec::new();
     for file in rust_files(root)? {
-        let text =
-            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let name = file
             .strip_prefix(root)
             .expect("every file was found below the root")
@@ -98,9 +87,7 @@ fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in
-        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
-    {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
         if path.is_dir() {
             if path.file_name().is_some_and(|name| name != "target") {

@@ -25,14 +25,9 @@ pub struct Source {
 impl Source {
     pub fn new(name: &str, text: &str) -> Self {
         let mut lines = lex(text);
-        let all =
-            name.contains("/tests/") || name.starts_with("tests/") || name.ends_with("/tests.rs");
+        let all = name.contains("/tests/") || name.starts_with("tests/") || name.ends_with("/tests.rs");
         mark_tests(&mut lines, all);
-        Self {
-            name: name.to_owned(),
-            lines,
-            first: text.lines().next().unwrap_or_default().to_owned(),
-        }
+        Self { name: name.to_owned(), lines, first: text.lines().next().unwrap_or_default().to_owned() }
     }
 
     /// Lines of the product, with their numbers.
@@ -42,10 +37,7 @@ impl Source {
 
     /// All lines, with their numbers.
     pub fn numbered(&self) -> impl Iterator<Item = (usize, &Line)> {
-        self.lines
-            .iter()
-            .enumerate()
-            .map(|(index, line)| (index + 1, line))
+        self.lines.iter().enumerate().map(|(index, line)| (index + 1, line))
     }
 }
 
@@ -115,9 +107,7 @@ fn lex(text: &str) -> Vec<Line> {
                     }
                     if rest[0] == '"' {
                         line.code.push('"');
-                        state = State::Text {
-                            hashes: raw_hashes(&line.code),
-                        };
+                        state = State::Text { hashes: raw_hashes(&line.code) };
                         at += 1;
                         continue;
                     }
@@ -144,21 +134,14 @@ fn raw_hashes(code: &str) -> Option<usize> {
     let hashes = before.len() - head.len();
     let prefix = head.strip_suffix('r')?;
     let prefix = prefix.strip_suffix(['b', 'c']).unwrap_or(prefix);
-    let word = prefix
-        .chars()
-        .next_back()
-        .is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let word = prefix.chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_');
     (!word).then_some(hashes)
 }
 
 /// The length of the character literal at a quote, or 1 where the quote begins a lifetime.
 fn char_literal(rest: &[char]) -> usize {
     if rest.get(1) == Some(&'\\') {
-        return rest
-            .iter()
-            .skip(3)
-            .position(|c| *c == '\'')
-            .map_or(1, |at| at + 4);
+        return rest.iter().skip(3).position(|c| *c == '\'').map_or(1, |at| at + 4);
     }
     if rest.get(2) == Some(&'\'') { 3 } else { 1 }
 }
@@ -176,11 +159,8 @@ fn mark_tests(lines: &mut [Line], all: bool) {
             waiting = true;
         }
         line.test = waiting || depth > 0;
-        let code = if waiting {
-            line.code.rsplit("#[cfg(test)]").next().unwrap_or_default()
-        } else {
-            &line.code
-        };
+        let code =
+            if waiting { line.code.rsplit("#[cfg(test)]").next().unwrap_or_default() } else { &line.code };
         for c in code.chars() {
             match c {
                 '{' if waiting || depth > 0 => {
@@ -201,21 +181,9 @@ mod tests {
 
     fn check(text: &str, code: &[&str], strings: &[&str]) {
         let source = Source::new("a.rs", text);
+        assert_eq!(source.lines.iter().map(|line| line.code.trim()).collect::<Vec<_>>(), code, "{text}");
         assert_eq!(
-            source
-                .lines
-                .iter()
-                .map(|line| line.code.trim())
-                .collect::<Vec<_>>(),
-            code,
-            "{text}"
-        );
-        assert_eq!(
-            source
-                .lines
-                .iter()
-                .map(|line| line.strings.trim())
-                .collect::<Vec<_>>(),
+            source.lines.iter().map(|line| line.strings.trim()).collect::<Vec<_>>(),
             strings,
             "{text}"
         );
@@ -229,11 +197,7 @@ mod tests {
         check("f(r#\"x \" y\"#) g", &["f(r#\"\") g"], &["x \" y"]);
         check("f(\"x\ny\") g", &["f(\"", "\") g"], &["x", "y"]);
         check("'\"' 'a' '\\'' b", &["' ' ' b"], &[""]);
-        check(
-            "fn f<'a>(x: &'a str) {}",
-            &["fn f<'a>(x: &'a str) {}"],
-            &[""],
-        );
+        check("fn f<'a>(x: &'a str) {}", &["fn f<'a>(x: &'a str) {}"], &[""]);
     }
 
     #[test]
@@ -247,11 +211,7 @@ mod tests {
     #[test]
     fn test_items_end_where_their_braces_do() {
         let text = "a\n#[cfg(test)]\nmod tests {\n fn b() {}\n}\nc\n#[cfg(test)] use d;\ne";
-        let tests: Vec<bool> = Source::new("a.rs", text)
-            .lines
-            .iter()
-            .map(|line| line.test)
-            .collect();
+        let tests: Vec<bool> = Source::new("a.rs", text).lines.iter().map(|line| line.test).collect();
         assert_eq!(tests, [false, true, true, true, true, false, true, false]);
         assert!(Source::new("tests/tests/live.rs", "a").lines[0].test);
     }

@@ -4,9 +4,7 @@
 //! It is a leak where those goroutines wait, the old ones keep waiting and none of them ends; else suspect.
 
 use crate::analyze::shape::{Rise, Shape, shape};
-use crate::analyze::{
-    Answer, Finding, GoroutineGrowth, Growth, NotYet, Subject, Verdict, figures, own,
-};
+use crate::analyze::{Answer, Finding, GoroutineGrowth, Growth, NotYet, Subject, Verdict, figures, own};
 use crate::symbolize::evidence::{Evidence, GoroutineSite};
 
 pub const NAME: &str = "goroutine-growth";
@@ -38,10 +36,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
         let missing = MIN_READINGS.saturating_sub(longest) as f64 * each;
         return not_yet(
             format!("{} of goroutines so far", figures::counted(longest as u64, "reading")),
-            format!(
-                "about {} more",
-                figures::duration(missing.max(MIN_SPAN_S - span).max(1.0).ceil())
-            ),
+            format!("about {} more", figures::duration(missing.max(MIN_SPAN_S - span).max(1.0).ceil())),
         );
     }
     let mut answers: Vec<Answer> = goroutines
@@ -200,12 +195,7 @@ fn finding(site: &GoroutineSite, rise: &Rise, births: Births, module: Option<&st
         subject: Subject::GoroutineSite(site.id.clone()),
         title: format!(
             "{}, started by {name}{}",
-            figures::per_minute_interval(
-                "goroutines",
-                rise.slope.per_unit,
-                rise.slope.low,
-                rise.slope.high
-            ),
+            figures::per_minute_interval("goroutines", rise.slope.per_unit, rise.slope.low, rise.slope.high),
             wait.as_ref().map(|w| format!(", blocked in {w}")).unwrap_or_default()
         ),
         place: site.created_by.clone(),
@@ -246,9 +236,7 @@ fn advice(wait: Option<&str>) -> &'static str {
         w if w.starts_with("chan send") => {
             "make sure someone receives until they have sent, or let them leave by a context"
         }
-        w if w.starts_with("select") => {
-            "give their select a case that ends them, such as ctx.Done()"
-        }
+        w if w.starts_with("select") => "give their select a case that ends them, such as ctx.Done()",
         w if w.starts_with("sync.") || w.starts_with("semacquire") => {
             "find who holds the lock or never signals: they wait for it for ever"
         }

@@ -7,8 +7,7 @@
 
 use crate::analyze::shape::{Rise, Shape, shape};
 use crate::analyze::{
-    Answer, Candidate, ClassGrowth, Finding, Growth, HeapTrend, NotYet, Slope, Subject, Verdict,
-    figures, own,
+    Answer, Candidate, ClassGrowth, Finding, Growth, HeapTrend, NotYet, Slope, Subject, Verdict, figures, own,
 };
 use crate::symbolize::evidence::{Allocations, Cause, Evidence, GcState, SizeClass};
 
@@ -83,9 +82,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     parts.sort_by(|a, b| b.slope.per_unit.total_cmp(&a.slope.per_unit));
     parts
         .into_iter()
-        .map(|part| {
-            Answer::Finding(Box::new(compose(vec![part], total, evidence.module.as_deref())))
-        })
+        .map(|part| Answer::Finding(Box::new(compose(vec![part], total, evidence.module.as_deref()))))
         .collect()
 }
 
@@ -133,21 +130,14 @@ fn class_growth(
         share,
         first_bytes: warm.first()?.bytes,
         last_bytes: warm.last()?.bytes,
-        candidates: allocations
-            .map(|a| candidates(class.class, slope, objects_per_s, a))
-            .unwrap_or_default(),
+        candidates: allocations.map(|a| candidates(class.class, slope, objects_per_s, a)).unwrap_or_default(),
         sites_counted: allocations.is_some(),
     })
 }
 
 /// The sites that allocate in a class, the likeliest first: those that allocate enough to carry the growth, by
 /// how near their rate is to it; then the others by share.
-fn candidates(
-    class: u8,
-    growth: Slope,
-    objects_per_s: f64,
-    allocations: &Allocations,
-) -> Vec<Candidate> {
+fn candidates(class: u8, growth: Slope, objects_per_s: f64, allocations: &Allocations) -> Vec<Candidate> {
     if allocations.counted_s <= 0.0 {
         return Vec::new();
     }

@@ -30,9 +30,7 @@ mod tests {
     #[test]
     fn tails_equal_the_tables() {
         // Abramowitz and Stegun (1964), table 26.1.
-        for (z, p) in
-            [(0.0, 1.0), (1.0, 0.317_310_508), (1.959_963_985, 0.05), (3.0, 0.002_699_796)]
-        {
+        for (z, p) in [(0.0, 1.0), (1.0, 0.317_310_508), (1.959_963_985, 0.05), (3.0, 0.002_699_796)] {
             assert!((two_sided_p(z) - p).abs() < 1e-6, "{z}");
             assert!((two_sided_p(-z) - p).abs() < 1e-6, "{z}");
         }

@@ -163,8 +163,7 @@ mod tests {
 
     #[test]
     fn one_wild_point_moves_nothing() {
-        let mut points: Vec<(f64, f64)> =
-            (0..20).map(|i| (f64::from(i), f64::from(i) * 3.0)).collect();
+        let mut points: Vec<(f64, f64)> = (0..20).map(|i| (f64::from(i), f64::from(i) * 3.0)).collect();
         points[7].1 = 1e12;
         let slope = theil_sen(&points).expect("enough points");
         near(slope.per_unit, 3.0);

@@ -20,11 +20,7 @@ pub struct Hook {
 
 impl Hook {
     fn new(function: impl Into<String>, shape: Shape, needs: &'static [Reg]) -> Self {
-        Self {
-            function: function.into(),
-            shape,
-            needs,
-        }
+        Self { function: function.into(), shape, needs }
     }
 }
 
@@ -95,18 +91,13 @@ pub fn alloc_hooks(image: &GoImage) -> HookSet {
     let chosen = sets.iter().find(is_whole).unwrap_or(&sets[0]);
     HookSet {
         hooks: present(image, chosen, Shape::Alloc, ALLOC),
-        inlined: chosen
-            .iter()
-            .filter(|n| inlined.contains(*n))
-            .cloned()
-            .collect(),
+        inlined: chosen.iter().filter(|n| inlined.contains(*n)).cloned().collect(),
     }
 }
 
 fn is_specialised(name: &str) -> bool {
     SPECIALISED.iter().any(|family| {
-        name.strip_prefix(family)
-            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        name.strip_prefix(family).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
     })
 }
 
@@ -136,27 +127,11 @@ pub fn goroutine_hooks(image: &GoImage) -> HookSet {
     let inlined = image.inlined(&[BIRTH, END]);
     let mut hooks = present(image, &[BIRTH], Shape::GoBorn, GO_BORN);
     let whole = image.function(END).is_some() && !inlined.contains(END);
-    hooks.extend(present(
-        image,
-        &[if whole { END } else { "runtime.goexit0" }],
-        Shape::GoEnd,
-        GO_END,
-    ));
-    HookSet {
-        hooks,
-        inlined: inlined.into_iter().filter(|n| n == BIRTH).collect(),
-    }
+    hooks.extend(present(image, &[if whole { END } else { "runtime.goexit0" }], Shape::GoEnd, GO_END));
+    HookSet { hooks, inlined: inlined.into_iter().filter(|n| n == BIRTH).collect() }
 }
 
-fn present<N: AsRef<str>>(
-    image: &GoImage,
-    names: &[N],
-    shape: Shape,
-    needs: &'static [Reg],
-) -> Vec<Hook> {
-    let there = names
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|n| image.function(n).is_some());
+fn present<N: AsRef<str>>(image: &GoImage, names: &[N], shape: Shape, needs: &'static [Reg]) -> Vec<Hook> {
+    let there = names.iter().map(AsRef::as_ref).filter(|n| image.function(n).is_some());
     there.map(|n| Hook::new(n, shape, needs)).collect()
 }

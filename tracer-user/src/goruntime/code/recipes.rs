@@ -55,11 +55,7 @@ struct Recipe {
 }
 
 const fn at(function: &'static str, k: usize) -> Recipe {
-    Recipe {
-        function,
-        k,
-        into: 0,
-    }
+    Recipe { function, k, into: 0 }
 }
 
 /// In which of the module's ranges a variable must lie.
@@ -81,10 +77,7 @@ impl RuntimeVars {
                 "memstats",
                 In::NoPtrBss,
                 at("runtime.(*mcache).allocLarge", 1),
-                &[
-                    at("runtime.readmemstats_m", 1),
-                    at("runtime.(*mcache).releaseAll", 2),
-                ],
+                &[at("runtime.readmemstats_m", 1), at("runtime.(*mcache).releaseAll", 2)],
             )?,
             gc_controller: f.find(
                 "gcController",
@@ -96,10 +89,7 @@ impl RuntimeVars {
                 "work",
                 In::Bss,
                 at("runtime.putfull", 0),
-                &[
-                    at("runtime.trygetfull", 0),
-                    at("runtime.prepareFreeWorkbufs", 1),
-                ],
+                &[at("runtime.trygetfull", 0), at("runtime.prepareFreeWorkbufs", 1)],
             )?,
             mheap: f.find(
                 "mheap_",
@@ -115,14 +105,7 @@ impl RuntimeVars {
                 "allgs",
                 In::Bss,
                 at("runtime.forEachG", 1),
-                &[
-                    Recipe {
-                        function: "runtime.forEachG",
-                        k: 2,
-                        into: 8,
-                    },
-                    at("runtime.allgadd", 7),
-                ],
+                &[Recipe { function: "runtime.forEachG", k: 2, into: 8 }, at("runtime.allgadd", 7)],
             )?,
             allglen: f.find("allglen", In::NoPtrBss, at("runtime.forEachGRace", 0), &[])?,
             allgptr: f.find("allgptr", In::Bss, at("runtime.forEachGRace", 1), &[])?,
@@ -135,16 +118,8 @@ impl RuntimeVars {
             sched: f.find(
                 "sched",
                 In::Bss,
-                Recipe {
-                    function: "runtime.wakeNetPoller",
-                    k: 0,
-                    into: 8,
-                },
-                &[Recipe {
-                    function: "runtime.wakeNetPoller",
-                    k: 1,
-                    into: 16,
-                }],
+                Recipe { function: "runtime.wakeNetPoller", k: 0, into: 8 },
+                &[Recipe { function: "runtime.wakeNetPoller", k: 1, into: 16 }],
             )?,
             gcphase: f.find(
                 "gcphase",
@@ -200,24 +175,15 @@ impl Finder<'_> {
         first: Recipe,
         checks: &[Recipe],
     ) -> Result<ImageAddr, GoError> {
-        let found = self
-            .resolve(first)
-            .map_err(|why| Self::failed(name, &why))?;
+        let found = self.resolve(first).map_err(|why| Self::failed(name, &why))?;
         if !self.lies(found, place) {
-            return Err(Self::failed(
-                name,
-                "the address found is not in the data it should be in",
-            ));
+            return Err(Self::failed(name, "the address found is not in the data it should be in"));
         }
         for check in checks {
             if self.image.function(check.function).is_none() {
                 continue;
             }
-            if self
-                .resolve(*check)
-                .map_err(|why| Self::failed(name, &why))?
-                != found
-            {
+            if self.resolve(*check).map_err(|why| Self::failed(name, &why))? != found {
                 return Err(Self::failed(
                     name,
                     &format!("{} and {} disagree", first.function, check.function),
@@ -228,28 +194,13 @@ impl Finder<'_> {
     }
 
     fn resolve(&self, recipe: Recipe) -> Result<ImageAddr, String> {
-        let Recipe {
-            function: name,
-            k,
-            into,
-        } = recipe;
-        let function = self
-            .image
-            .function(name)
-            .ok_or_else(|| format!("{name} is not in the function table"))?;
-        let bytes = self
-            .image
-            .text_bytes(&function)
-            .map_err(|e| format!("{name}: {e}"))?;
+        let Recipe { function: name, k, into } = recipe;
+        let function =
+            self.image.function(name).ok_or_else(|| format!("{name} is not in the function table"))?;
+        let bytes = self.image.text_bytes(&function).map_err(|e| format!("{name}: {e}"))?;
         let insns = x86::decode(&bytes, function.entry).map_err(|e| format!("{name}: {e}"))?;
-        let found = x86::pc_relative(&insns)
-            .nth(k)
-            .ok_or_else(|| format!("{name} has no reference {k}"))?;
-        found
-            .0
-            .checked_sub(into)
-            .map(ImageAddr)
-            .ok_or_else(|| format!("{name} refers to address {found}"))
+        let found = x86::pc_relative(&insns).nth(k).ok_or_else(|| format!("{name} has no reference {k}"))?;
+        found.0.checked_sub(into).map(ImageAddr).ok_or_else(|| format!("{name} refers to address {found}"))
     }
 
     fn lies(&self, addr: ImageAddr, place: In) -> bool {
@@ -268,8 +219,7 @@ impl Finder<'_> {
         let text = || {
             let len = memory.read_u64(addr.plus(24)).ok()?;
             let at = self.image.pointer(addr.plus(16)).ok()?;
-            (len == SECOND.len() as u64)
-                .then(|| memory.read_vec(at, SECOND.len(), Bytes(len)).ok())?
+            (len == SECOND.len() as u64).then(|| memory.read_vec(at, SECOND.len(), Bytes(len)).ok())?
         };
         self.lies(addr, In::Data)
             && memory.read_u64(addr.plus(8)) == Ok(0)
@@ -277,9 +227,6 @@ impl Finder<'_> {
     }
 
     fn failed(field: &'static str, why: &str) -> GoError {
-        GoError::Layout {
-            field,
-            failed: why.to_owned(),
-        }
+        GoError::Layout { field, failed: why.to_owned() }
     }
 }

@@ -32,10 +32,7 @@ pub struct ProbeSite {
 
 /// Chooses the site of a hook.
 pub fn probe_site(image: &GoImage, hook: &Hook, emulates: Emulates) -> Result<ProbeSite, GoError> {
-    let no_site = |why: String| GoError::NoSite {
-        function: hook.function.clone(),
-        why,
-    };
+    let no_site = |why: String| GoError::NoSite { function: hook.function.clone(), why };
     let function = image
         .function(&hook.function)
         .ok_or_else(|| no_site("it is not in the function table".to_owned()))?;
@@ -44,9 +41,9 @@ pub fn probe_site(image: &GoImage, hook: &Hook, emulates: Emulates) -> Result<Pr
     }
     let bytes = image.text_bytes(&function)?;
     let chosen = choose(&bytes, function.entry, hook.needs, emulates).map_err(no_site)?;
-    let file_offset = image.file_offset(chosen.address).ok_or_else(|| {
-        no_site("its code is not in an executable segment of the file".to_owned())
-    })?;
+    let file_offset = image
+        .file_offset(chosen.address)
+        .ok_or_else(|| no_site("its code is not in an executable segment of the file".to_owned()))?;
     let offset = chosen.address.0 - function.entry.0;
     Ok(ProbeSite {
         function: function.name,
@@ -114,11 +111,7 @@ impl FrameState {
             }
             _ => {}
         }
-        if insn.writes_stack_or_frame(info) {
-            Self::Unknown
-        } else {
-            self
-        }
+        if insn.writes_stack_or_frame(info) { Self::Unknown } else { self }
     }
 }
 
@@ -129,17 +122,14 @@ pub fn choose(
     needs: &[Reg],
     emulates: Emulates,
 ) -> Result<Candidate, String> {
-    let insns = x86::decode(bytes, entry)
-        .map_err(|e| format!("its bytes are not all instructions: {e}"))?;
+    let insns = x86::decode(bytes, entry).map_err(|e| format!("its bytes are not all instructions: {e}"))?;
     let check = x86::stack_check_len(&insns);
     // Jumps into the straight line would make a site there run more or less than once per call.
     let mut targets: Vec<ImageAddr> = insns.iter().filter_map(Insn::jump_target).collect();
     targets.sort_unstable();
     let is_target = |at: ImageAddr| targets.binary_search(&at).is_ok();
     if check == 0 && is_target(entry) {
-        return Err(
-            "it jumps back to its entry and its stack check is not of a known form".to_owned(),
-        );
+        return Err("it jumps back to its entry and its stack check is not of a known form".to_owned());
     }
     // A switch through a table may jump anywhere in the body.
     let unknown_targets = insns.iter().any(Insn::is_indirect_jump);
@@ -165,12 +155,7 @@ pub fn choose(
             // The kernel's rewrite of a 5-byte nop pushes below rsp: only where Go's stack check left room.
             && (kind != SiteKind::Nop5 || check > 0)
         {
-            candidates.push(Candidate {
-                address: insn.address(),
-                kind,
-                len: insn.len(),
-                caller_at_sp,
-            });
+            candidates.push(Candidate { address: insn.address(), kind, len: insn.len(), caller_at_sp });
         }
         if insn.ends_straight_line() {
             ended = "control leaves the straight line";
@@ -229,10 +214,7 @@ mod tests {
 
     #[test]
     fn a_nop_behind_the_frame_is_better_where_it_is_emulated() {
-        assert_eq!(
-            chosen(&[CHECK, PUSH, MOV, SUB, NOP, RET], OLD),
-            Ok((14, SiteKind::Nop, false))
-        );
+        assert_eq!(chosen(&[CHECK, PUSH, MOV, SUB, NOP, RET], OLD), Ok((14, SiteKind::Nop, false)));
         let parts = [CHECK, PUSH, MOV, SUB, SPILL, NOP, NOP5, RET];
         assert_eq!(chosen(&parts, NEW), Ok((20, SiteKind::Nop5, false)));
         assert_eq!(chosen(&parts, OLD), Ok((19, SiteKind::Nop, false)));
@@ -240,18 +222,12 @@ mod tests {
 
     #[test]
     fn a_five_byte_nop_only_where_the_stack_was_checked() {
-        assert_eq!(
-            chosen(&[PUSH, MOV, NOP5, RET], NEW),
-            Ok((0, SiteKind::Push, true))
-        );
+        assert_eq!(chosen(&[PUSH, MOV, NOP5, RET], NEW), Ok((0, SiteKind::Push, true)));
     }
 
     #[test]
     fn nothing_between_push_and_frame_pointer() {
-        assert_eq!(
-            chosen(&[CHECK, PUSH, NOP, MOV, SUB, RET], NEW),
-            Ok((6, SiteKind::Push, true))
-        );
+        assert_eq!(chosen(&[CHECK, PUSH, NOP, MOV, SUB, RET], NEW), Ok((6, SiteKind::Push, true)));
     }
 
     #[test]
@@ -270,10 +246,7 @@ mod tests {
             chosen(&[CHECK, SUB, save, point, SPILL, NOP, RET], NEW),
             Ok((0x19, SiteKind::Nop, false))
         );
-        assert_eq!(
-            chosen(&[CHECK, SUB, save, point, JE, RET, RET], NEW),
-            Ok((20, SiteKind::Jcc, false))
-        );
+        assert_eq!(chosen(&[CHECK, SUB, save, point, JE, RET, RET], NEW), Ok((20, SiteKind::Jcc, false)));
         // Another slot than the one on top is no frame.
         let wrong = &[0x48, 0x8d, 0x6c, 0x24, 0x10][..];
         assert!(chosen(&[CHECK, SUB, save, wrong, NOP, RET], NEW).is_err());
@@ -282,14 +255,8 @@ mod tests {
 
     #[test]
     fn the_instruction_that_ends_the_line_is_the_last_candidate() {
-        assert_eq!(
-            chosen(&[CHECK, CALL, NOP, RET], NEW),
-            Ok((6, SiteKind::Call, true))
-        );
-        assert_eq!(
-            chosen(&[CHECK, JE, NOP, RET], NEW),
-            Ok((6, SiteKind::Jcc, true))
-        );
+        assert_eq!(chosen(&[CHECK, CALL, NOP, RET], NEW), Ok((6, SiteKind::Call, true)));
+        assert_eq!(chosen(&[CHECK, JE, NOP, RET], NEW), Ok((6, SiteKind::Jcc, true)));
         assert!(chosen(&[CHECK, RET, NOP, RET], NEW).is_err());
     }
 
@@ -310,31 +277,20 @@ mod tests {
     fn an_unknown_stack_check_is_refused() {
         // cmp rsp,[r14+0x20]; jbe; push; jmp entry
         let odd = &[0x49, 0x3b, 0x66, 0x20, 0x76, 1, 0x55, 0xeb, 0xf7][..];
-        assert!(
-            chosen(&[odd], NEW)
-                .expect_err("refused")
-                .contains("stack check")
-        );
+        assert!(chosen(&[odd], NEW).expect_err("refused").contains("stack check"));
     }
 
     #[test]
     fn behind_a_jump_table_only_the_prologue_is_sure() {
         // jmp rax
         let jump = &[0xff, 0xe0][..];
-        assert_eq!(
-            chosen(&[CHECK, PUSH, MOV, SUB, NOP5, jump], NEW),
-            Ok((6, SiteKind::Push, true))
-        );
+        assert_eq!(chosen(&[CHECK, PUSH, MOV, SUB, NOP5, jump], NEW), Ok((6, SiteKind::Push, true)));
         assert!(chosen(&[CHECK, NOP5, jump], NEW).is_err());
     }
 
     #[test]
     fn a_byte_that_is_no_instruction_refuses_the_function() {
-        assert!(
-            chosen(&[CHECK, PUSH, MOV, RET, &[0x06]], NEW)
-                .expect_err("refused")
-                .contains("0x100b")
-        );
+        assert!(chosen(&[CHECK, PUSH, MOV, RET, &[0x06]], NEW).expect_err("refused").contains("0x100b"));
         assert!(chosen(&[CHECK, PUSH, MOV, RET, &[0xe8, 0]], NEW).is_err());
         assert!(chosen(&[], NEW).is_err());
     }

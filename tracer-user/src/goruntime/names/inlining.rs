@@ -127,11 +127,7 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
             let Ok(entries) = self.memory.read_vec(at, len, Bytes(len as u64)) else {
                 continue;
             };
-            found.extend(
-                entries
-                    .chunks_exact(size)
-                    .map(|entry| self.take(entry).name),
-            );
+            found.extend(entries.chunks_exact(size).map(|entry| self.take(entry).name));
             if budget == 0 {
                 break;
             }
@@ -159,19 +155,11 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
     }
 
     fn call(&self, data: &FuncData, index: u32) -> Result<Call, GoError> {
-        let broken = |what| GoError::Broken {
-            what,
-            at: self.gofunc.0,
-        };
-        let tree = self
-            .table
-            .inline_tree(data)
-            .ok_or(broken("a function with inlined calls has no inline tree"))?;
+        let broken = |what| GoError::Broken { what, at: self.gofunc.0 };
+        let tree =
+            self.table.inline_tree(data).ok_or(broken("a function with inlined calls has no inline tree"))?;
         let size = self.entry_size();
-        let at = self
-            .gofunc
-            .plus(u64::from(tree))
-            .plus(u64::from(index) * size as u64);
+        let at = self.gofunc.plus(u64::from(tree)).plus(u64::from(index) * size as u64);
         let mut raw = [0; 20];
         let raw = &mut raw[..size];
         self.memory.read(at, raw)?;
@@ -191,16 +179,8 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
     fn take(&self, raw: &[u8]) -> Call {
         let word = |o: usize| u32::from_le_bytes([raw[o], raw[o + 1], raw[o + 2], raw[o + 3]]);
         match self.table.format() {
-            Format::Go118 => Call {
-                func_id: raw[2],
-                name: word(12),
-                parent_pc: word(16),
-            },
-            Format::Go120 => Call {
-                func_id: raw[0],
-                name: word(4),
-                parent_pc: word(8),
-            },
+            Format::Go118 => Call { func_id: raw[2], name: word(12), parent_pc: word(16) },
+            Format::Go120 => Call { func_id: raw[0], name: word(4), parent_pc: word(8) },
         }
     }
 }

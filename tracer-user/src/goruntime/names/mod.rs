@@ -3,6 +3,7 @@
 //! Apart because these answers come from the file's name sections alone, so that a recording that keeps them can
 //! be named again without the file. Nothing here reads a process.
 
+pub mod cause;
 pub mod inlining;
 pub mod pcheader;
 pub mod pclntab;

@@ -62,9 +62,7 @@ impl Header {
                 return Ok(header);
             }
         }
-        Self::search(elf, file).ok_or(GoError::NotGo {
-            why: "it has no Go function table".into(),
-        })
+        Self::search(elf, file).ok_or(GoError::NotGo { why: "it has no Go function table".into() })
     }
 
     fn search<R: ReadAt<FileOffset> + ?Sized>(elf: &Elf, file: &R) -> Option<Self> {
@@ -79,10 +77,8 @@ impl Header {
                 // The last HEADER bytes are looked at again in the next window.
                 for at in (0..part.len().saturating_sub(HEADER - 1)).step_by(8) {
                     if part[at + 1..at + 4] == [0xff; 3]
-                        && let Some(header) = Self::parse(
-                            &part[at..at + HEADER],
-                            segment.start.plus(done + at as u64),
-                        )
+                        && let Some(header) =
+                            Self::parse(&part[at..at + HEADER], segment.start.plus(done + at as u64))
                     {
                         return Some(header);
                     }
@@ -119,14 +115,7 @@ impl Header {
             pcln: word(64)?,
             quantum,
         };
-        let offsets = [
-            HEADER as u64,
-            header.funcname,
-            header.cu,
-            header.filetab,
-            header.pctab,
-            header.pcln,
-        ];
+        let offsets = [HEADER as u64, header.funcname, header.cu, header.filetab, header.pctab, header.pcln];
         let sound = (1..MAX_FUNCTIONS).contains(&header.functions)
             && offsets.is_sorted()
             && header.pcln < MAX_TABLE.0

@@ -70,10 +70,7 @@ impl Pclntab {
         file_len: u64,
         minor: u32,
     ) -> Result<Self, GoError> {
-        let broken = |what| GoError::Broken {
-            what,
-            at: header.address.0,
-        };
+        let broken = |what| GoError::Broken { what, at: header.address.0 };
         let ftab = header.functions * 8 + 4;
         let len = module.pclntab_len;
         if len > MAX_TABLE.0.min(file_len) || header.pcln + ftab > len {
@@ -88,13 +85,7 @@ impl Pclntab {
     }
 
     fn new(bytes: Vec<u8>, header: Header, text: ImageAddr, wrapper: u8) -> Option<Self> {
-        let table = Self {
-            bytes,
-            header,
-            text,
-            wrapper,
-            by_name: OnceLock::new(),
-        };
+        let table = Self { bytes, header, text, wrapper, by_name: OnceLock::new() };
         let entries = (0..=table.len()).map(|i| table.entry_offset(i));
         let mut last = 0;
         for entry in entries {
@@ -165,10 +156,7 @@ impl Pclntab {
         let wanted = hash(name.as_bytes());
         let from = index.partition_point(|(h, _)| *h < wanted);
         let same = || {
-            let run = index[from..]
-                .iter()
-                .take_while(|(h, _)| *h == wanted)
-                .map(|(_, i)| *i);
+            let run = index[from..].iter().take_while(|(h, _)| *h == wanted).map(|(_, i)| *i);
             run.filter(|i| self.raw_name(*i) == Some(name.as_bytes()))
         };
         let own = same().find(|i| self.data(*i).is_some_and(|d| !self.is_wrapper(d.func_id)));
@@ -182,17 +170,12 @@ impl Pclntab {
 
     /// A function's name; `"?"` where the table is damaged.
     pub fn name(&self, index: u32) -> String {
-        self.raw_name(index).map_or_else(
-            || "?".to_owned(),
-            |n| String::from_utf8_lossy(n).into_owned(),
-        )
+        self.raw_name(index).map_or_else(|| "?".to_owned(), |n| String::from_utf8_lossy(n).into_owned())
     }
 
     /// All names in address order, cut out one at a time.
     pub fn names(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        (0..self.len())
-            .filter_map(|i| self.raw_name(i))
-            .map(String::from_utf8_lossy)
+        (0..self.len()).filter_map(|i| self.raw_name(i)).map(String::from_utf8_lossy)
     }
 
     /// A name by its offset in the name table, as inline trees use it.
@@ -237,12 +220,8 @@ impl Pclntab {
         data: &FuncData,
         pc: ImageAddr,
     ) -> (Option<String>, Option<u32>) {
-        let line = self
-            .pc_value(data.pcln, function.entry, pc)
-            .and_then(|l| u32::try_from(l).ok());
-        let file = self
-            .pc_value(data.pcfile, function.entry, pc)
-            .and_then(|f| self.file(data, f));
+        let line = self.pc_value(data.pcln, function.entry, pc).and_then(|l| u32::try_from(l).ok());
+        let file = self.pc_value(data.pcfile, function.entry, pc).and_then(|f| self.file(data, f));
         (file, line)
     }
 
@@ -251,10 +230,7 @@ impl Pclntab {
         if PCDATA_INLINE >= data.npcdata {
             return None;
         }
-        let table = read_u32(
-            &self.bytes,
-            data.at + data.fixed + PCDATA_INLINE as usize * 4,
-        )?;
+        let table = read_u32(&self.bytes, data.at + data.fixed + PCDATA_INLINE as usize * 4)?;
         // Offset 0 means that the function has no such table (runtime/symtab.go, pcdatavalue1).
         if table == 0 {
             return None;
@@ -266,17 +242,9 @@ impl Pclntab {
     /// that no instruction belongs to alone may be missing. Each step taken is counted off `budget`.
     pub fn inline_entries(&self, data: &FuncData, budget: &mut usize) -> u32 {
         let table = (PCDATA_INLINE < data.npcdata)
-            .then(|| {
-                read_u32(
-                    &self.bytes,
-                    data.at + data.fixed + PCDATA_INLINE as usize * 4,
-                )
-            })
+            .then(|| read_u32(&self.bytes, data.at + data.fixed + PCDATA_INLINE as usize * 4))
             .flatten();
-        let mut rest = table
-            .filter(|t| *t != 0)
-            .and_then(|t| self.steps(t))
-            .unwrap_or_default();
+        let mut rest = table.filter(|t| *t != 0).and_then(|t| self.steps(t)).unwrap_or_default();
         let (mut value, mut highest) = (-1, -1);
         for step in 0..MAX_STEPS.min(*budget) {
             *budget -= 1;
@@ -293,9 +261,7 @@ impl Pclntab {
         if FUNCDATA_INLINE >= data.nfuncdata {
             return None;
         }
-        let slot = (data.npcdata as usize)
-            .checked_add(usize::from(FUNCDATA_INLINE))?
-            .checked_mul(4)?;
+        let slot = (data.npcdata as usize).checked_add(usize::from(FUNCDATA_INLINE))?.checked_mul(4)?;
         let offset = read_u32(&self.bytes, (data.at + data.fixed).checked_add(slot)?)?;
         (offset != u32::MAX).then_some(offset)
     }
@@ -305,10 +271,7 @@ impl Pclntab {
     }
 
     fn raw_name(&self, index: u32) -> Option<&[u8]> {
-        let offset = read_u32(
-            &self.bytes,
-            self.header.pcln as usize + index as usize * 8 + 4,
-        )?;
+        let offset = read_u32(&self.bytes, self.header.pcln as usize + index as usize * 8 + 4)?;
         let at = (self.header.pcln as usize).checked_add(offset as usize)?;
         self.name_at(read_u32(&self.bytes, at.checked_add(4)?)?)
     }
@@ -377,15 +340,11 @@ fn wrapper_id(minor: u32) -> u8 {
 }
 
 pub(super) fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(
-        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
-    ))
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 pub(super) fn read_u64(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(
-        bytes.get(at..at.checked_add(8)?)?.try_into().ok()?,
-    ))
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
 /// Up to the terminating zero.
@@ -413,9 +372,7 @@ fn uvarint(rest: &mut &[u8]) -> Option<u32> {
 
 /// FNV-1a: short, no state, and a clash costs one comparison.
 fn hash(name: &[u8]) -> u32 {
-    name.iter().fold(0x811c_9dc5, |h, b| {
-        (h ^ u32::from(*b)).wrapping_mul(0x0100_0193)
-    })
+    name.iter().fold(0x811c_9dc5, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -447,8 +404,7 @@ mod tests {
         for word in [0u32, 20, 0x20, 20 + fixed, 0x30] {
             pcln.extend(word.to_le_bytes());
         }
-        for (entry, name, pcfile, line, id) in [(0u32, 1u32, 6u32, 1u32, 21u8), (0x20, 5, 0, 0, 0)]
-        {
+        for (entry, name, pcfile, line, id) in [(0u32, 1u32, 6u32, 1u32, 21u8), (0x20, 5, 0, 0, 0)] {
             for word in [entry, name, 0, 0, 0, pcfile, line, 0, 0] {
                 pcln.extend(word.to_le_bytes());
             }
@@ -471,22 +427,12 @@ mod tests {
             pcln,
             quantum: 1,
         };
-        let magic = if format == Format::Go120 {
-            MAGIC_120
-        } else {
-            MAGIC_118
-        };
+        let magic = if format == Format::Go120 { MAGIC_120 } else { MAGIC_118 };
         b[..4].copy_from_slice(&magic.to_le_bytes());
         (b[6], b[7]) = (1, 8);
-        for (at, word) in [
-            (8, 2),
-            (24, TEXT),
-            (32, funcname),
-            (40, cu),
-            (48, filetab),
-            (56, pctab),
-            (64, pcln),
-        ] {
+        for (at, word) in
+            [(8, 2), (24, TEXT), (32, funcname), (40, cu), (48, filetab), (56, pctab), (64, pcln)]
+        {
             b[at..at + 8].copy_from_slice(&u64::to_le_bytes(word));
         }
         assert_eq!(Header::parse(&b, address), Some(header));

@@ -90,9 +90,7 @@ impl Kind {
     ];
 
     fn from_bits(bits: u8) -> Option<Self> {
-        Self::ALL
-            .get(usize::from(bits & KIND_MASK).checked_sub(1)?)
-            .copied()
+        Self::ALL.get(usize::from(bits & KIND_MASK).checked_sub(1)?).copied()
     }
 }
 
@@ -108,13 +106,7 @@ pub fn read<R: ReadAt<ImageAddr> + ?Sized>(
     }
     let mut raw = [0; DESCRIPTOR as usize];
     memory.read(at, &mut raw)?;
-    let word = |o: usize| {
-        u64::from_le_bytes(
-            raw[o..o + 8]
-                .try_into()
-                .expect("eight bytes of a fixed array"),
-        )
-    };
+    let word = |o: usize| u64::from_le_bytes(raw[o..o + 8].try_into().expect("eight bytes of a fixed array"));
     let name_offset = i32::from_le_bytes([raw[40], raw[41], raw[42], raw[43]]);
     let name_at = u64::try_from(name_offset)
         .ok()
@@ -132,20 +124,11 @@ pub fn read<R: ReadAt<ImageAddr> + ?Sized>(
         return Err(broken("a type's pointers reach past its size"));
     }
     let kind = Kind::from_bits(raw[23]).ok_or(broken("a type's kind"))?;
-    Ok(TypeInfo {
-        name,
-        size: Bytes(size),
-        ptr_bytes: Bytes(ptr_bytes),
-        kind,
-    })
+    Ok(TypeInfo { name, size: Bytes(size), ptr_bytes: Bytes(ptr_bytes), kind })
 }
 
 /// abi.Name: a flag byte, the length as uvarint, the text.
-fn read_name<R: ReadAt<ImageAddr> + ?Sized>(
-    memory: &R,
-    types: Range,
-    at: ImageAddr,
-) -> Option<String> {
+fn read_name<R: ReadAt<ImageAddr> + ?Sized>(memory: &R, types: Range, at: ImageAddr) -> Option<String> {
     let mut cursor = at.plus(1);
     let mut len = 0usize;
     for shift in (0..21).step_by(7) {
@@ -156,9 +139,7 @@ fn read_name<R: ReadAt<ImageAddr> + ?Sized>(
             if len == 0 || cursor.plus(len as u64) > types.end {
                 return None;
             }
-            let mut text = memory
-                .read_vec(cursor, len.min(MAX_NAME), Bytes(MAX_NAME as u64))
-                .ok()?;
+            let mut text = memory.read_vec(cursor, len.min(MAX_NAME), Bytes(MAX_NAME as u64)).ok()?;
             // A cut must not leave half a character.
             while text.len() < len && text.last().is_some_and(|b| *b >= 0x80) {
                 text.pop();
@@ -190,10 +171,7 @@ mod tests {
     }
 
     fn info(bytes: &[u8], at: u64) -> Result<TypeInfo, GoError> {
-        let types = Range {
-            start: ImageAddr(BASE),
-            end: ImageAddr(BASE + bytes.len() as u64),
-        };
+        let types = Range { start: ImageAddr(BASE), end: ImageAddr(BASE + bytes.len() as u64) };
         read(&Flat { base: BASE, bytes }, types, ImageAddr(at))
     }
 

@@ -33,13 +33,7 @@ mod tests {
     #[test]
     fn numbers_past_the_end_are_absent() {
         let block = Block(&[1, 0, 0, 0, 2, 0, 0, 0, 3]);
-        assert_eq!(
-            (block.u8(8), block.u32(4), block.u64(0)),
-            (Some(3), Some(2), Some(0x2_0000_0001))
-        );
-        assert_eq!(
-            (block.u8(9), block.u32(6), block.u64(2), block.u64(u32::MAX)),
-            (None, None, None, None)
-        );
+        assert_eq!((block.u8(8), block.u32(4), block.u64(0)), (Some(3), Some(2), Some(0x2_0000_0001)));
+        assert_eq!((block.u8(9), block.u32(6), block.u64(2), block.u64(u32::MAX)), (None, None, None, None));
     }
 }

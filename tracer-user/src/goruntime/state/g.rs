@@ -127,9 +127,7 @@ impl Goroutine {
             _ => (g.sp, g.pc, g.bp, g.runs),
         };
         let reason = |g: &Self| g.wait_reason();
-        identity(self) == identity(other)
-            && place(self) == place(other)
-            && reason(self) == reason(other)
+        identity(self) == identity(other) && place(self) == place(other) && reason(self) == reason(other)
     }
 
     /// Where its stack is to be read from; absent where it cannot be known from outside.
@@ -146,22 +144,11 @@ impl Goroutine {
             Some(bp) => Start::FramePointer(bp),
             // Before 1.23 entersyscall did not save it; but it is a Go function with a frame of its own, so it
             // pushed its caller's frame pointer right below its return address (layout of every such frame).
-            None if layout.g_syscallbp.is_none() && sp >= self.lo + PUSHED_BELOW => {
-                Start::PushedBelow(sp)
-            }
+            None if layout.g_syscallbp.is_none() && sp >= self.lo + PUSHED_BELOW => Start::PushedBelow(sp),
             None => Start::FramePointer(0),
         };
-        let from = if let Start::PushedBelow(sp) = start {
-            sp - PUSHED_BELOW
-        } else {
-            sp
-        };
-        Some(Stack {
-            from,
-            hi: self.hi,
-            pc,
-            start,
-        })
+        let from = if let Start::PushedBelow(sp) = start { sp - PUSHED_BELOW } else { sp };
+        Some(Stack { from, hi: self.hi, pc, start })
     }
 }
 
@@ -209,19 +196,13 @@ impl Stack {
         };
         while frames.len() < MAX_FRAMES {
             // The chain goes up and stays in the stack; the outermost frame holds 0.
-            let inside = fp >= lowest
-                && fp.is_multiple_of(8)
-                && fp.checked_add(16).is_some_and(|e| e <= self.hi);
+            let inside =
+                fp >= lowest && fp.is_multiple_of(8) && fp.checked_add(16).is_some_and(|e| e <= self.hi);
             if !inside {
                 return None;
             }
             let (Some(next), Some(ret)) = (word(fp), word(fp + 8)) else {
-                return Some(Stack {
-                    from: fp,
-                    hi: self.hi,
-                    pc: 0,
-                    start: Start::FramePointer(fp),
-                });
+                return Some(Stack { from: fp, hi: self.hi, pc: 0, start: Start::FramePointer(fp) });
             };
             if ret == 0 {
                 return None;
@@ -250,8 +231,7 @@ mod tests {
     fn block(minor: u32, status: u32) -> Vec<u8> {
         let l = layout(minor);
         let mut b = vec![0; block_size(l)];
-        let mut put =
-            |at: u32, v: u64| b[at as usize..at as usize + 8].copy_from_slice(&v.to_le_bytes());
+        let mut put = |at: u32, v: u64| b[at as usize..at as usize + 8].copy_from_slice(&v.to_le_bytes());
         put(l.g_stack_lo, LO);
         put(l.g_stack_hi, HI);
         put(l.g_goid, 7);
@@ -261,8 +241,7 @@ mod tests {
         put(l.g_sched_pc, 0x6000);
         put(l.g_sched_bp, HI - 0xc0);
         put(l.g_waitsince, 99);
-        b[l.g_atomicstatus as usize..l.g_atomicstatus as usize + 4]
-            .copy_from_slice(&status.to_le_bytes());
+        b[l.g_atomicstatus as usize..l.g_atomicstatus as usize + 4].copy_from_slice(&status.to_le_bytes());
         b[l.g_waitreason as usize] = 14;
         b
     }
@@ -288,10 +267,7 @@ mod tests {
         let mut stack = goroutine.stack(layout(26));
         while let Some(rest) = stack {
             let from = (rest.from - LO) as usize;
-            stack = rest.walk(
-                &bytes[from..from + rest.window(window) as usize],
-                &mut frames,
-            );
+            stack = rest.walk(&bytes[from..from + rest.window(window) as usize], &mut frames);
         }
         frames.into_iter().map(|f| f.0).collect()
     }
@@ -312,24 +288,14 @@ mod tests {
         }
         assert!(!goroutine(6).is_alive() && !goroutine(11).is_alive());
         for status in [5, 7, 12, 0x2004, u32::MAX] {
-            assert_eq!(
-                Goroutine::decode(&block(26, status), layout(26)),
-                None,
-                "{status:#x}"
-            );
+            assert_eq!(Goroutine::decode(&block(26, status), layout(26)), None, "{status:#x}");
         }
     }
 
     #[test]
     fn only_waiting_goroutines_have_a_reason_and_a_time() {
-        assert_eq!(
-            (goroutine(4).wait_reason(), goroutine(4).wait_since()),
-            (Some(14), Some(99))
-        );
-        assert_eq!(
-            (goroutine(1).wait_reason(), goroutine(1).wait_since()),
-            (None, None)
-        );
+        assert_eq!((goroutine(4).wait_reason(), goroutine(4).wait_since()), (Some(14), Some(99)));
+        assert_eq!((goroutine(1).wait_reason(), goroutine(1).wait_since()), (None, None));
     }
 
     #[test]
@@ -346,10 +312,7 @@ mod tests {
     #[test]
     fn a_chain_that_turns_back_or_leaves_the_stack_ends_there() {
         let up_then_down = [HI - 0xc0, HI - 0x40, HI - 0x80];
-        assert_eq!(
-            frames(&stack_bytes(&up_then_down), &goroutine(4), 8192),
-            [0x6000, 0x1000, 0x1001]
-        );
+        assert_eq!(frames(&stack_bytes(&up_then_down), &goroutine(4), 8192), [0x6000, 0x1000, 0x1001]);
         let mut circle = stack_bytes(&[HI - 0xc0]);
         let at = (HI - 0xc0 - LO) as usize;
         circle[at..at + 8].copy_from_slice(&(HI - 0xc0).to_le_bytes());
@@ -364,8 +327,7 @@ mod tests {
         let mut b = block(22, SYSCALL);
         let sp = HI - 0x100;
         b[l.g_syscallsp as usize..l.g_syscallsp as usize + 8].copy_from_slice(&sp.to_le_bytes());
-        b[l.g_syscallpc as usize..l.g_syscallpc as usize + 8]
-            .copy_from_slice(&0x7000_u64.to_le_bytes());
+        b[l.g_syscallpc as usize..l.g_syscallpc as usize + 8].copy_from_slice(&0x7000_u64.to_le_bytes());
         let mut bytes = stack_bytes(&[HI - 0xc0, HI - 0x20]);
         let at = (sp - 16 - LO) as usize;
         bytes[at..at + 8].copy_from_slice(&(HI - 0xc0).to_le_bytes());
@@ -373,10 +335,7 @@ mod tests {
         let mut frames = Vec::new();
         let from = (stack.from - LO) as usize;
         assert_eq!(stack.walk(&bytes[from..], &mut frames), None);
-        assert_eq!(
-            frames,
-            [ProcAddr(0x7000), ProcAddr(0x1000), ProcAddr(0x1001)]
-        );
+        assert_eq!(frames, [ProcAddr(0x7000), ProcAddr(0x1000), ProcAddr(0x1001)]);
         // A value that is no frame pointer above it leaves the innermost frame alone.
         bytes[at..at + 8].copy_from_slice(&(sp - 32).to_le_bytes());
         frames.clear();
@@ -392,31 +351,14 @@ mod tests {
         assert!(!goroutine(1).is_same_moment(&then));
         for moved in [
             Goroutine { goid: 8, ..then },
-            Goroutine {
-                sp: then.sp - 8,
-                ..then
-            },
-            Goroutine {
-                pc: then.pc + 1,
-                ..then
-            },
-            Goroutine {
-                lo: LO - 0x800,
-                hi: HI - 0x800,
-                ..then
-            },
+            Goroutine { sp: then.sp - 8, ..then },
+            Goroutine { pc: then.pc + 1, ..then },
+            Goroutine { lo: LO - 0x800, hi: HI - 0x800, ..then },
         ] {
             assert!(!moved.is_same_moment(&then));
         }
         let running = goroutine(2);
-        assert!(
-            Goroutine {
-                sp: 1,
-                pc: 2,
-                ..running
-            }
-            .is_same_moment(&running)
-        );
+        assert!(Goroutine { sp: 1, pc: 2, ..running }.is_same_moment(&running));
     }
 
     proptest! {

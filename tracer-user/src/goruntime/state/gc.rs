@@ -62,20 +62,11 @@ pub(super) fn read_blocks(
         cycles: [0; 4],
     };
     let answers = memory.read_many(&mut [
-        (
-            vars.memstats.plus(u64::from(stats_from)),
-            &mut blocks.stats[..],
-        ),
+        (vars.memstats.plus(u64::from(stats_from)), &mut blocks.stats[..]),
         (vars.gc_controller, &mut blocks.controller[..]),
-        (
-            vars.work.plus(u64::from(layout.work_cycles)),
-            &mut blocks.cycles[..],
-        ),
+        (vars.work.plus(u64::from(layout.work_cycles)), &mut blocks.cycles[..]),
     ]);
-    for (what, answer) in ["memstats", "gcController", "work.cycles"]
-        .into_iter()
-        .zip(answers)
-    {
+    for (what, answer) in ["memstats", "gcController", "work.cycles"].into_iter().zip(answers) {
         answer.map_err(StateError::reading(what))?;
     }
     Ok(blocks)
@@ -88,38 +79,16 @@ pub(super) fn decode(
     in_stacks: Bytes,
     previous_cycle: Option<u32>,
 ) -> Result<Gc, StateError> {
-    let wrong = |check: &'static str, found: String| StateError::Layout {
-        minor: layout.minor,
-        check,
-        found,
-    };
-    let fields = Fields::of(blocks, layout).ok_or_else(|| {
-        wrong(
-            "the GC variables have their full size",
-            "fewer bytes".into(),
-        )
-    })?;
-    let Fields {
-        numgc,
-        forced,
-        cycles,
-        gogc,
-        heap_marked,
-        mapped_ready,
-        ..
-    } = fields;
+    let wrong = |check: &'static str, found: String| StateError::Layout { minor: layout.minor, check, found };
+    let fields = Fields::of(blocks, layout)
+        .ok_or_else(|| wrong("the GC variables have their full size", "fewer bytes".into()))?;
+    let Fields { numgc, forced, cycles, gogc, heap_marked, mapped_ready, .. } = fields;
     // work.cycles counts when a cycle starts, numgc when its mark phase has ended (runtime/mgc.go).
     if cycles.wrapping_sub(numgc) > 1 {
-        return Err(wrong(
-            "memstats.numgc follows work.cycles",
-            format!("{numgc} and {cycles}"),
-        ));
+        return Err(wrong("memstats.numgc follows work.cycles", format!("{numgc} and {cycles}")));
     }
     if forced > numgc.saturating_add(1) {
-        return Err(wrong(
-            "numforcedgc is at most numgc",
-            format!("{forced} of {numgc}"),
-        ));
+        return Err(wrong("numforcedgc is at most numgc", format!("{forced} of {numgc}")));
     }
     if gogc < -1 {
         return Err(wrong("GOGC is a percentage or off", gogc.to_string()));
@@ -227,10 +196,7 @@ impl Fields {
     fn goal_of_memory_limit(&self, minor: u32) -> u64 {
         const MIN_HEADROOM: u64 = 1 << 20;
         let heap_alloc = self.total_alloc.saturating_sub(self.total_free);
-        let non_heap = self
-            .mapped_ready
-            .saturating_sub(self.heap_free)
-            .saturating_sub(heap_alloc);
+        let non_heap = self.mapped_ready.saturating_sub(self.heap_free).saturating_sub(heap_alloc);
         let overage = self.mapped_ready.saturating_sub(self.memory_limit);
         let taken = non_heap.saturating_add(overage);
         if taken >= self.memory_limit {
@@ -238,16 +204,8 @@ impl Fields {
         }
         let goal = self.memory_limit - taken;
         // 3 % since Go 1.21, a fixed MiB before.
-        let headroom = if minor >= 21 {
-            (goal / 100 * 3).max(MIN_HEADROOM)
-        } else {
-            MIN_HEADROOM
-        };
-        let goal = if goal < headroom || goal - headroom < headroom {
-            headroom
-        } else {
-            goal - headroom
-        };
+        let headroom = if minor >= 21 { (goal / 100 * 3).max(MIN_HEADROOM) } else { MIN_HEADROOM };
+        let goal = if goal < headroom || goal - headroom < headroom { headroom } else { goal - headroom };
         goal.max(self.heap_marked)
     }
 }
@@ -256,9 +214,7 @@ impl Fields {
 fn new_pauses(blocks: &Blocks, layout: &Layout, numgc: u32, previous: Option<u32>) -> Vec<u64> {
     let ring = layout.memstats_pause_ns - layout.memstats_last_gc_unix;
     let new = numgc.saturating_sub(previous.unwrap_or(0)).min(RING);
-    (numgc - new..numgc)
-        .filter_map(|n| Block(&blocks.stats).u64(ring + 8 * (n % RING)))
-        .collect()
+    (numgc - new..numgc).filter_map(|n| Block(&blocks.stats).u64(ring + 8 * (n % RING))).collect()
 }
 
 #[cfg(test)]
@@ -286,22 +242,10 @@ mod tests {
             put(&mut b.stats, at, &u64::from(n + 1000).to_le_bytes());
         }
         put(&mut b.controller, l.gc_percent, &100_i32.to_le_bytes());
-        put(
-            &mut b.controller,
-            l.gc_memory_limit,
-            &i64::MAX.to_le_bytes(),
-        );
-        put(
-            &mut b.controller,
-            l.gc_percent_heap_goal,
-            &(4_u64 << 20).to_le_bytes(),
-        );
+        put(&mut b.controller, l.gc_memory_limit, &i64::MAX.to_le_bytes());
+        put(&mut b.controller, l.gc_percent_heap_goal, &(4_u64 << 20).to_le_bytes());
         put(&mut b.controller, l.gc_triggered, &u64::MAX.to_le_bytes());
-        put(
-            &mut b.controller,
-            l.gc_mapped_ready,
-            &(8_u64 << 20).to_le_bytes(),
-        );
+        put(&mut b.controller, l.gc_mapped_ready, &(8_u64 << 20).to_le_bytes());
         b
     }
 
@@ -316,18 +260,9 @@ mod tests {
     #[test]
     fn pauses_come_oldest_first_and_only_new_ones() {
         assert_eq!(decoded(&blocks(0), None).unwrap().new_pauses_ns, [0_u64; 0]);
-        assert_eq!(
-            decoded(&blocks(3), None).unwrap().new_pauses_ns,
-            [1000, 1001, 1002]
-        );
-        assert_eq!(
-            decoded(&blocks(300), Some(297)).unwrap().new_pauses_ns,
-            [1297, 1298, 1299]
-        );
-        assert_eq!(
-            decoded(&blocks(300), Some(300)).unwrap().new_pauses_ns,
-            [0_u64; 0]
-        );
+        assert_eq!(decoded(&blocks(3), None).unwrap().new_pauses_ns, [1000, 1001, 1002]);
+        assert_eq!(decoded(&blocks(300), Some(297)).unwrap().new_pauses_ns, [1297, 1298, 1299]);
+        assert_eq!(decoded(&blocks(300), Some(300)).unwrap().new_pauses_ns, [0_u64; 0]);
         let all = decoded(&blocks(300), Some(2)).unwrap().new_pauses_ns;
         assert_eq!((all.len(), all[0], all[255]), (256, 1044, 1299));
     }
@@ -335,10 +270,7 @@ mod tests {
     #[test]
     fn before_the_first_cycle_nothing_is_known_of_the_last() {
         let gc = decoded(&blocks(0), None).unwrap();
-        assert_eq!(
-            (gc.cycles, gc.last_gc_unix_ns, gc.memory_limit),
-            (0, None, None)
-        );
+        assert_eq!((gc.cycles, gc.last_gc_unix_ns, gc.memory_limit), (0, None, None));
         assert_eq!(gc.goal, Some(Bytes(4 << 20)));
     }
 
@@ -358,11 +290,7 @@ mod tests {
         put(&mut b.controller, l.gc_percent, &(-2_i32).to_le_bytes());
         assert!(refused(&b).contains("GOGC"));
         let mut b = blocks(5);
-        put(
-            &mut b.controller,
-            l.gc_heap_marked,
-            &(9_u64 << 20).to_le_bytes(),
-        );
+        put(&mut b.controller, l.gc_heap_marked, &(9_u64 << 20).to_le_bytes());
         assert!(refused(&b).contains("heapMarked"));
         let mut b = blocks(5);
         put(&mut b.stats, 0, &0_u64.to_le_bytes());
@@ -373,43 +301,20 @@ mod tests {
     fn a_memory_limit_lowers_the_goal_as_the_pacer_does() {
         let l = layout();
         let mut b = blocks(5);
-        put(
-            &mut b.controller,
-            l.gc_memory_limit,
-            &(64_u64 << 20).to_le_bytes(),
-        );
-        put(
-            &mut b.controller,
-            l.gc_percent_heap_goal,
-            &u64::MAX.to_le_bytes(),
-        );
-        put(
-            &mut b.controller,
-            l.gc_total_alloc,
-            &(6_u64 << 20).to_le_bytes(),
-        );
+        put(&mut b.controller, l.gc_memory_limit, &(64_u64 << 20).to_le_bytes());
+        put(&mut b.controller, l.gc_percent_heap_goal, &u64::MAX.to_le_bytes());
+        put(&mut b.controller, l.gc_total_alloc, &(6_u64 << 20).to_le_bytes());
         // 64 MiB - (8 - 6) MiB outside the heap, less 3 %.
         let goal = (62_u64 << 20) - (62_u64 << 20) / 100 * 3;
         let gc = decoded(&b, None).unwrap();
-        assert_eq!(
-            (gc.goal, gc.memory_limit),
-            (Some(Bytes(goal)), Some(Bytes(64 << 20)))
-        );
+        assert_eq!((gc.goal, gc.memory_limit), (Some(Bytes(goal)), Some(Bytes(64 << 20))));
     }
 
     #[test]
     fn gc_off_has_no_goal() {
         let mut b = blocks(5);
-        put(
-            &mut b.controller,
-            layout().gc_percent,
-            &(-1_i32).to_le_bytes(),
-        );
-        put(
-            &mut b.controller,
-            layout().gc_percent_heap_goal,
-            &u64::MAX.to_le_bytes(),
-        );
+        put(&mut b.controller, layout().gc_percent, &(-1_i32).to_le_bytes());
+        put(&mut b.controller, layout().gc_percent_heap_goal, &u64::MAX.to_le_bytes());
         let gc = decoded(&b, None).unwrap();
         assert_eq!((gc.goal, gc.gogc), (None, -1));
     }

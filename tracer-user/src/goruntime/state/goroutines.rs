@@ -29,10 +29,7 @@ impl Default for Limits {
     /// A million goroutines take about 2 GiB of stacks; who has more has found the leak. 20 000 groups of
     /// some 20 frames are about 4 MiB.
     fn default() -> Self {
-        Self {
-            goroutines: 1_000_000,
-            groups: 20_000,
-        }
+        Self { goroutines: 1_000_000, groups: 20_000 }
     }
 }
 
@@ -54,13 +51,7 @@ pub fn read(
     limits: Limits,
 ) -> Result<Goroutines, StateError> {
     let list = AllGs::read(memory, vars, limits.goroutines)?;
-    let mut pass = Pass {
-        memory,
-        layout,
-        groups: Groups::new(limits.groups),
-        torn: 0,
-        unreadable: 0,
-    };
+    let mut pass = Pass { memory, layout, groups: Groups::new(limits.groups), torn: 0, unreadable: 0 };
     for batch in list.addresses.chunks(BATCH) {
         pass.batch(batch)?;
     }
@@ -91,11 +82,8 @@ impl AllGs {
                 return Err(StateError::NotStarted);
             }
             let taken = usize::try_from(len).unwrap_or(usize::MAX).min(limit);
-            let bytes = memory.read_vec(
-                array,
-                taken.saturating_mul(POINTER),
-                Bytes((limit * POINTER) as u64),
-            );
+            let bytes =
+                memory.read_vec(array, taken.saturating_mul(POINTER), Bytes((limit * POINTER) as u64));
             // When the array grows, the old one becomes garbage and its bytes may be anything.
             if memory.read_u64(vars.allgptr).map_err(&failed)? != array.0 {
                 continue;
@@ -106,10 +94,7 @@ impl AllGs {
                 .filter_map(|word| Block(word).u64(0))
                 .map(ProcAddr)
                 .collect();
-            return Ok(Self {
-                addresses,
-                beyond: len.saturating_sub(taken as u64),
-            });
+            return Ok(Self { addresses, beyond: len.saturating_sub(taken as u64) });
         }
         Err(StateError::Torn { what: WHAT })
     }
@@ -144,10 +129,7 @@ impl Pass<'_> {
         let mut alive: Vec<(ProcAddr, Goroutine)> = Vec::with_capacity(addresses.len());
         let mut again = Vec::new();
         for (&address, block) in addresses.iter().zip(&first) {
-            match block
-                .as_deref()
-                .and_then(|b| Goroutine::decode(b, self.layout))
-            {
+            match block.as_deref().and_then(|b| Goroutine::decode(b, self.layout)) {
                 Some(goroutine) if !goroutine.is_alive() => {}
                 Some(goroutine) => alive.push((address, goroutine)),
                 None if last => self.unreadable += 1,
@@ -158,9 +140,7 @@ impl Pass<'_> {
         let addresses: Vec<ProcAddr> = alive.iter().map(|(address, _)| *address).collect();
         let second = self.blocks(&addresses)?;
         for (((address, goroutine), stack), block) in alive.iter().zip(stacks).zip(&second) {
-            let now = block
-                .as_deref()
-                .and_then(|b| Goroutine::decode(b, self.layout));
+            let now = block.as_deref().and_then(|b| Goroutine::decode(b, self.layout));
             match (now, stack) {
                 (Some(now), Some(frames)) if now.is_same_moment(goroutine) => {
                     self.groups.add(goroutine, &frames);
@@ -176,39 +156,24 @@ impl Pass<'_> {
     fn blocks(&self, addresses: &[ProcAddr]) -> Result<Vec<Option<Vec<u8>>>, StateError> {
         let size = g::block_size(self.layout);
         let mut blocks = vec![vec![0; size]; addresses.len()];
-        let mut requests: Vec<(ProcAddr, &mut [u8])> = addresses
-            .iter()
-            .zip(&mut blocks)
-            .map(|(&address, block)| (address, &mut block[..]))
-            .collect();
+        let mut requests: Vec<(ProcAddr, &mut [u8])> =
+            addresses.iter().zip(&mut blocks).map(|(&address, block)| (address, &mut block[..])).collect();
         let answers = self.memory.read_many(&mut requests);
         for answer in &answers {
             if let Err(fault) = answer
                 && fault.kind != FaultKind::Unmapped
             {
-                return Err(StateError::Read {
-                    what: "goroutines",
-                    fault: *fault,
-                });
+                return Err(StateError::Read { what: "goroutines", fault: *fault });
             }
         }
-        Ok(blocks
-            .into_iter()
-            .zip(answers)
-            .map(|(block, answer)| answer.ok().map(|()| block))
-            .collect())
+        Ok(blocks.into_iter().zip(answers).map(|(block, answer)| answer.ok().map(|()| block)).collect())
     }
 
     /// The frames of each goroutine, innermost first; `None` where the stack could not be read.
     fn stacks(&self, goroutines: &[(ProcAddr, Goroutine)]) -> Vec<Option<Vec<ProcAddr>>> {
-        let plans: Vec<Option<Stack>> = goroutines
-            .iter()
-            .map(|(_, g)| g.stack(self.layout))
-            .collect();
-        let mut windows: Vec<Vec<u8>> = plans
-            .iter()
-            .map(|p| vec![0; p.map_or(0, |s| s.window(WINDOW)) as usize])
-            .collect();
+        let plans: Vec<Option<Stack>> = goroutines.iter().map(|(_, g)| g.stack(self.layout)).collect();
+        let mut windows: Vec<Vec<u8>> =
+            plans.iter().map(|p| vec![0; p.map_or(0, |s| s.window(WINDOW)) as usize]).collect();
         let mut requests: Vec<(ProcAddr, &mut [u8])> = plans
             .iter()
             .zip(&mut windows)
@@ -242,14 +207,8 @@ impl Pass<'_> {
     }
 
     fn finish(self, beyond: u64, reasons: Option<&WaitReasons>) -> Goroutines {
-        let Groups {
-            list,
-            counted,
-            over,
-            ..
-        } = self.groups;
-        let mut groups: Vec<GoroutineGroup> =
-            list.into_iter().map(|g| g.finish(reasons)).collect();
+        let Groups { list, counted, over, .. } = self.groups;
+        let mut groups: Vec<GoroutineGroup> = list.into_iter().map(|g| g.finish(reasons)).collect();
         groups.sort_by(|a, b| {
             (a.created_at, a.entry, a.state, &a.wait, &a.stack).cmp(&(
                 b.created_at,
@@ -291,14 +250,7 @@ struct Group {
 
 impl Groups {
     fn new(limit: usize) -> Self {
-        Self {
-            index: HashMap::new(),
-            list: Vec::new(),
-            limit,
-            counted: 0,
-            over: 0,
-            key: Vec::new(),
-        }
+        Self { index: HashMap::new(), list: Vec::new(), limit, counted: 0, over: 0, key: Vec::new() }
     }
 
     fn add(&mut self, goroutine: &Goroutine, frames: &[ProcAddr]) {
@@ -349,17 +301,8 @@ impl Group {
     }
 
     fn finish(self, reasons: Option<&WaitReasons>) -> GoroutineGroup {
-        let Self {
-            like,
-            frames,
-            count,
-            oldest_wait,
-            examples,
-        } = self;
-        let wait = like
-            .wait_reason()
-            .and_then(|number| reasons?.get(number))
-            .map(str::to_owned);
+        let Self { like, frames, count, oldest_wait, examples } = self;
+        let wait = like.wait_reason().and_then(|number| reasons?.get(number)).map(str::to_owned);
         GoroutineGroup {
             // 0 stands for the first goroutine, which no `go` statement started.
             created_at: (like.created_at != 0).then_some(ProcAddr(like.created_at)),

@@ -69,11 +69,7 @@ pub(super) fn in_stacks(
 ) -> Result<Bytes, StateError> {
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        let now = sum(
-            &slots(memory, layout, vars)?,
-            layout,
-            layout.delta_in_stacks,
-        );
+        let now = sum(&slots(memory, layout, vars)?, layout, layout.delta_in_stacks);
         if let Some(bytes) = now
             && now == last
         {
@@ -84,26 +80,15 @@ pub(super) fn in_stacks(
     Err(StateError::Torn { what: WHAT })
 }
 
-fn slots(
-    memory: &dyn ReadAt<ProcAddr>,
-    layout: &Layout,
-    vars: &StateVars,
-) -> Result<Vec<u8>, StateError> {
+fn slots(memory: &dyn ReadAt<ProcAddr>, layout: &Layout, vars: &StateVars) -> Result<Vec<u8>, StateError> {
     let mut slots = vec![0; (layout.delta_size * SLOTS) as usize];
     memory
-        .read(
-            vars.memstats.plus(u64::from(layout.memstats_heap_stats)),
-            &mut slots,
-        )
+        .read(vars.memstats.plus(u64::from(layout.memstats_heap_stats)), &mut slots)
         .map_err(StateError::reading(WHAT))?;
     Ok(slots)
 }
 
-fn totals(
-    memory: &dyn ReadAt<ProcAddr>,
-    layout: &Layout,
-    vars: &StateVars,
-) -> Result<Totals, StateError> {
+fn totals(memory: &dyn ReadAt<ProcAddr>, layout: &Layout, vars: &StateVars) -> Result<Totals, StateError> {
     let failed = StateError::reading("gcController.totalAlloc");
     let number = |offset: u32| memory.read_u64(vars.gc_controller.plus(u64::from(offset)));
     Ok(Totals {
@@ -156,11 +141,7 @@ fn agrees(stats: &HeapStats, before: Totals, after: Totals) -> bool {
     (before.allocated..=after.allocated).contains(&allocated)
         && (before.freed..=after.freed).contains(&freed)
         && stats.large_frees <= stats.large_allocs
-        && stats
-            .small_frees
-            .iter()
-            .zip(&stats.small_allocs)
-            .all(|(frees, allocs)| frees <= allocs)
+        && stats.small_frees.iter().zip(&stats.small_allocs).all(|(frees, allocs)| frees <= allocs)
 }
 
 /// Bytes of all classes, absent on overflow.
@@ -168,9 +149,7 @@ fn bytes(per_class: &[u64; CLASSES], large: Bytes) -> Option<u64> {
     per_class
         .iter()
         .zip(CLASS_TO_SIZE)
-        .try_fold(large.0, |sum, (&count, size)| {
-            sum.checked_add(count.checked_mul(u64::from(size))?)
-        })
+        .try_fold(large.0, |sum, (&count, size)| sum.checked_add(count.checked_mul(u64::from(size))?))
 }
 
 #[cfg(test)]
@@ -197,10 +176,7 @@ mod tests {
         let mut slots = empty();
         put(&mut slots, 0, layout().delta_in_stacks, 1 << 20);
         put(&mut slots, 1, layout().delta_in_stacks, -4096);
-        assert_eq!(
-            decode(&slots, layout()).unwrap().in_stacks,
-            Bytes((1 << 20) - 4096)
-        );
+        assert_eq!(decode(&slots, layout()).unwrap().in_stacks, Bytes((1 << 20) - 4096));
         put(&mut slots, 2, layout().delta_in_stacks, -(1 << 20));
         assert_eq!(decode(&slots, layout()), None);
     }
@@ -211,36 +187,13 @@ mod tests {
         let class_48 = layout().delta_small_alloc_count + 8 * 5;
         put(&mut slots, 0, class_48, 100);
         let once = decode(&slots, layout()).unwrap();
-        let totals = Totals {
-            allocated: 4800,
-            freed: 0,
-        };
+        let totals = Totals { allocated: 4800, freed: 0 };
         assert!(agrees(&once, totals, totals));
         // The runtime merged slot 0 into slot 1 and has not cleared slot 0 yet.
         put(&mut slots, 1, class_48, 100);
         assert!(!agrees(&decode(&slots, layout()).unwrap(), totals, totals));
-        assert!(!agrees(
-            &once,
-            Totals {
-                allocated: 4801,
-                freed: 0
-            },
-            Totals {
-                allocated: 5000,
-                freed: 0
-            }
-        ));
-        assert!(agrees(
-            &once,
-            Totals {
-                allocated: 4000,
-                freed: 0
-            },
-            Totals {
-                allocated: 5000,
-                freed: 0
-            }
-        ));
+        assert!(!agrees(&once, Totals { allocated: 4801, freed: 0 }, Totals { allocated: 5000, freed: 0 }));
+        assert!(agrees(&once, Totals { allocated: 4000, freed: 0 }, Totals { allocated: 5000, freed: 0 }));
     }
 
     #[test]

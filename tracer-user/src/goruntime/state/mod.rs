@@ -54,11 +54,7 @@ pub enum StateError {
     NotStarted,
     /// A structure does not look as this Go version's layout says.
     #[error("go1.{minor}'s layout does not fit this process: {check} ({found}); refusing to guess")]
-    Layout {
-        minor: u32,
-        check: &'static str,
-        found: String,
-    },
+    Layout { minor: u32, check: &'static str, found: String },
 }
 
 impl StateError {
@@ -90,11 +86,7 @@ impl RuntimeState {
         let wait_reasons = vars
             .wait_reason_strings
             .and_then(|table| wait_reasons::WaitReasons::read(memory, layout, table).ok());
-        Ok(Self {
-            layout,
-            vars,
-            wait_reasons,
-        })
+        Ok(Self { layout, vars, wait_reasons })
     }
 
     pub fn layout(&self) -> &'static Layout {
@@ -116,10 +108,7 @@ impl RuntimeState {
     }
 
     /// Allocations and frees per size class.
-    pub fn size_classes(
-        &self,
-        memory: &dyn ReadAt<ProcAddr>,
-    ) -> Result<reading::SizeClasses, StateError> {
+    pub fn size_classes(&self, memory: &dyn ReadAt<ProcAddr>) -> Result<reading::SizeClasses, StateError> {
         size_classes::read(memory, self.layout, &self.vars)
     }
 
@@ -129,12 +118,6 @@ impl RuntimeState {
         memory: &dyn ReadAt<ProcAddr>,
         limits: goroutines::Limits,
     ) -> Result<reading::Goroutines, StateError> {
-        goroutines::read(
-            memory,
-            self.layout,
-            &self.vars,
-            self.wait_reasons.as_ref(),
-            limits,
-        )
+        goroutines::read(memory, self.layout, &self.vars, self.wait_reasons.as_ref(), limits)
     }
 }

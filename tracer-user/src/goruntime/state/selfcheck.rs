@@ -28,11 +28,7 @@ pub fn run(
     vars: &StateVars,
     now_unix_ns: u64,
 ) -> Result<(), StateError> {
-    let target = Target {
-        memory,
-        layout,
-        vars,
-    };
+    let target = Target { memory, layout, vars };
     retry(|| target.allgs())?;
     retry(|| target.goroutines())?;
     retry(|| target.gc(now_unix_ns)).map_err(torn_is_wrong(layout.minor))?;
@@ -81,17 +77,11 @@ impl Target<'_> {
         if holds {
             return Ok(());
         }
-        Err(StateError::Layout {
-            minor: self.layout.minor,
-            check,
-            found: found(),
-        })
+        Err(StateError::Layout { minor: self.layout.minor, check, found: found() })
     }
 
     fn u64(&self, addr: ProcAddr, what: &'static str) -> Result<u64, StateError> {
-        self.memory
-            .read_u64(addr)
-            .map_err(StateError::reading(what))
+        self.memory.read_u64(addr).map_err(StateError::reading(what))
     }
 
     /// The slice and the two words that mirror it agree (runtime/proc.go, allgadd).
@@ -114,14 +104,10 @@ impl Target<'_> {
         let list = goroutines::AllGs::read(self.memory, self.vars, GOROUTINES)?;
         let mut block = vec![0; g::block_size(self.layout)];
         for (i, &address) in list.addresses.iter().enumerate() {
-            self.require(
-                address.0 != 0 && address.0 % 8 == 0,
-                "allgs holds aligned pointers",
-                || format!("entry {i} is {address}"),
-            )?;
-            self.memory
-                .read(address, &mut block)
-                .map_err(StateError::reading("goroutines"))?;
+            self.require(address.0 != 0 && address.0 % 8 == 0, "allgs holds aligned pointers", || {
+                format!("entry {i} is {address}")
+            })?;
+            self.memory.read(address, &mut block).map_err(StateError::reading("goroutines"))?;
             let decoded = Goroutine::decode(&block, self.layout);
             let Some(goroutine) = decoded else {
                 return self.require(false, "goroutines have a legal status and stack", || {
@@ -130,16 +116,12 @@ impl Target<'_> {
                 });
             };
             // The first goroutine runs runtime.main; ids grow from it (runtime/proc.go, newproc1).
-            self.require(
-                i > 0 || goroutine.goid <= 1,
-                "the first goroutine's id is 1",
-                || goroutine.goid.to_string(),
-            )?;
-            self.require(
-                goroutine.goid < 1 << 48,
-                "goroutine ids are small numbers",
-                || format!("entry {i} has {:#x}", goroutine.goid),
-            )?;
+            self.require(i > 0 || goroutine.goid <= 1, "the first goroutine's id is 1", || {
+                goroutine.goid.to_string()
+            })?;
+            self.require(goroutine.goid < 1 << 48, "goroutine ids are small numbers", || {
+                format!("entry {i} has {:#x}", goroutine.goid)
+            })?;
             // Stacks come in powers of two (runtime/stack.go, stackalloc).
             let size = goroutine.hi.wrapping_sub(goroutine.lo);
             self.require(
@@ -156,21 +138,16 @@ impl Target<'_> {
         let stats = heap_stats::read(self.memory, self.layout, self.vars)?;
         let gc = gc::decode(&blocks, self.layout, stats.in_stacks, None)?;
         self.require(
-            gc.last_gc_unix_ns
-                .is_none_or(|t| t <= now_unix_ns.saturating_add(CLOCK_SLACK_NS)),
+            gc.last_gc_unix_ns.is_none_or(|t| t <= now_unix_ns.saturating_add(CLOCK_SLACK_NS)),
             "the last GC was not in the future",
             || format!("{:?} at {now_unix_ns}", gc.last_gc_unix_ns),
         )?;
-        self.require(
-            gc.in_use.0 % PAGE == 0 && gc.free.0 % PAGE == 0,
-            "the heap is whole pages",
-            || format!("{} in use, {} free", gc.in_use.0, gc.free.0),
-        )?;
-        self.require(
-            gc.in_use <= gc.mapped_ready,
-            "the heap in use is mapped",
-            || format!("{} of {}", gc.in_use.0, gc.mapped_ready.0),
-        )?;
+        self.require(gc.in_use.0 % PAGE == 0 && gc.free.0 % PAGE == 0, "the heap is whole pages", || {
+            format!("{} in use, {} free", gc.in_use.0, gc.free.0)
+        })?;
+        self.require(gc.in_use <= gc.mapped_ready, "the heap in use is mapped", || {
+            format!("{} of {}", gc.in_use.0, gc.mapped_ready.0)
+        })?;
         self.require(
             gc.memory_limit.is_none_or(|l| i64::try_from(l.0).is_ok()),
             "the memory limit is positive",
@@ -181,52 +158,37 @@ impl Target<'_> {
     /// The sum of the per-P slots and the controller's count of the heap are kept by different code and agree
     /// at rest (runtime/mstats.go, readmemstats_m).
     fn heap(&self) -> Result<(), StateError> {
-        let at = self
-            .vars
-            .gc_controller
-            .plus(u64::from(self.layout.gc_heap_in_use));
+        let at = self.vars.gc_controller.plus(u64::from(self.layout.gc_heap_in_use));
         let before = self.u64(at, "gcController.heapInUse")?;
         let stats = heap_stats::read(self.memory, self.layout, self.vars)?;
         let after = self.u64(at, "gcController.heapInUse")?;
         let (low, high) = (before.min(after), before.max(after));
-        self.require(
-            (low..=high).contains(&stats.in_heap.0),
-            "heapStats.inHeap equals heapInUse",
-            || format!("{} and {low} to {high}", stats.in_heap.0),
-        )
+        self.require((low..=high).contains(&stats.in_heap.0), "heapStats.inHeap equals heapInUse", || {
+            format!("{} and {low} to {high}", stats.in_heap.0)
+        })
     }
 
     fn spans(&self) -> Result<(), StateError> {
         let l = self.layout;
         let heap = |offset: u32| self.vars.mheap.plus(u64::from(offset));
-        let sweepgen = self
-            .memory
-            .read_u32(heap(l.mheap_sweepgen))
-            .map_err(StateError::reading("mheap"))?;
-        self.require(sweepgen % 2 == 0, "mheap_.sweepgen is even", || {
-            sweepgen.to_string()
-        })?;
+        let sweepgen = self.memory.read_u32(heap(l.mheap_sweepgen)).map_err(StateError::reading("mheap"))?;
+        self.require(sweepgen % 2 == 0, "mheap_.sweepgen is even", || sweepgen.to_string())?;
         let word = |i: u64| self.u64(heap(l.mheap_allspans).plus(8 * i), "mheap.allspans");
         let (ptr, len, cap) = (word(0)?, word(1)?, word(2)?);
-        self.require(
-            ptr != 0 && 0 < len && len <= cap,
-            "mheap_.allspans is a slice",
-            || format!("{ptr:#x}[{len}:{cap}]"),
-        )?;
+        self.require(ptr != 0 && 0 < len && len <= cap, "mheap_.allspans is a slice", || {
+            format!("{ptr:#x}[{len}:{cap}]")
+        })?;
         for i in 0..len.min(SPANS) {
             let span = ProcAddr(self.u64(ProcAddr(ptr).plus(8 * i), "mheap.allspans")?);
             let field = |offset: u32| self.u64(span.plus(u64::from(offset)), "spans");
             let byte = |offset: u32| {
-                self.memory
-                    .read_u8(span.plus(u64::from(offset)))
-                    .map_err(StateError::reading("spans"))
+                self.memory.read_u8(span.plus(u64::from(offset))).map_err(StateError::reading("spans"))
             };
             let (start, pages) = (field(l.mspan_start_addr)?, field(l.mspan_npages)?);
             let (state, class) = (byte(l.mspan_state)?, byte(l.mspan_spanclass)?);
             // Only spans in use have an address and a size that mean something.
             self.require(
-                state <= 2
-                    && (state != 1 || (start % PAGE == 0 && pages > 0 && class < SPAN_CLASSES)),
+                state <= 2 && (state != 1 || (start % PAGE == 0 && pages > 0 && class < SPAN_CLASSES)),
                 "spans have a legal state, class and address",
                 || format!("span {i} at {start:#x}: state {state}, class {class}, {pages} pages"),
             )?;

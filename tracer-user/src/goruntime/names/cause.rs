@@ -157,9 +157,7 @@ pub fn of(runtime: &[&str], type_name: Option<&str>) -> Cause {
         None if runtime.is_empty() => new_or_closure(type_name),
         None => Cause::Other,
         Some(Cause::New) => new_or_closure(type_name),
-        Some(Cause::MapAssign) if runtime.iter().any(|f| MAP_GROWTH.contains(f)) => {
-            Cause::MapGrowth
-        }
+        Some(Cause::MapAssign) if runtime.iter().any(|f| MAP_GROWTH.contains(f)) => Cause::MapGrowth,
         Some(cause) => cause,
     }
 }
@@ -198,12 +196,7 @@ mod tests {
         check(&["runtime.growslice"], None, Cause::AppendGrowth);
         check(&["runtime.growsliceBuf"], None, Cause::AppendGrowth);
         check(
-            &[
-                "runtime.rawstring",
-                "runtime.rawstringtmp",
-                "runtime.concatstrings",
-                "runtime.concatstring2",
-            ],
+            &["runtime.rawstring", "runtime.rawstringtmp", "runtime.concatstrings", "runtime.concatstring2"],
             None,
             Cause::StringConcat,
         );
@@ -211,12 +204,7 @@ mod tests {
         check(&["runtime.convTstring"], None, Cause::InterfaceConversion);
         check(&["runtime.newobject", "runtime.mapassign_faststr"], None, Cause::MapAssign);
         check(
-            &[
-                "runtime.newarray",
-                "runtime.makeBucketArray",
-                "runtime.hashGrow",
-                "runtime.mapassign",
-            ],
+            &["runtime.newarray", "runtime.makeBucketArray", "runtime.hashGrow", "runtime.mapassign"],
             None,
             Cause::MapGrowth,
         );
