@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use tracer_tests::target::Target;
 use tracer_tests::tracer::Tracer;
 
+/// A shell cannot trap a signal that was ignored when it started, as Ctrl-C is in a background job.
 fn shell(script: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", script]);
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", "sh", "-c", script]);
     command
 }
 
