@@ -17,6 +17,8 @@ const SURE: f64 = 0.002;
 /// The whole might rise, so that it is worth waiting for: below this. Above it noise in one of many sites would
 /// keep a session waiting.
 const POSSIBLE: f64 = 0.01;
+/// The same while the series is still short and a real rise can hide in its noise.
+const HINTED: f64 = 0.1;
 /// The later part rises: below this.
 const LIKELY: f64 = 0.05;
 /// A fall from a peak of more than this share of the gain is a swing.
@@ -101,7 +103,8 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
     };
     let span_s = points[points.len() - 1].0 - points[0].0;
     let gain = slope.per_unit * span_s;
-    if slope.per_unit <= 0.0 || gain < worth || trend.p >= POSSIBLE {
+    let possible = if all.len() < 2 * BLOCKS { HINTED } else { POSSIBLE };
+    if slope.per_unit <= 0.0 || gain < worth || trend.p >= possible {
         return Shape::Quiet;
     }
     let scatter = scatter(all, slope.per_unit);

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::model::{
-    Allocated, Allocation, ClassSite, Container, Cost, Events, Finding, Frame, Gc, GoroutineGroup,
-    GoroutineSite, Goroutines, GrowingClass, Growth, Heap, HeapPoint, Limit, MapRow, MapSite, Pauses, Probe,
-    Process, ProcessPoint, Report, SCHEMA, Session, SizeClass, Subject, Target, Undecided,
+    Allocated, AllocatedClass, Allocation, ClassSite, Container, Cost, Events, Finding, Frame, Gc,
+    GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Growth, Heap, HeapPoint, Limit, MapRow, MapSite,
+    Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, SizeClass, Subject, Target, Undecided,
 };
 use super::moment::Moment;
 use crate::analyze::{self, Judgement};
@@ -308,10 +308,7 @@ fn allocated(amount: evidence::Amount) -> Allocated {
 }
 
 fn allocation(s: &evidence::AllocSite, evidence: &Evidence) -> Allocation {
-    let size_of = |class: u8| match class {
-        0 => Some(0),
-        _ => evidence.size_classes.iter().find(|c| c.class == class).and_then(|c| c.size),
-    };
+    let size_of = |class: u8| evidence.size_classes.iter().find(|c| c.class == class).and_then(|c| c.size);
     Allocation {
         site: s.id.clone(),
         stack: frames(&s.stack),
@@ -319,10 +316,10 @@ fn allocation(s: &evidence::AllocSite, evidence: &Evidence) -> Allocation {
         cause: s.cause.name().to_owned(),
         since: "attach",
         allocated: allocated(s.amount),
-        sizes: s
+        size_classes: s
             .classes
             .iter()
-            .filter_map(|(class, amount)| Some((size_of(*class)?, amount.objects)))
+            .map(|(class, amount)| AllocatedClass { bytes: size_of(*class), objects: amount.objects })
             .collect(),
         truncated: s.truncated,
     }
@@ -394,6 +391,7 @@ fn finding(f: &analyze::Finding) -> Finding {
         rule: f.rule.to_owned(),
         verdict: f.verdict.name().to_owned(),
         title: f.title.clone(),
+        url: format!("docs/findings/{}.md", f.rule),
         subject: match &f.subject {
             analyze::Subject::Site(id) => Subject::Site(id.clone()),
             analyze::Subject::GoroutineSite(id) => Subject::GoroutineSite(id.clone()),

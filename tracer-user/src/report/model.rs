@@ -264,11 +264,19 @@ pub struct Allocation {
     pub cause: String,
     pub since: &'static str,
     pub allocated: Allocated,
-    /// Objects by bytes per object, as the allocator rounds them; 0 is larger than any class.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub sizes: BTreeMap<u64, u64>,
+    /// Where the allocator put them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub size_classes: Vec<AllocatedClass>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct AllocatedClass {
+    /// Bytes per object; absent for objects larger than any class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    pub objects: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -359,6 +367,8 @@ pub struct Finding {
     pub rule: String,
     pub verdict: String,
     pub title: String,
+    /// The page on this rule, in tracer's own documentation.
+    pub url: String,
     pub subject: Subject,
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub place: Option<Frame>,
