@@ -48,7 +48,17 @@ impl Lines {
         let mut line = printable(label);
         let mut used = indent;
         let mut first = true;
-        for word in printable(sentence).split_whitespace() {
+        let sentence = printable(sentence);
+        let mut words = sentence.split_whitespace().peekable();
+        while let Some(word) = words.next() {
+            // The groups of one number (2 000) stay on one line.
+            let mut word = word.to_owned();
+            while word.chars().next_back().is_some_and(|c| c.is_ascii_digit())
+                && let Some(group) = words.next_if(|next| is_group(next))
+            {
+                word.push(' ');
+                word.push_str(group);
+            }
             let width = word.chars().count();
             if !first && used + 1 + width > WIDTH {
                 self.text.push_str(line.trim_end());
@@ -61,7 +71,7 @@ impl Lines {
                 line.push(' ');
                 used += 1;
             }
-            line.push_str(word);
+            line.push_str(&word);
             used += width;
             first = false;
         }
@@ -120,3 +130,9 @@ pub(super) fn place(frame: &Frame) -> String {
     }
     out
 }
+/// Three digits that go on a number's groups, alone or with its unit behind.
+fn is_group(word: &str) -> bool {
+    let digits = word.chars().take_while(char::is_ascii_digit).count();
+    digits == 3 && word.chars().nth(3).is_none_or(|c| !c.is_alphanumeric() && c != '.')
+}
+
