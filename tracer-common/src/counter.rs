@@ -43,13 +43,11 @@ pub enum Counter {
     StackTableFull = 17,
     /// User side: goroutines that changed while they were read.
     GoroutineTorn = 18,
-    /// Kernel: a probe could not run because another program was running on the CPU.
-    ProbeMissed = 19,
 }
 
 impl Counter {
     /// Every counter, in wire order.
-    pub const ALL: [Counter; 20] = [
+    pub const ALL: [Counter; 19] = [
         Counter::RingFull,
         Counter::AllocTableFull,
         Counter::MapTableFull,
@@ -69,7 +67,6 @@ impl Counter {
         Counter::SiteNotTaken,
         Counter::StackTableFull,
         Counter::GoroutineTorn,
-        Counter::ProbeMissed,
     ];
 
     /// The name in reports; never reused for another meaning.
@@ -94,7 +91,6 @@ impl Counter {
             Counter::SiteNotTaken => "site_not_taken",
             Counter::StackTableFull => "stack_table_full",
             Counter::GoroutineTorn => "goroutine_torn",
-            Counter::ProbeMissed => "probe_missed",
         }
     }
 }

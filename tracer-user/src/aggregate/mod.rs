@@ -134,6 +134,10 @@ impl Ledger {
                 self.lose(Counter::ReadingFailed, 1);
                 self.remark(Remark::ReadingFailed { what, why: why.clone() });
             }
+            Note::Lost { counter, count } => {
+                let held = self.told.entry(*counter).or_default();
+                *held = (*held).max(*count);
+            }
             Note::End(why) => self.ended = Some(*why),
         }
     }

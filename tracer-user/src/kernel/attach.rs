@@ -53,7 +53,6 @@ pub struct Attachment {
 }
 
 enum Links {
-    // The program's descriptor is kept: the link alone would keep the program, but not for single links.
     Multi { _link: OwnedFd },
     Single { _links: Vec<UProbeLink> },
 }
@@ -129,6 +128,7 @@ impl Kernel {
             return Err(KernelError::Load("pid 0 is no process".into()));
         };
         let mut links = Vec::with_capacity(sites.len());
+        let mut refusal = None;
         for site in sites {
             let point = UProbeAttachPoint {
                 location: UProbeAttachLocation::AbsoluteOffset(site.offset.0),
@@ -137,10 +137,19 @@ impl Kernel {
             let link = program
                 .attach(point, path, UProbeScope::OneProcess(pid))
                 .and_then(|id| program.take_link(id))
-                .map_err(|e| refused(site.offset, &e))?;
-            links.push(link);
+                .map_err(|e| refused(site.offset, &e));
+            match link {
+                Ok(link) => links.push(link),
+                // Without the right nothing can be attached; any other refusal drops that site alone, and
+                // reading the sites back says which.
+                Err(e @ KernelError::Denied { .. }) => return Err(e),
+                Err(e) => refusal = Some(e),
+            }
         }
-        Ok(links)
+        match refusal {
+            Some(e) if links.is_empty() => Err(e),
+            _ => Ok(links),
+        }
     }
 }
 

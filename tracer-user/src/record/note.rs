@@ -1,5 +1,7 @@
 //! What the session says about itself: what was attached, what was lost, how it ended.
 
+use tracer_common::counter::Counter;
+
 use crate::units::{FileOffset, ImageAddr};
 
 /// A fact about the session rather than the target.
@@ -13,6 +15,8 @@ pub enum Note {
     SiteNotTaken { function: String, why: String },
     /// A reading failed; counted and shown, the session goes on.
     ReadingFailed { what: &'static str, why: String },
+    /// What the session itself lost so far, cumulative.
+    Lost { counter: Counter, count: u64 },
     /// The session ended.
     End(EndedBy),
 }

@@ -222,6 +222,10 @@ impl<'a> Session<'a> {
     }
 
     fn report(&mut self) -> Report {
+        if let Some(drain) = &self.drain {
+            let lost = Note::Lost { counter: Counter::Undecodable, count: drain.undecodable() };
+            self.ledger.apply(&Record { slot: Slot(0), time: clock::now(), body: Body::Note(lost) });
+        }
         let evidence = self.symbolizer.evidence(&self.ledger, &self.names);
         let judgement = analyze::judge(&evidence);
         let lost = |counter| self.ledger.losses().get(&counter).copied().unwrap_or(0);

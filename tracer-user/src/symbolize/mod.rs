@@ -128,8 +128,7 @@ fn harm(counter: Counter) -> evidence::Harm {
         | Counter::GoroutineTableFull
         | Counter::BadCookie
         | Counter::SiteRefused
-        | Counter::SiteNotTaken
-        | Counter::ProbeMissed => Harm::Totals,
+        | Counter::SiteNotTaken => Harm::Totals,
         Counter::RingFull
         | Counter::StackCut
         | Counter::ScratchBusy
