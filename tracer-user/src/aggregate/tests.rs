@@ -38,7 +38,7 @@ fn any_counts() -> impl Strategy<Value = Counts> {
         prop::collection::vec((0..4_u64, any::<u64>()), 0..4),
         prop::collection::vec((0..4_u64, any::<u64>(), any::<u64>()), 0..4),
         prop::collection::vec(any::<u64>(), 0..4),
-        prop::collection::vec((0..20_usize, any::<u64>()), 0..4),
+        prop::collection::vec((0..Counter::ALL.len(), any::<u64>()), 0..4),
     )
         .prop_map(|(allocs, maps, births, hits, losses)| Counts {
             allocs,
