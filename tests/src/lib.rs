@@ -3,8 +3,10 @@
 //! Apart from the tests so that each of them is a page about one promise. It starts and ends only processes of its own, by pid.
 
 pub mod go;
+pub mod instructions;
 pub mod real_programs;
 pub mod requirements;
+pub mod scratch;
 pub mod target;
 pub mod tracer;
 

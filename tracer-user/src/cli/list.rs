@@ -35,14 +35,14 @@ pub(super) fn list() -> anyhow::Result<ExitCode> {
     out.write_all(text.as_bytes())?;
     out.flush()?;
     if !listing.refused.is_empty() {
-        eprintln!(
-            "tracer: {} processes could not be looked at, the first because: {}",
+        super::say(&format!(
+            "{} processes could not be looked at, the first because: {}",
             listing.refused.len(),
             listing.refused[0].1
-        );
+        ));
     }
     if listing.cut > 0 {
-        eprintln!("tracer: {} more processes were not looked at", listing.cut);
+        super::say(&format!("{} more processes were not looked at", listing.cut));
     }
     Ok(ExitCode::SUCCESS)
 }

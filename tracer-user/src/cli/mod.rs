@@ -2,7 +2,6 @@
 //!
 //! clap's structs hold what was typed; [`crate::session::Setup`] holds what was meant. Reports go to stdout,
 //! everything else to stderr, one line per error. A closed pipe is a normal end.
-#![expect(clippy::print_stderr, reason = "this room is the program's voice")]
 
 mod arguments;
 mod check;
@@ -11,7 +10,10 @@ mod list;
 mod output;
 mod sessions;
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory as _, Parser as _};
 
@@ -28,19 +30,45 @@ pub fn main() -> ExitCode {
         Some(Command::List) => list::list(),
         Some(Command::Check(target)) => check::check(&target),
         Some(Command::Goroutines(arguments)) => goroutines::goroutines(&arguments),
-        Some(Command::Completions { shell }) => {
-            clap_complete::generate(shell, &mut Arguments::command(), "tracer", &mut io::stdout());
-            Ok(ExitCode::SUCCESS)
-        }
+        Some(Command::Completions { shell }) => completions(shell),
     };
     match done {
         Ok(code) => code,
         Err(e) if is_closed_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("tracer: {e:#}");
+            say(&line(&e));
             ExitCode::from(ERROR)
         }
     }
+}
+
+/// One line for the person who runs it.
+fn say(line: &str) {
+    // With stderr closed there is nobody to tell.
+    drop(writeln!(io::stderr().lock(), "tracer: {line}"));
+}
+
+/// The whole chain of an error in one line. Many errors already quote their source: that one is not said twice.
+fn line(e: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in e.chain().map(ToString::to_string) {
+        if line.contains(&cause) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&cause);
+    }
+    line.replace('\n', " ")
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    // By way of a buffer: clap_complete panics where its writer fails.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "tracer", &mut script);
+    io::stdout().lock().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// An error: one line said what to do next.

@@ -1,8 +1,8 @@
 //! Where reports go and in which form.
 
 use std::{
-    fs::File,
-    io::{self, Write as _},
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -20,26 +20,63 @@ use crate::{
     units::Pid,
 };
 
-/// The reports' destination. The file is created before the session starts, so that a bad path fails early.
+/// The reports' destination. The file is opened before the session starts, so that a bad path fails early.
 pub(super) struct Destination {
     format: Format,
     profile: ProfileArgument,
-    file: Option<(PathBuf, File)>,
+    file: Option<OutputFile>,
+}
+
+/// A session that is refused leaves no file behind, and one that was there as it was.
+struct OutputFile {
+    path: PathBuf,
+    file: File,
+    created: bool,
+    written: bool,
+}
+
+impl OutputFile {
+    fn open(path: PathBuf) -> anyhow::Result<Self> {
+        let new = OpenOptions::new().write(true).create_new(true).open(&path);
+        let (opened, created) = match new {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                (OpenOptions::new().write(true).open(&path), false)
+            }
+            new => (new, true),
+        };
+        let file = opened.with_context(|| {
+            format!("cannot create {}; give -o a path that can be written", path.display())
+        })?;
+        Ok(Self { path, file, created, written: false })
+    }
+
+    fn write(&mut self, exporter: &dyn Exporter, report: &Report) -> io::Result<()> {
+        self.written = true;
+        if self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        let mut out = BufWriter::new(&self.file);
+        exporter.write(report, &mut out)?;
+        out.flush()
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        if self.created && !self.written {
+            // It is empty: one that cannot be removed misleads nobody.
+            drop(fs::remove_file(&self.path));
+        }
+    }
 }
 
 impl Destination {
     pub(super) fn open(arguments: &OutputArguments, pid: Option<Pid>, all: bool) -> anyhow::Result<Self> {
         let file = match &arguments.output {
             None => None,
-            Some(name) => {
-                let path = named(name, pid);
-                let file = File::create(&path).with_context(|| {
-                    format!("cannot create {}; give -o a path that can be written", path.display())
-                })?;
-                Some((path, file))
-            }
+            Some(name) => Some(OutputFile::open(named(name, pid))?),
         };
-        let guessed = || match file.as_ref().and_then(|(path, _)| path.extension()?.to_str()) {
+        let guessed = || match file.as_ref().and_then(|file| file.path.extension()?.to_str()) {
             Some("json") => Format::Json,
             Some("folded") => Format::Folded,
             _ => Format::Text,
@@ -74,9 +111,11 @@ impl Destination {
         report: &Report,
         which: Which,
     ) -> io::Result<()> {
-        if let (Which::Final, Some((path, file))) = (which, &mut self.file) {
-            let written = exporter.write(report, file).and_then(|()| file.flush());
-            return written.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())));
+        if let (Which::Final, Some(file)) = (which, &mut self.file) {
+            return file.write(exporter, report).map_err(|e| {
+                let path = file.path.display();
+                io::Error::new(e.kind(), format!("{path}: {e}; make room or give -o another path"))
+            });
         }
         let mut out = io::stdout().lock();
         exporter.write(report, &mut out)?;

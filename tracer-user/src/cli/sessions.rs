@@ -48,9 +48,17 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
     let allocations = events.unwrap_or(Events::of(sampler)).alloc;
     let mut destination = Destination::open(&arguments.output, pid, allocations)?;
     let mut write = |report: &crate::report::Report, which| destination.write(report, which);
-    let output = Output { notice: Arc::new(|line: &str| eprintln!("tracer: {line}")), report: &mut write };
-    let ended = session::run(&setup, output)?;
-    Ok(ended.child.map_or(ExitCode::SUCCESS, exit_code_of))
+    let output = Output { notice: Arc::new(super::say), report: &mut write };
+    match session::run(&setup, output) {
+        Ok(ended) => Ok(ended.child.map_or(ExitCode::SUCCESS, exit_code_of)),
+        // The program runs all the same: its own failure wins over ours.
+        Err(SessionError::Untraced { why, mut child }) => {
+            super::say(&super::line(&(*why).into()));
+            let failed = child.wait().ok().filter(|status| !status.success());
+            Ok(failed.map_or(ExitCode::from(super::ERROR), exit_code_of))
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn subject(arguments: &SessionArguments) -> anyhow::Result<Subject> {

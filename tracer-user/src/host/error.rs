@@ -12,6 +12,8 @@ pub enum HostError {
     Denied { pid: Pid, doing: &'static str, advice: String },
     #[error("process {pid} ended: start tracer again on the new process")]
     Gone { pid: Pid },
+    #[error("process {pid} ended before anything of it could be read: trace a run that takes longer")]
+    EndedAtOnce { pid: Pid },
     #[error("process {pid} was replaced ({how}): start tracer again on pid {pid}")]
     Replaced { pid: Pid, how: &'static str },
     #[error("process {pid} has no executable file (a kernel thread or a zombie): choose another pid")]
@@ -83,6 +85,7 @@ mod tests {
             HostError::NoSuchProcess { pid },
             HostError::denied(pid, "read the memory"),
             HostError::Gone { pid },
+            HostError::EndedAtOnce { pid },
             HostError::Replaced { pid, how: "exec" },
             HostError::NoExecutable { pid },
             HostError::NotMapped { pid, exe: "/bin/x".into() },

@@ -1,7 +1,10 @@
 //! Why a session could not be held, in one line each.
 
 use super::target::TargetError;
-use crate::{host::HostError, kernel::KernelError};
+use crate::{
+    host::{HostError, launch::Running},
+    kernel::KernelError,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -20,6 +23,9 @@ pub enum SessionError {
          use --sampler none and report this with the output of `tracer check`"
     )]
     Deaf { made: u64 },
+    /// The program we started runs, or ran, without us.
+    #[error("{why}")]
+    Untraced { why: Box<SessionError>, child: Running },
     #[error("cannot start a thread of the session: {0}")]
     Thread(#[source] std::io::Error),
     #[error("cannot write the report: {0}")]

@@ -13,6 +13,7 @@ use crate::{
     binary::x86::Emulates,
     goruntime::{GoImage, error::GoError},
     host::{
+        HostError,
         launch::{self, Running, Waiting},
         process::Process,
     },
@@ -95,12 +96,10 @@ fn launched(
     };
     let (probes, reason) = settle(setup.sampler, wanted.events, attached, &wanted.refused)?;
     let child = waiting.release()?;
-    let process = Process::open(pid)?;
-    if !process.runs(file) {
-        let why = "the command replaced itself by another program; trace that one with --pid".to_owned();
-        return Err(TargetError::Go { who: who(), source: GoError::NotGo { why } }.into());
-    }
-    let target = Target::of(process, image, STARTS_WITHIN)?;
+    let target = match started(pid, file, image) {
+        Ok(target) => target,
+        Err(why) => return Err(SessionError::Untraced { why: Box::new(why.into()), child }),
+    };
     let not_taken = probes.as_ref().map(|p| p.verify(&target.memory, target.bias)).unwrap_or_default();
     Ok(Opened {
         target: Arc::new(target),
@@ -109,6 +108,25 @@ fn launched(
         not_taken,
         reason,
         child: Some(child),
+    })
+}
+
+/// The program after its exec.
+fn started(pid: Pid, file: &File, image: Arc<GoImage>) -> Result<Target, TargetError> {
+    let gone = |e| match e {
+        HostError::Gone { pid } | HostError::NoSuchProcess { pid } | HostError::NoExecutable { pid } => {
+            HostError::EndedAtOnce { pid }
+        }
+        e => e,
+    };
+    let process = Process::open(pid).map_err(gone)?;
+    if !process.runs(file) {
+        let why = "the command replaced itself by another program; trace that one with --pid".to_owned();
+        return Err(TargetError::Go { who: format!("process {pid}"), source: GoError::NotGo { why } });
+    }
+    Target::of(process, image, STARTS_WITHIN).map_err(|e| match e {
+        TargetError::Host(e) => gone(e).into(),
+        e => e,
     })
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use super::clock;
 use crate::{
-    binary::file::FileBytes,
+    binary::{BinaryError, file::FileBytes},
     goruntime::{
         code::recipes::RuntimeVars,
         error::GoError,
@@ -29,12 +29,29 @@ use crate::{
 pub enum TargetError {
     #[error(transparent)]
     Host(#[from] HostError),
-    #[error("{who}: {source}")]
+    #[error("{who}: {source}{}", advice(source))]
     Go { who: String, source: GoError },
     #[error("{who}: {source}")]
     State { who: String, source: StateError },
     #[error("{who}: cannot read the executable: {source}")]
     File { who: String, source: std::io::Error },
+}
+
+/// What to do about it, where the error itself does not say.
+fn advice(e: &GoError) -> &'static str {
+    match e {
+        GoError::NotGo { why } if why.contains(';') => "",
+        GoError::NotGo { .. } => "; `tracer list` shows the Go processes that can be traced",
+        GoError::Binary(BinaryError::NotElf) => "; give the Go program itself, not a script that runs it",
+        GoError::Unsupported { .. } => "; rebuild the program with a Go of that range",
+        GoError::Binary(BinaryError::Refused { .. }) => "; build it for amd64",
+        GoError::Broken { .. } | GoError::Binary(BinaryError::Damaged { .. } | BinaryError::Read(_)) => {
+            "; build or install the program again"
+        }
+        GoError::Layout { .. } => "; report this with the output of `go version -m` on the program",
+        GoError::NoSite { .. } => "; use --sampler none, which reads memory only",
+        GoError::Read(_) => "; check that the process still runs and may be read",
+    }
 }
 
 /// A process that can be read.
