@@ -8,6 +8,7 @@
 )]
 
 pub mod apt;
+pub mod bench;
 pub mod command;
 pub mod demo;
 pub mod digest;

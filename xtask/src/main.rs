@@ -6,7 +6,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use xtask::{demo, ebpf, fresh, setup, test, tidy, vm};
+use xtask::{bench, demo, ebpf, fresh, setup, test, tidy, vm};
 
 type Run = fn(&[String]) -> anyhow::Result<()>;
 
@@ -16,6 +16,7 @@ const TASKS: &[(&str, Run, &str)] = &[
     ("test", test::task, "run every check and test; all of CI (root for the live tests)"),
     ("tidy", tidy::task, "check the rules of ARCHITECTURE.md and docs/style.md that a program can check"),
     ("ebpf", ebpf::task, "rebuild the committed eBPF objects and the digest of their sources"),
+    ("bench", bench::task, "[--check] [--quick]: measure costs and times, write docs/benchmarks.md (root)"),
     ("vm", vm::task, "KERNEL -- COMMAND [FILE...]: run a command on another Debian kernel under QEMU"),
     (
         "fresh",

@@ -1,0 +1,58 @@
+//! What the figures belong to: kind of machine, kernel, commit, versions, load. Never the machine's name.
+
+use std::fs;
+use std::process::Command;
+
+use crate::toolchains::Toolchain;
+use crate::{command, project};
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Machine {
+    pub(super) kernel: String,
+    pub(super) cpu: String,
+    pub(super) commit: String,
+    pub(super) go: String,
+    pub(super) load: String,
+    pub(super) other: String,
+}
+
+impl Machine {
+    pub(super) fn read(toolchains: &[Toolchain], load_before: &str) -> Self {
+        let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let count = cpus.lines().filter(|line| line.starts_with("processor")).count();
+        let go: Vec<&str> = toolchains.iter().map(|toolchain| toolchain.pin.version).collect();
+        let bpftrace = command::output(Command::new("bpftrace").arg("--version")).unwrap_or_default();
+        Self {
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            cpu: format!("{count} x {}", model.map_or("unknown", |(_, name)| name)),
+            commit: commit(),
+            go: go.join(", "),
+            load: format!("{load_before} before, {} after", load()),
+            other: bpftrace,
+        }
+    }
+
+    pub(super) fn lines(&self) -> String {
+        let Self { kernel, cpu, commit, go, load, other } = self;
+        format!(
+            "| | |\n|---|---|\n| commit | {commit} |\n| kernel | {kernel} |\n| processors | {cpu} (a virtual machine shared with other work) |\n\
+             | Go | {go} |\n| compared with | {other} |\n| load average | {load} |\n"
+        )
+    }
+}
+
+/// The load averages of one, five and fifteen minutes.
+pub(super) fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        command::output(Command::new("git").args(arguments).current_dir(project::root())).unwrap_or_default()
+    };
+    let changed = git(&["status", "--porcelain", "--", ":!docs"]);
+    let suffix = if changed.is_empty() { "" } else { " with changes" };
+    format!("{}{suffix}", git(&["rev-parse", "--short=12", "HEAD"]))
+}

@@ -1,0 +1,120 @@
+//! `cargo xtask bench [--check] [--quick]`: what tracer costs and how long one waits, measured, as a page and against bounds.
+//!
+//! Apart from the tests because times belong to a machine: no test asserts one. It ends only processes it started.
+
+mod idle;
+mod machine;
+mod overhead;
+mod sessions;
+mod statistics;
+mod table;
+mod target;
+mod tools;
+
+use std::fs;
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::command::is_root;
+use crate::toolchains::{self, PINS, Toolchain};
+use crate::{apt, command, demo, project};
+use machine::Machine;
+use table::Chapter;
+
+/// The page, from the root of the checkout.
+const PAGE: &str = "docs/benchmarks.md";
+
+/// How often each thing is done.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    overhead_rounds: usize,
+    idle_pairs: usize,
+    sessions: usize,
+    session: Duration,
+}
+
+const FULL: Effort =
+    Effort { overhead_rounds: 12, idle_pairs: 64, sessions: 5, session: Duration::from_secs(5) };
+/// To see that it runs; its intervals are wide and its bounds say little.
+const QUICK: Effort =
+    Effort { overhead_rounds: 2, idle_pairs: 4, sessions: 2, session: Duration::from_secs(1) };
+
+pub fn task(arguments: &[String]) -> Result<()> {
+    let (mut check, mut quick, mut only) = (false, false, None);
+    for argument in arguments {
+        match argument.as_str() {
+            "--check" => check = true,
+            "--quick" => quick = true,
+            "--null-tool" => return tools::null_tool(),
+            "overhead" | "sessions" | "idle" => only = Some(argument.as_str()),
+            _ => bail!("say `cargo xtask bench [--check] [--quick] [overhead|sessions|idle]`"),
+        }
+    }
+    ensure!(is_root(), "run `cargo xtask bench` as root: attaching to another process needs it");
+    if command::find("bpftrace").is_none() {
+        apt::ensure(&["bpftrace"], "compare with what it costs")?;
+    }
+    demo::build_tracer()?;
+    // The two newest: the one before size-specialised allocation functions, and the one with them.
+    let [.., before, with] = PINS;
+    let toolchains = [toolchains::bring(before)?, toolchains::bring(with)?];
+    let load = machine::load();
+    let chapters = measure(&toolchains, if quick { QUICK } else { FULL }, only)?;
+    let page = table::page(&Machine::read(&toolchains, &load), &chapters);
+    std::io::stdout().write_all(page.as_bytes())?;
+    // A part of it is for whoever works on that part.
+    if !quick && only.is_none() {
+        fs::write(project::root().join(PAGE), &page).with_context(|| format!("cannot write {PAGE}"))?;
+    }
+    let missed = table::missed(&chapters);
+    for row in &missed {
+        let bound = row.bound.as_ref().map_or("", |bound| &bound.text);
+        eprintln!("bound missed: {}: {bound}", row.what);
+    }
+    ensure!(!check || missed.is_empty(), "{} bounds are missed", missed.len());
+    Ok(())
+}
+
+fn measure(toolchains: &[Toolchain], effort: Effort, only: Option<&str>) -> Result<Vec<Chapter>> {
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
+    let [before, _] = toolchains else {
+        bail!("two toolchains are measured");
+    };
+    let mut chapters = Vec::new();
+    if wanted("sessions") {
+        let mut rows = Vec::new();
+        sessions::measure(before, effort, &mut rows)?;
+        chapters.push(Chapter { title: "What a person waits for", how: SESSIONS, rows });
+    }
+    if wanted("overhead") {
+        let mut rows = Vec::new();
+        for toolchain in toolchains {
+            overhead::measure(toolchain, effort, &mut rows)?;
+        }
+        chapters.push(Chapter { title: "CPU added per allocation", how: OVERHEAD, rows });
+    }
+    if wanted("idle") {
+        let mut rows = Vec::new();
+        idle::measure(before, effort, &mut rows)?;
+        chapters.push(Chapter { title: "CPU added by reading only", how: IDLE, rows });
+    }
+    Ok(chapters)
+}
+
+const SESSIONS: &str = "\
+Sessions on the demo program, and on Debian's prometheus (100 MB, Go 1.19) as a large binary. `first report` is from the start of tracer
+to its first report on stderr; the other times are from Ctrl-C to the last byte of the report and to the end of the process. Memory is
+the peak of tracer's resident set, read until it is gone. A session goes on for five seconds between its first report and Ctrl-C.";
+
+const OVERHEAD: &str = "\
+The target (tests/fixtures/go/mill) allocates mixed sizes at full speed, a fixed amount of work at a time, and says what processor time it
+took (getrusage) and how many allocations it made (MemStats.Mallocs). In each round every tool is on once, in a random order: tracer
+`--sampler all --events alloc`, bpftrace `{ @ = count(); }` on the entries of the same functions, and a null tool that only sleeps. A probe counts as
+attached, and as gone, when the target's memory shows it. Added is the time per allocation under a tool less that under the null tool
+of the same round; the share is the geometric mean of the rounds' ratios.";
+
+const IDLE: &str = "\
+The same target on one goroutine, about two seconds of work per toggle. Each pair has tracer `--sampler none` and a null tool that sleeps
+with the same cadence and reads nothing, in a random order; a figure is the pair's difference relative to the null tool.";

@@ -1,0 +1,190 @@
+//! What is switched on and off beside a target: tracer, bpftrace, and a null tool that only wakes up.
+//!
+//! A tool is on from the moment `start` returns to the moment `stop` does.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::target::{Entries, Mill, Owned, peak_kib};
+use crate::project;
+
+/// Longer than any session here.
+const FOREVER: &str = "1h";
+const STARTS_WITHIN: Duration = Duration::from_mins(1);
+
+/// Sleeps as tracer's threads do without probes and reads nothing: the loop's 50 ms, the reader's 100 ms.
+pub(super) fn null_tool() -> Result<()> {
+    thread::spawn(|| {
+        loop {
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    loop {
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A null tool that runs.
+pub(super) fn start_null() -> Result<Owned> {
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
+    let child = Command::new(own).args(["bench", "--null-tool"]).stdin(Stdio::null()).spawn()?;
+    Ok(Owned(child))
+}
+
+/// A running session of tracer.
+#[derive(Debug)]
+pub(super) struct Tracer {
+    child: Owned,
+    begun: Instant,
+    output: Receiver<(Instant, Vec<u8>)>,
+    first_report: Receiver<Instant>,
+    peak: Receiver<u64>,
+}
+
+/// A session that ended.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) report: String,
+    /// From the signal to the last byte of the report, and to the end of the process.
+    pub(super) report_s: f64,
+    pub(super) exit_s: f64,
+    pub(super) peak_mib: f64,
+}
+
+impl Tracer {
+    pub(super) fn start(pid: u32, arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new(project::tracer());
+        command.args(["--pid", &pid.to_string(), "--duration", FOREVER]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let begun = Instant::now();
+        let mut child = command.spawn().context("cannot start tracer")?;
+        let (mut stdout, stderr) = (
+            child.stdout.take().context("stdout is a pipe")?,
+            child.stderr.take().context("stderr is a pipe")?,
+        );
+        let child = Owned(child);
+        let (sender, first_report) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if line.starts_with("first report") {
+                    // Nobody asked for it: then nobody needs it.
+                    sender.send(Instant::now()).ok();
+                } else if line.starts_with("tracer: ") && !line.contains("attached") {
+                    eprintln!("{line}");
+                }
+            }
+        });
+        let (sender, output) = channel();
+        thread::spawn(move || {
+            let mut piece = vec![0; 1 << 16];
+            while let Ok(length @ 1..) = stdout.read(&mut piece) {
+                drop(sender.send((Instant::now(), piece[..length].to_vec())));
+            }
+        });
+        let (sender, peak) = channel();
+        let own = child.pid();
+        thread::spawn(move || {
+            let mut last = 0;
+            while let Some(kib) = peak_kib(own) {
+                last = kib;
+                thread::sleep(Duration::from_millis(5));
+            }
+            sender.send(last).ok();
+        });
+        Ok(Self { child, begun, output, first_report, peak })
+    }
+
+    /// Waits for the first report; seconds since the start of the program.
+    pub(super) fn first_report(&self) -> Result<f64> {
+        let at = self.first_report.recv_timeout(STARTS_WITHIN).context("tracer printed no first report")?;
+        Ok((at - self.begun).as_secs_f64())
+    }
+
+    /// Ctrl-C, and everything until the end.
+    pub(super) fn stop(mut self) -> Result<Session> {
+        let begun = Instant::now();
+        send(&self.child, Signal::INT)?;
+        let status = self.child.0.wait()?;
+        let exit_s = begun.elapsed().as_secs_f64();
+        ensure!(status.success(), "tracer ended with {status}");
+        let (mut report, mut report_s) = (Vec::new(), 0.0);
+        for (at, piece) in &self.output {
+            report_s = (at - begun).as_secs_f64();
+            report.extend(piece);
+        }
+        let report = String::from_utf8(report).context("the report is text")?;
+        ensure!(!report.is_empty(), "tracer printed no report");
+        let peak = self.peak.recv().context("the peak is read until the end")?;
+        Ok(Session { report, report_s, exit_s, peak_mib: peak as f64 / 1024.0 })
+    }
+}
+
+impl Session {
+    fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.report).context("the report is JSON")
+    }
+
+    /// Allocations counted, by the report's sites.
+    pub(super) fn allocations(&self) -> Result<f64> {
+        let report = self.json()?;
+        let rows = report["allocations"].as_array().context("the report has allocations")?;
+        let objects = rows.iter().map(|row| row["allocated"]["objects"].as_f64().unwrap_or(0.0));
+        Ok(objects.sum())
+    }
+
+    /// The functions that were probed, as far as they belong to the allocator.
+    pub(super) fn allocators(&self) -> Result<Vec<String>> {
+        let report = self.json()?;
+        let probes = report["session"]["probes"].as_array().context("the report names its probes")?;
+        let names = probes.iter().filter_map(|probe| probe["symbol"].as_str());
+        Ok(names.filter(|name| name.starts_with("runtime.mallocgc")).map(str::to_owned).collect())
+    }
+}
+
+/// bpftrace that counts the entries of functions.
+#[derive(Debug)]
+pub(super) struct Bpftrace {
+    child: Owned,
+}
+
+impl Bpftrace {
+    /// Starts it and waits until every entry shows its probe.
+    pub(super) fn start(mill: &Mill, functions: &[String], entries: &Entries) -> Result<Self> {
+        let probes: Vec<String> =
+            functions.iter().map(|name| format!("uprobe:{}:\"{name}\"", mill.program.display())).collect();
+        let program = format!("{} {{ @hits = count(); }}", probes.join(","));
+        let child = Command::new("bpftrace")
+            .args(["-p", &mill.child.pid().to_string(), "-e", &program])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start bpftrace")?;
+        let child = Owned(child);
+        entries.wait(true, STARTS_WITHIN).context("bpftrace attached no probe")?;
+        Ok(Self { child })
+    }
+
+    /// Ctrl-C; returns its count once every entry is as it was.
+    pub(super) fn stop(mut self, entries: &Entries) -> Result<f64> {
+        send(&self.child, Signal::INT)?;
+        let mut output = String::new();
+        self.child.0.stdout.take().context("stdout is a pipe")?.read_to_string(&mut output)?;
+        self.child.0.wait()?;
+        entries.wait(false, STARTS_WITHIN)?;
+        let count = output.lines().find_map(|line| line.strip_prefix("@hits: "));
+        count.and_then(|count| count.trim().parse().ok()).with_context(|| format!("bpftrace said {output:?}"))
+    }
+}
+
+fn send(child: &Owned, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(child.pid()).ok().and_then(Pid::from_raw).context("a pid is positive")?;
+    kill_process(pid, signal).with_context(|| format!("cannot signal process {}", child.pid()))
+}
