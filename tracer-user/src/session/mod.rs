@@ -25,6 +25,6 @@ pub use error::SessionError;
 pub use names::ImageNames;
 pub use once::read_once;
 pub use plan::{Planned, Refusal, plan_sites};
-pub use run::{Ended, Which, run};
-pub use setup::{Events, Output, Sampler, Setup, Subject, Until};
+pub use run::{Ended, run};
+pub use setup::{Events, Output, Sampler, Setup, Subject, Until, Which};
 pub use target::{Target, TargetError};

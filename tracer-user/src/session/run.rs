@@ -20,7 +20,7 @@ use super::{
     open::{self, Opened},
     plan::{self, Refusal},
     reader::{Reader, Sources},
-    setup::{Output, Setup, Until},
+    setup::{Output, Setup, Until, Which},
     signals,
 };
 use crate::{
@@ -33,17 +33,6 @@ use crate::{
     symbolize::Symbolizer,
 };
 use tracer_common::counter::Counter;
-
-/// Which report of a session one is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Which {
-    /// As soon as everything was read once: before any trend.
-    First,
-    /// Asked for by SIGUSR1.
-    Interim,
-    /// At the end.
-    Final,
-}
 
 /// How a session ended.
 #[derive(Debug)]

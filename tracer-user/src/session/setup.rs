@@ -4,8 +4,6 @@ use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use crate::{kernel::AttachChoice, report::Report, units::Pid};
 
-use super::run::Which;
-
 /// One session's settings.
 pub struct Setup {
     pub subject: Subject,
@@ -85,6 +83,17 @@ pub enum Until {
     },
     /// So many GC cycles have ended since attach.
     GcCycles(u32),
+}
+
+/// Which report of a session one is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// As soon as everything was read once: before any trend.
+    First,
+    /// Asked for by SIGUSR1.
+    Interim,
+    /// At the end.
+    Final,
 }
 
 /// Where a session's words go. The session itself writes to no stream.
