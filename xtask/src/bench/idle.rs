@@ -11,7 +11,7 @@ use crate::fixtures::{self, Mode};
 use crate::toolchains::Toolchain;
 
 /// About a second of work.
-const ROUNDS: u64 = 1_000_000;
+const ROUNDS: u64 = 700_000;
 /// An interval wider than this on each side says nothing.
 const HALF_WIDTH: f64 = 0.02;
 
