@@ -23,8 +23,8 @@ pub fn with_stack(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
     if is_alloc && Registers::of(ctx).arg0() == 0 {
         return;
     }
-    let taken = stack::take(ctx, cookie);
-    if is_alloc {
+    let taken = stack::take(ctx, cookie, is_alloc);
+    if taken.as_ref().map_or(is_alloc, |t| t.is_alloc) {
         alloc(ctx, cookie, control, taken.as_ref());
     } else {
         map_write(ctx, cookie, control, taken.as_ref());

@@ -24,6 +24,7 @@ use crate::{
 /// Scratch buffers per CPU. A task that preempts a probe may hit one itself; more than four deep on one CPU
 /// is counted as [`Counter::ScratchBusy`].
 pub const SCRATCHES: usize = 4;
+const _: () = assert!(SCRATCHES.is_power_of_two());
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 /// Bytes of stack read at once. Go frames are mostly below 200 bytes.
@@ -34,11 +35,14 @@ const PAGE: u64 = 4096;
 #[repr(C)]
 pub struct Scratch {
     owner: u64,
+    /// Where [`forget`] puts a value down and picks it up.
+    put_down: u64,
     /// Address in the target of the window's first byte, and how many bytes were read. These two, the count
     /// of frames and the flags live in memory and not in locals: what the verifier reads from memory is
     /// unknown to it, so the ways out of the walk look alike and are verified once instead of 127 times.
     base: u64,
     valid: u64,
+    is_alloc: u64,
     record: StackHeader,
     frames: [u64; MAX_FRAMES + 1],
     /// 16 bytes longer than what is read into it, so that a masked offset plus a frame stays inside.
@@ -49,11 +53,13 @@ pub struct Scratch {
 pub struct Taken {
     scratch: *mut Scratch,
     pub id: u64,
+    /// What `take` was given, forgotten meanwhile.
+    pub is_alloc: bool,
 }
 
 /// Walks the current user stack. `None`: no scratch buffer was free (counted); the caller uses id 0.
 #[inline(always)]
-pub fn take(ctx: &ProbeContext, cookie: Cookie) -> Option<Taken> {
+pub fn take(ctx: &ProbeContext, cookie: Cookie, is_alloc: bool) -> Option<Taken> {
     let scratch = claim()?;
     let registers = Registers::of(ctx);
     // SAFETY: the buffer is ours.
@@ -62,6 +68,7 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie) -> Option<Taken> {
         (*scratch).valid = 0;
         (*scratch).record.frames = 0;
         (*scratch).record.flags = 0;
+        (*scratch).is_alloc = u64::from(is_alloc);
     }
     let mut hash = SEED;
     if cookie.flags & CALLER_AT_SP != 0 {
@@ -71,13 +78,11 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie) -> Option<Taken> {
             maps::lose(Counter::CallerUnreadable);
         }
     }
+    hash = forget(scratch, hash);
     let mut fp = registers.frame_pointer();
     let mut i = 0;
-    while i < MAX_FRAMES {
-        // Null ends the chain: a goroutine's first frame and a thread's start with it.
-        if fp == 0 {
-            break;
-        }
+    // Null ends the chain: a goroutine's first frame and a thread's start with it.
+    while fp != 0 && i < MAX_FRAMES {
         // SAFETY: the buffer is ours.
         let (base, valid) = unsafe { ((*scratch).base, (*scratch).valid) };
         let mut at = fp.wrapping_sub(base);
@@ -85,6 +90,7 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie) -> Option<Taken> {
             if !fill(scratch, fp) {
                 maps::lose(Counter::StackCut);
                 flag(scratch, STACK_CUT);
+                fp = 0;
                 break;
             }
             at = 0;
@@ -93,12 +99,28 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie) -> Option<Taken> {
         fp = word(scratch, at);
         i += 1;
     }
-    if i == MAX_FRAMES && fp != 0 {
+    // The count of rounds is not looked at: to the verifier it differs at each of the 127 ways out.
+    if fp != 0 {
         maps::lose(Counter::StackTruncated);
         flag(scratch, STACK_TRUNCATED);
     }
     // 0 is the unknown stack.
-    Some(Taken { scratch, id: if hash == 0 { 1 } else { hash } })
+    let id = if hash == 0 { 1 } else { hash };
+    // SAFETY: the buffer is ours.
+    let is_alloc = unsafe { (&raw const (*scratch).is_alloc).read_volatile() } != 0;
+    Some(Taken { scratch, id, is_alloc })
+}
+
+/// The same value, of which the verifier no longer knows what it may be: it walks the loop once for all ways into
+/// it that look alike, and again for each that differs.
+#[inline(always)]
+fn forget(scratch: *mut Scratch, value: u64) -> u64 {
+    // SAFETY: the buffer is ours.
+    unsafe {
+        let word = &raw mut (*scratch).put_down;
+        word.write_volatile(value);
+        word.read_volatile()
+    }
 }
 
 /// Appends a return address.
@@ -205,7 +227,9 @@ fn claim() -> Option<*mut Scratch> {
         let scratch = unsafe { all.add(i) };
         // SAFETY: an aligned word of a map value; taking a taken buffer writes the 1 that is there.
         if unsafe { atomic::swap(&raw mut (*scratch).owner, 1) } == 0 {
-            return Some(scratch);
+            let i = forget(scratch, i as u64) as usize & (SCRATCHES - 1);
+            // SAFETY: the same buffer; the mask says so to the verifier.
+            return Some(unsafe { all.add(i) });
         }
         i += 1;
     }

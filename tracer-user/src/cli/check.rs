@@ -6,7 +6,7 @@ use super::{arguments::TargetArguments, goroutines::pid_of};
 use crate::{
     binary::x86::Emulates,
     goruntime::state::goroutines::Limits,
-    kernel::{Kernel, capability::Capabilities},
+    kernel::{AttachChoice, Kernel, capability::Capabilities},
     memory::ReadAt as _,
     record::Slot,
     report::printable,
@@ -65,7 +65,7 @@ fn about_kernel(text: &mut String, capabilities: &Capabilities) -> Written {
     if let Some(mode) = &capabilities.lockdown {
         writeln!(text, "  lockdown      {mode}: the kernel may refuse eBPF")?;
     }
-    match Kernel::load() {
+    match Kernel::load(AttachChoice::Auto) {
         Ok(_) => writeln!(text, "  eBPF          loads")?,
         Err(e) => writeln!(text, "  eBPF          no: {e}")?,
     }

@@ -94,8 +94,9 @@ impl Kernel {
     fn attach_multi(&self, path: &str, pid: Pid, sites: &[Site]) -> Result<OwnedFd, KernelError> {
         let failed = |source| KernelError::AttachMulti { sites: sites.len(), source };
         let program = match &self.multi {
-            Ok(program) => program,
-            Err(e) => return Err(KernelError::Load(e.to_string())),
+            Some(Ok(program)) => program,
+            Some(Err(e)) => return Err(KernelError::Load(e.to_string())),
+            None => return Err(KernelError::Load("it was loaded for single links".into())),
         };
         let path = CString::new(path).map_err(|e| failed(io::Error::other(e)))?;
         let offsets: Vec<u64> = sites.iter().map(|s| s.offset.0).collect();

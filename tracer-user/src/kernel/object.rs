@@ -9,6 +9,7 @@ use aya::{
 use tracer_common::control::TargetControl;
 
 use super::{
+    attach::AttachChoice,
     capability,
     error::{KernelError, chain},
     multi,
@@ -25,15 +26,15 @@ pub(super) const PROGRAM: &str = "tracer";
 /// A loaded object: maps exist, nothing is attached yet.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
-    /// The program as uprobe_multi wants it, or why it did not load. Loaded before any map is taken, because
-    /// it is relocated against the maps in `ebpf`.
-    pub(super) multi: Result<OwnedFd, KernelError>,
+    /// The program as uprobe_multi wants it, or why it did not load; absent where only single links are wanted.
+    /// Loaded before any map is taken, because it is relocated against the maps in `ebpf`.
+    pub(super) multi: Option<Result<OwnedFd, KernelError>>,
     targets: Array<MapData, TargetControl>,
 }
 
 impl Kernel {
-    /// Creates the maps. Needs CAP_BPF and CAP_PERFMON.
-    pub fn load() -> Result<Self, KernelError> {
+    /// Creates the maps, and loads what `choice` may attach by one link. Needs CAP_BPF and CAP_PERFMON.
+    pub fn load(choice: AttachChoice) -> Result<Self, KernelError> {
         let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|e| {
             let text = chain(&e);
             if text.contains("Operation not permitted") || text.contains("os error 1)") {
@@ -42,7 +43,7 @@ impl Kernel {
             }
             KernelError::Load(text)
         })?;
-        let multi = multi::load(OBJECT, &ebpf, PROGRAM);
+        let multi = (choice != AttachChoice::Single).then(|| multi::load(OBJECT, &ebpf, PROGRAM));
         let targets = take(&mut ebpf, "TARGETS")?;
         Ok(Self { ebpf, multi, targets })
     }

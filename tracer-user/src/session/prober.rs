@@ -37,7 +37,7 @@ impl Probes {
         control: &TargetControl,
         planned: Vec<Planned>,
     ) -> Result<Self, KernelError> {
-        let mut kernel = Kernel::load()?;
+        let mut kernel = Kernel::load(setup.attach)?;
         kernel.set_target(Slot(0), *control)?;
         let ring = kernel.ring()?;
         let tables = kernel.tables(CLASS_TO_SIZE.iter().map(|&size| u64::from(size)).collect())?;

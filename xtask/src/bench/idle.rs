@@ -10,8 +10,8 @@ use super::tools::{self, Tracer};
 use crate::fixtures::{self, Mode};
 use crate::toolchains::Toolchain;
 
-/// About two seconds of work.
-const ROUNDS: u64 = 1_500_000;
+/// About a second of work.
+const ROUNDS: u64 = 700_000;
 /// An interval wider than this on each side says nothing.
 const HALF_WIDTH: f64 = 0.02;
 

@@ -36,7 +36,7 @@ struct Effort {
 }
 
 const FULL: Effort =
-    Effort { overhead_rounds: 12, idle_pairs: 64, sessions: 5, session: Duration::from_secs(5) };
+    Effort { overhead_rounds: 8, idle_pairs: 64, sessions: 4, session: Duration::from_secs(2) };
 /// To see that it runs; its intervals are wide and its bounds say little.
 const QUICK: Effort =
     Effort { overhead_rounds: 2, idle_pairs: 4, sessions: 2, session: Duration::from_secs(1) };
@@ -106,7 +106,7 @@ fn measure(toolchains: &[Toolchain], effort: Effort, only: Option<&str>) -> Resu
 const SESSIONS: &str = "\
 Sessions on the demo program, and on Debian's prometheus (100 MB, Go 1.19) as a large binary. `first report` is from the start of tracer
 to its first report on stderr; the other times are from Ctrl-C to the last byte of the report and to the end of the process. Memory is
-the peak of tracer's resident set, read until it is gone. A session goes on for five seconds between its first report and Ctrl-C.";
+the peak of tracer's resident set, read until it is gone. A session goes on for two seconds between its first report and Ctrl-C.";
 
 const OVERHEAD: &str = "\
 The target (tests/fixtures/go/mill) allocates mixed sizes at full speed, a fixed amount of work at a time, and says what processor time it
@@ -116,5 +116,5 @@ attached, and as gone, when the target's memory shows it. Added is the time per 
 of the same round; the share is the geometric mean of the rounds' ratios.";
 
 const IDLE: &str = "\
-The same target on one goroutine, about two seconds of work per toggle. Each pair has tracer `--sampler none` and a null tool that sleeps
+The same target on one goroutine, about a second of work per toggle. Each pair has tracer `--sampler none` and a null tool that sleeps
 with the same cadence and reads nothing, in a random order; a figure is the pair's difference relative to the null tool.";
