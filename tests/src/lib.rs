@@ -4,6 +4,7 @@
 
 pub mod go;
 pub mod real_programs;
+pub mod report;
 pub mod requirements;
 pub mod target;
 pub mod tracer;
