@@ -5,6 +5,7 @@
 pub mod go;
 pub mod instructions;
 pub mod real_programs;
+pub mod report;
 pub mod requirements;
 pub mod scratch;
 pub mod target;

@@ -25,7 +25,20 @@ pub struct TargetControl {
     /// Offset of the creation site in a g.
     pub g_gopc: u32,
     pub reserved: u32,
+    /// Code that a stack does not go on beyond; see [`CodeRange`].
+    pub stack_ends: [CodeRange; STACK_ENDS],
     pub alloc: AllocControl,
+}
+
+/// Pieces of code whose callers are not on the stack: where a thread's stack begins, or where it was switched.
+pub const STACK_ENDS: usize = 4;
+
+/// Addresses in the target, `from` included; 0 bytes: none.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CodeRange {
+    pub from: u64,
+    pub bytes: u64,
 }
 
 /// How this target's allocator rounds sizes.
@@ -48,4 +61,4 @@ pub struct AllocControl {
 }
 
 const _: () = assert!(size_of::<AllocControl>() == 24 + SMALL_STEPS + LARGE_STEPS + 6);
-const _: () = assert!(size_of::<TargetControl>() == 32 + 24 + 384);
+const _: () = assert!(size_of::<TargetControl>() == 32 + 16 * STACK_ENDS + 24 + 384);

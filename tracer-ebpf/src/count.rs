@@ -23,7 +23,7 @@ pub fn with_stack(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
     if is_alloc && Registers::of(ctx).arg0() == 0 {
         return;
     }
-    let taken = stack::take(ctx, cookie, is_alloc);
+    let taken = stack::take(ctx, cookie, control, is_alloc);
     if taken.as_ref().map_or(is_alloc, |t| t.is_alloc) {
         alloc(ctx, cookie, control, taken.as_ref());
     } else {

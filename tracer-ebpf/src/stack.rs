@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use tracer_common::{
-    control::TargetControl,
+    control::{CodeRange, STACK_ENDS, TargetControl},
     cookie::{CALLER_AT_SP, Cookie},
     counter::Counter,
     event::{Header, KIND_STACK, MAX_FRAMES, STACK_CUT, STACK_HEADER_BYTES, STACK_TRUNCATED, StackHeader},
@@ -59,7 +59,7 @@ pub struct Taken {
 
 /// Walks the current user stack. `None`: no scratch buffer was free (counted); the caller uses id 0.
 #[inline(always)]
-pub fn take(ctx: &ProbeContext, cookie: Cookie, is_alloc: bool) -> Option<Taken> {
+pub fn take(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, is_alloc: bool) -> Option<Taken> {
     let scratch = claim()?;
     let registers = Registers::of(ctx);
     // SAFETY: the buffer is ours.
@@ -71,14 +71,17 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie, is_alloc: bool) -> Option<Taken>
         (*scratch).is_alloc = u64::from(is_alloc);
     }
     let mut hash = SEED;
+    let mut ret = 0;
     if cookie.flags & CALLER_AT_SP != 0 {
         if fill(scratch, registers.sp()) {
-            hash = push(scratch, hash, word(scratch, 0));
+            ret = word(scratch, 0);
+            hash = push(scratch, hash, ret);
         } else {
             maps::lose(Counter::CallerUnreadable);
         }
     }
     hash = forget(scratch, hash);
+    ret = forget(scratch, ret);
     let mut fp = registers.frame_pointer();
     let mut i = 0;
     // Null ends the chain: a goroutine's first frame and a thread's start with it.
@@ -87,6 +90,11 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie, is_alloc: bool) -> Option<Taken>
         let (base, valid) = unsafe { ((*scratch).base, (*scratch).valid) };
         let mut at = fp.wrapping_sub(base);
         if at > WINDOW || at + 16 > valid {
+            // Another stack is never in the window, so that looking here finds every change of stacks.
+            if ends_at(control, ret) {
+                fp = 0;
+                break;
+            }
             if !fill(scratch, fp) {
                 maps::lose(Counter::StackCut);
                 flag(scratch, STACK_CUT);
@@ -95,7 +103,8 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie, is_alloc: bool) -> Option<Taken>
             }
             at = 0;
         }
-        hash = push(scratch, hash, word(scratch, at + 8));
+        ret = word(scratch, at + 8);
+        hash = push(scratch, hash, ret);
         fp = word(scratch, at);
         i += 1;
     }
@@ -121,6 +130,21 @@ fn forget(scratch: *mut Scratch, value: u64) -> u64 {
         word.write_volatile(value);
         word.read_volatile()
     }
+}
+
+/// True where the saved frame pointer behind this return address belongs to no frame of this stack: it is what
+/// the register happened to hold when the runtime switched stacks or a thread began.
+#[inline(always)]
+fn ends_at(control: &TargetControl, ret: u64) -> bool {
+    let mut i = 0;
+    while i < STACK_ENDS {
+        let CodeRange { from, bytes } = control.stack_ends[i];
+        if ret.wrapping_sub(from) < bytes {
+            return true;
+        }
+        i += 1;
+    }
+    false
 }
 
 /// Appends a return address.

@@ -61,7 +61,7 @@ fn running(setup: &Setup, pid: Pid, capabilities: &Capabilities) -> Result<Opene
     refused.extend(differing);
     let path = target.process.attach_path();
     let namespace = target.process.pid_namespace()?;
-    let control = plan::control(target.layout, namespace);
+    let control = plan::control(target.layout, namespace, &target.image, Some(target.bias));
     let attached = if planned.is_empty() {
         None
     } else {
@@ -87,19 +87,24 @@ fn launched(
     let layout = layout_of(&image).map_err(|source| TargetError::Go { who: who(), source })?;
     let wanted = wanted(setup, &image, capabilities);
     let namespace = Process::open(pid)?.pid_namespace()?;
-    let control = plan::control(layout, namespace);
+    let control = plan::control(layout, namespace, &image, None);
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let attached = if wanted.planned.is_empty() {
         None
     } else {
         Some(Probes::attach(setup, &path, pid, &control, wanted.planned))
     };
-    let (probes, reason) = settle(setup.sampler, wanted.events, attached, &wanted.refused)?;
+    let (mut probes, reason) = settle(setup.sampler, wanted.events, attached, &wanted.refused)?;
     let child = waiting.release()?;
     let target = match started(pid, file, image) {
         Ok(target) => target,
         Err(why) => return Err(SessionError::Untraced { why: Box::new(why.into()), child }),
     };
+    if let Some(probes) = &mut probes {
+        // Where the program lies is known only now.
+        let control = plan::control(layout, namespace, &target.image, Some(target.bias));
+        probes.kernel.set_target(Slot(0), control)?;
+    }
     let not_taken = probes.as_ref().map(|p| p.verify(&target.memory, target.bias)).unwrap_or_default();
     Ok(Opened {
         target: Arc::new(target),

@@ -1,7 +1,9 @@
 //! From an image to the sites to attach: the hooks it has, a proven site for each, a cookie for each.
 
 use tracer_common::{
-    control::{AllocControl, CLASSES, LARGE_STEPS, MAX_PROBES, SMALL_STEPS, TargetControl},
+    control::{
+        AllocControl, CLASSES, CodeRange, LARGE_STEPS, MAX_PROBES, SMALL_STEPS, STACK_ENDS, TargetControl,
+    },
     cookie::{CALLER_AT_SP, Cookie},
 };
 
@@ -10,7 +12,7 @@ use crate::{
     binary::x86::Emulates,
     goruntime::{
         code::{
-            hooks::{alloc_hooks, goroutine_hooks, map_hooks},
+            hooks::{alloc_hooks, goroutine_hooks, map_hooks, stack_ends},
             sites::{ProbeSite, probe_site},
         },
         image::GoImage,
@@ -136,8 +138,13 @@ pub(super) fn probe_notes(planned: &[Planned]) -> Vec<note::Probe> {
     planned.iter().map(probe).collect()
 }
 
-/// The kernel side's control row for a target.
-pub(super) fn control(layout: &Layout, namespace: PidNamespace) -> TargetControl {
+/// The kernel side's control row for a target. `bias` is absent while the program is not loaded yet.
+pub(super) fn control(
+    layout: &Layout,
+    namespace: PidNamespace,
+    image: &GoImage,
+    bias: Option<LoadBias>,
+) -> TargetControl {
     let headers = layout.has_malloc_headers();
     // With malloc headers, what would not fit a class together with its header is large, whatever its type
     // (runtime/malloc.go, mallocgc: size <= maxSmallSize-mallocHeaderSize).
@@ -149,6 +156,7 @@ pub(super) fn control(layout: &Layout, namespace: PidNamespace) -> TargetControl
         pidns_ino: namespace.inode,
         g_gopc: layout.g_gopc,
         reserved: 0,
+        stack_ends: bias.map(|bias| ends(image, bias)).unwrap_or_default(),
         alloc: AllocControl {
             tiny_below: TINY_SIZE as u32,
             max_small: max_small as u32,
@@ -161,6 +169,16 @@ pub(super) fn control(layout: &Layout, namespace: PidNamespace) -> TargetControl
             padding: [0; 6],
         },
     }
+}
+
+fn ends(image: &GoImage, bias: LoadBias) -> [CodeRange; STACK_ENDS] {
+    let mut ranges = [CodeRange::default(); STACK_ENDS];
+    for (range, function) in ranges.iter_mut().zip(stack_ends(image)) {
+        // A return address lies behind its call: at the end of the range where the call is the last instruction.
+        let bytes = function.end.0.saturating_sub(function.entry.0).saturating_add(1);
+        *range = CodeRange { from: bias.to_proc(function.entry).0, bytes };
+    }
+    ranges
 }
 
 /// Offset of PtrBytes in a type descriptor (internal/abi/type.go, Type; the same since 1.19).

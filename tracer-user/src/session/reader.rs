@@ -12,7 +12,7 @@ use std::{
 
 use super::{clock, inbox::Wake, target::Target};
 use crate::{
-    goruntime::state::goroutines::Limits,
+    goruntime::state::{StateError, goroutines::Limits},
     host::HostError,
     kernel::tables::Tables,
     record::{Body, Note, Reading, Readout, Record, Slot},
@@ -148,7 +148,7 @@ impl Cadence {
         records.push(gc);
         let cycle = self.last_cycle;
         records.push(take("size classes", cycle, || {
-            target.state.size_classes(&target.memory).map(Readout::SizeClasses)
+            settled(|| target.state.size_classes(&target.memory)).map(Readout::SizeClasses)
         }));
     }
 
@@ -171,6 +171,22 @@ pub(super) fn once(target: &Arc<Target>) -> Result<Vec<Record>, HostError> {
         }
     }
 }
+
+/// Reads again after a moment where the target was between two steps of a change. A thread of the target that lost
+/// its processor there stays there for a time slice, however often one reads at once.
+fn settled<R>(read: impl Fn() -> Result<R, StateError>) -> Result<R, StateError> {
+    for pause in AGAIN_AFTER {
+        match read() {
+            Err(StateError::Torn { .. }) => std::thread::sleep(pause),
+            settled => return settled,
+        }
+    }
+    read()
+}
+
+/// Together as long as a few time slices, and less than the shortest interval.
+const AGAIN_AFTER: [Duration; 4] =
+    [Duration::from_millis(1), Duration::from_millis(4), Duration::from_millis(8), Duration::from_millis(16)];
 
 /// One reading, timed; or the note that it failed.
 fn take<E: std::error::Error>(

@@ -6,7 +6,7 @@
 
 use tracer_common::cookie::Shape;
 
-use super::super::image::GoImage;
+use super::super::image::{Function, GoImage};
 use crate::binary::x86::Reg;
 
 /// One function to probe.
@@ -129,6 +129,17 @@ pub fn goroutine_hooks(image: &GoImage) -> HookSet {
     let whole = image.function(END).is_some() && !inlined.contains(END);
     hooks.extend(present(image, &[if whole { END } else { "runtime.goexit0" }], Shape::GoEnd, GO_END));
     HookSet { hooks, inlined: inlined.into_iter().filter(|n| n == BIRTH).collect() }
+}
+
+/// Functions whose callers a walk by frame pointers must not look for: a thread's first function, and those that
+/// switch from a goroutine's stack to the thread's and never return to it. Go 1.24 and earlier leave the frame
+/// pointer there as it was, so that the walk would go on in a stack that has moved or belongs to another thread;
+/// later versions clear it (runtime/asm_amd64.s: mstart, mcall, morestack).
+pub fn stack_ends(image: &GoImage) -> Vec<Function> {
+    ["runtime.mstart", "runtime.mcall", "runtime.morestack"]
+        .iter()
+        .filter_map(|n| image.function(n))
+        .collect()
 }
 
 fn present<N: AsRef<str>>(image: &GoImage, names: &[N], shape: Shape, needs: &'static [Reg]) -> Vec<Hook> {
