@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::evidence::Frame;
-use super::stack::{UserStack, user_part};
+use super::stack::{UserStack, allocation_part, user_part};
 use super::{Names, PcKind, TypeInfo};
 use crate::units::ProcAddr;
 
@@ -54,6 +54,10 @@ impl Named<'_> {
 
     pub(super) fn user_stack(&mut self, stack: &[ProcAddr]) -> UserStack {
         user_part(stack.iter().flat_map(|pc| self.frames(*pc, PcKind::Return)).collect())
+    }
+
+    pub(super) fn allocation_stack(&mut self, stack: &[ProcAddr]) -> UserStack {
+        allocation_part(stack.iter().flat_map(|pc| self.frames(*pc, PcKind::Return)).collect())
     }
 
     /// The function that starts at `entry`, without what was inlined into it.

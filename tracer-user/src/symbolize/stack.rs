@@ -1,7 +1,7 @@
 //! From named frames to the frames a user should see, and the stable id of a site.
 
 use super::evidence::Frame;
-use crate::goruntime::names::cause::{is_bottom, is_runtime};
+use crate::goruntime::names::cause::{is_allocator, is_bottom, is_runtime};
 
 /// The user's part of a stack and what was cut off in front of it.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -27,6 +27,18 @@ pub(super) fn user_part(all: Vec<Frame>) -> UserStack {
     let user = &all[lead..all.len() - tail];
     let plain: Vec<Frame> = user.iter().filter(|f| !f.wrapper).cloned().collect();
     UserStack { frames: if plain.is_empty() { user.to_vec() } else { plain }, runtime }
+}
+
+/// The same for the stack of an allocation. What the allocator allocates itself, such as what it waits for a
+/// collection with or a thread to run one on, is the runtime's: the function that happened to allocate then did not
+/// ask for it, and would be charged with something else each time.
+pub(super) fn allocation_part(mut all: Vec<Frame>) -> UserStack {
+    let asked = all.iter().take_while(|f| is_allocator(&f.function)).count();
+    let mut lead = all.iter().take_while(|f| is_runtime(&f.function)).skip(asked);
+    if let Some(further) = lead.position(|f| is_allocator(&f.function)) {
+        all.truncate(asked + further);
+    }
+    user_part(all)
 }
 
 /// The id of a stack: FNV-1a over function names and lines, 12 hex digits. Files are left out, because the
@@ -78,6 +90,23 @@ mod tests {
         );
         check(&[("runtime.malg", false), ("runtime.goexit", false)], &["runtime.malg"]);
         check(&[], &[]);
+    }
+
+    #[test]
+    fn what_the_allocator_allocates_is_the_runtimes() {
+        let check = |all: &[&str], want: &[&str]| {
+            let part = allocation_part(all.iter().map(|f| frame(f, false)).collect());
+            let got: Vec<&str> = part.frames.iter().map(|f| f.function.as_str()).collect();
+            assert_eq!(got, want, "{all:?}");
+        };
+        check(&["runtime.newobject", "main.f", "runtime.main"], &["main.f"]);
+        check(&["runtime.mallocgc", "runtime.newobject", "main.f"], &["main.f"]);
+        let waits = ["runtime.newobject", "runtime.acquireSudog", "runtime.gcStart"];
+        check(&[&waits[..], &["runtime.mallocgc", "runtime.newobject", "main.f"]].concat(), &waits);
+        check(
+            &[&["runtime.mallocgc"], &waits[..], &["runtime.mallocgcLarge", "main.f"]].concat(),
+            &["runtime.mallocgc", waits[0], waits[1], waits[2]],
+        );
     }
 
     #[test]

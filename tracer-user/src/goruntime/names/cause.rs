@@ -83,6 +83,11 @@ pub fn is_runtime(function: &str) -> bool {
         || BORROWED_NAMES.contains(&function)
 }
 
+/// True for the allocator's own functions (runtime/malloc.go, malloc_generated.go).
+pub fn is_allocator(function: &str) -> bool {
+    function.starts_with("runtime.mallocgc")
+}
+
 /// True for the function below every goroutine's first (asm_amd64.s, `goexit`).
 pub fn is_bottom(function: &str) -> bool {
     function == "runtime.goexit"

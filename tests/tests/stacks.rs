@@ -1,0 +1,144 @@
+//! Stacks and what is drawn from them: a known chain of calls reads as runtime.Callers tells it, inlined frames
+//! included, and folded output holds what the JSON report does.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tracer_tests::go::{Go, Mode, matrix};
+use tracer_tests::live;
+use tracer_tests::report::{self, Frame, list, number, text};
+use tracer_tests::target::Target;
+use tracer_tests::tracer::Tracer;
+
+const CALLS: u64 = 300;
+
+/// A frame and whether it was inlined.
+type Known = (Frame, bool);
+
+fn known(frame: &Value) -> Known {
+    (report::frame(frame), frame["inlined"].as_bool().expect("a frame says whether it was inlined"))
+}
+
+/// The chain's row equals what the target's own runtime made of the same chain.
+fn assert_chain(go: &Go, mode: Mode, attach: &str) {
+    let what = format!("go {} {}: --attach {attach}", go.pin.version, mode.name());
+    let mut target = Target::start(&go.build("stacks", mode));
+    let arguments = ["--sampler", "all", "--events", "alloc", "--attach", attach, "--format", "json"];
+    let tracer = Tracer::attach(target.pid(), &arguments);
+    let answer = target.ask(&format!("alloc {CALLS}"));
+    let report = tracer.interrupt().success().json();
+    assert!(target.finish().success(), "{what}");
+    report::assert_nothing_lost(&report, &what);
+
+    let rows: Vec<&Value> =
+        list(&report, "/allocations").iter().filter(|row| row["type"] == "main.record").collect();
+    assert_eq!(rows.len(), 1, "{what}: the chain is one row: {rows:?}");
+    assert_eq!(number(rows[0], "/allocated/objects"), number(&answer, "/calls"), "{what}");
+    assert_eq!(number(rows[0], "/allocated/requested_bytes"), CALLS * number(&answer, "/bytes"), "{what}");
+
+    let mut theirs: Vec<Known> = list(&answer, "/frames").iter().map(known).collect();
+    // The report leaves out what starts every goroutine.
+    while theirs.last().is_some_and(|(frame, _)| frame.function.starts_with("runtime.")) {
+        theirs.pop();
+    }
+    let ours: Vec<Known> = list(rows[0], "/stack").iter().map(known).collect();
+    assert_eq!(ours, theirs, "{what}");
+    assert!(theirs.iter().filter(|(_, inlined)| *inlined).count() >= 3, "{what}: {theirs:?}");
+}
+
+#[test]
+fn a_chain_reads_as_the_runtime_tells_it() {
+    live!();
+    for (go, mode) in matrix() {
+        assert_chain(&go, mode, "auto");
+    }
+}
+
+#[test]
+fn single_links_take_the_same_stacks() {
+    live!();
+    for (go, mode) in matrix() {
+        assert_chain(&go, mode, "single");
+    }
+}
+
+fn folded(output: &str) -> BTreeMap<String, u64> {
+    let line = |line: &str| {
+        let (stack, count) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no count in {line:?}"));
+        (stack.to_owned(), count.parse().unwrap_or_else(|_| panic!("no number at the end of {line:?}")))
+    };
+    output.lines().map(line).collect()
+}
+
+/// A row's stack as folded output writes it.
+fn folded_name(stack: &Value) -> String {
+    let frames = report::frames(stack);
+    frames.iter().rev().map(|frame| frame.function.as_str()).collect::<Vec<_>>().join(";")
+}
+
+/// Three sessions see the fixture do the same work, without a collection that would add work of its own: one tells it
+/// as JSON, two draw it.
+#[test]
+fn folded_allocations_are_those_of_the_json_report() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let program = go.build("stacks", mode);
+        let session = |arguments: &[&str]| {
+            let mut target = Target::start(&program);
+            let mut all = vec!["--sampler", "all", "--events", "alloc"];
+            all.extend(arguments);
+            let tracer = Tracer::attach(target.pid(), &all);
+            target.ask(&format!("alloc {CALLS}"));
+            tracer.interrupt().success()
+        };
+        let json = session(&["--format", "json"]).json();
+        let (mut objects, mut space) = (BTreeMap::new(), BTreeMap::new());
+        for row in list(&json, "/allocations") {
+            let stack = folded_name(&row["stack"]);
+            *objects.entry(stack.clone()).or_default() += number(row, "/allocated/objects");
+            *space.entry(stack).or_default() += number(row, "/allocated/bytes");
+        }
+        let drawn = |profile| session(&["--format", "folded", "--profile", profile]).stdout;
+        assert_eq!(of_chain(folded(&drawn("alloc_objects"))), of_chain(objects), "{what}");
+        assert_eq!(of_chain(folded(&drawn("alloc_space"))), of_chain(space), "{what}");
+    }
+}
+
+/// Stacks of the command's own work. What stands around it, such as the buffers of the JSON encoder, differs by what
+/// pools happen to hold.
+fn of_chain(stacks: impl IntoIterator<Item = (String, u64)>) -> BTreeMap<String, u64> {
+    let own: BTreeMap<_, _> = stacks.into_iter().filter(|(stack, _)| stack.contains("main.alloc")).collect();
+    assert!(own.values().sum::<u64>() >= CALLS, "{own:?}");
+    own
+}
+
+/// The fixture's goroutines stay as they are between two readings.
+#[test]
+fn folded_goroutines_are_those_of_the_json_report() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let mut target = Target::start(&go.build("goroutines", mode));
+        for kind in ["chan-receive 7", "select 5", "mutex 3"] {
+            target.ask(&format!("start {kind}"));
+        }
+        let pid = target.pid().to_string();
+        let read = |format: &str| {
+            let arguments = ["goroutines", "--pid", &pid, "--format", format];
+            Tracer::run(&arguments, std::time::Duration::from_secs(20)).success()
+        };
+        let (json, drawn) = (read("json").json(), read("folded").stdout);
+        let mut told: BTreeMap<String, u64> = BTreeMap::new();
+        for group in list(&json, "/goroutines/sites").iter().flat_map(|site| list(site, "/groups")) {
+            let mut stack = folded_name(&group["stack"]);
+            if stack.is_empty() {
+                text(group, "/entry").clone_into(&mut stack);
+            }
+            *told.entry(stack).or_default() += number(group, "/count");
+        }
+        let drawn = folded(&drawn);
+        assert_eq!(drawn, told, "{what}");
+        assert_eq!(drawn.values().sum::<u64>(), number(&json, "/goroutines/live"), "{what}");
+    }
+}
