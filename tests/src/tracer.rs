@@ -56,6 +56,7 @@ impl Ended {
 
     /// Fails the test unless it was refused as a user may expect: exit code 2, nothing on stdout, one line on stderr, which holds
     /// all of `says`.
+    #[must_use]
     pub fn refused(self, says: &[&str]) -> Self {
         assert_eq!(self.status.code(), Some(2), "{self:?}");
         assert_eq!(self.stdout, "", "{self:?}");

@@ -1,11 +1,13 @@
 //! What `list`, `check`, `goroutines`, `completions` and `--help` say, against /proc, `go version -m` and the contract.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
 use tracer_tests::go::{Go, matrix};
 use tracer_tests::live;
+use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
 use tracer_tests::tracer::Tracer;
 
@@ -85,6 +87,28 @@ fn check_says_what_go_version_and_the_kernel_say() {
         assert!(told >= counted && told < counted + 32, "{line}, the target counts {counted}");
         // A site lies where the symbol table has its function.
         assert!(!tracer_tests::instructions::planned(target.pid()).is_empty());
+    }
+}
+
+#[test]
+fn a_program_without_build_information_is_recognised() {
+    live!(Root, Tracer, Go);
+    for go in Go::all() {
+        let mut bytes = fs::read(go.build("goroutines", tracer_tests::go::Mode::Ordinary)).unwrap();
+        let mark = b"\xff Go buildinf:";
+        while let Some(at) = bytes.windows(mark.len()).position(|window| window == mark) {
+            bytes[at..at + mark.len()].fill(0);
+        }
+        let scratch = Scratch::new("no-build-information");
+        let program = scratch.file("program");
+        fs::write(&program, bytes).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let told = Command::new(&go.path).arg("version").arg(&program).output().unwrap();
+        assert!(!told.status.success() || told.stdout.is_empty(), "go still finds its version: {told:?}");
+        let target = Target::start(&program);
+        let check = said(&["check", "--pid", &target.pid().to_string()]);
+        assert!(check.contains(&format!("go            go{}\n", go.pin.version)), "{check}");
+        assert!(check.contains("runtime.newproc1+") && !check.contains(" no: "), "{check}");
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tracer_tests::go::{Go, Mode};
 use tracer_tests::live;
+use tracer_tests::requirements::skip;
 use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
 use tracer_tests::tracer::Tracer;
@@ -40,10 +41,7 @@ fn executable(file: &Path) {
 fn built(command: &mut Command) -> bool {
     let done = command.stdin(Stdio::null()).output().unwrap();
     if !done.status.success() {
-        use std::io::Write as _;
-        writeln!(std::io::stderr(), "skipped: {command:?}: {}", String::from_utf8_lossy(&done.stderr))
-            .unwrap();
-        assert!(std::env::var_os("CI").is_none(), "with CI set nothing is skipped");
+        skip(&format!("{command:?}: {}", String::from_utf8_lossy(&done.stderr)));
     }
     done.status.success()
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tracer_tests::go::{Go, Mode};
 use tracer_tests::instructions::{changed, hits, wait_restored};
 use tracer_tests::live;
+use tracer_tests::requirements::skip;
 use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
 use tracer_tests::tracer::{ATTACHED, Ended, Tracer, binary};
@@ -214,10 +215,9 @@ fn two_tracers_on_one_target_do_not_harm_it() {
 
 #[test]
 fn a_probe_of_another_kind_is_named() {
-    live!();
-    if xtask::command::find("bpftrace").is_none() {
-        return;
-    }
+    live!(Root, Uprobes, Go, Tracer, Packages);
+    xtask::apt::ensure(&["bpftrace"], "trace beside another tool")
+        .unwrap_or_else(|error| panic!("{error:#}"));
     let program = Go::demo().build("allocs", Mode::Ordinary);
     let mut target = Target::start(&program);
     let pid = target.pid().to_string();
@@ -231,8 +231,7 @@ fn a_probe_of_another_kind_is_named() {
         thread::sleep(Duration::from_millis(50));
     }
     if changed(target.pid()).is_empty() {
-        use std::io::Write as _;
-        writeln!(std::io::stderr(), "skipped: bpftrace does not attach here").unwrap();
+        skip("bpftrace attaches no probe here");
         return;
     }
     let mut tracer = Tracer::start(["--pid", &pid, "--sampler", "all", "--format", "json"]);
