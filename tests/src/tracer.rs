@@ -54,6 +54,20 @@ impl Ended {
         self
     }
 
+    /// Fails the test unless it was refused as a user may expect: exit code 2, nothing on stdout, one line on stderr, which holds
+    /// all of `says`.
+    #[must_use]
+    pub fn refused(self, says: &[&str]) -> Self {
+        assert_eq!(self.status.code(), Some(2), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        assert!(self.stderr.starts_with("tracer: "), "{self:?}");
+        for word in says {
+            assert!(self.stderr.contains(word), "no {word:?} in {self:?}");
+        }
+        self
+    }
+
     /// The report as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout)

@@ -42,7 +42,7 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
             AttachArgument::Multi => AttachChoice::Multi,
             AttachArgument::Single => AttachChoice::Single,
         },
-        until: until(arguments),
+        until: until(arguments, io::stdout().is_terminal()),
         interval: arguments.interval,
     };
     let allocations = events.unwrap_or(Events::of(sampler)).alloc;
@@ -115,13 +115,13 @@ fn events(typed: Option<&[EventArgument]>, sampler: Sampler) -> anyhow::Result<O
 const VERDICT_LEAST: Duration = Duration::from_secs(30);
 const VERDICT_MOST: Duration = Duration::from_mins(5);
 
-fn until(arguments: &SessionArguments) -> Until {
+fn until(arguments: &SessionArguments, on_terminal: bool) -> Until {
     let verdict = |least| Until::Verdict { least, most: VERDICT_MOST };
     match (arguments.duration, arguments.until) {
         (Some(duration), _) => Until::Elapsed(duration),
         (None, Some(UntilArgument::Verdict)) => verdict(Duration::ZERO),
         (None, Some(UntilArgument::GcCycles(cycles))) => Until::GcCycles(cycles),
-        (None, None) if io::stdout().is_terminal() => Until::Interrupted,
+        (None, None) if on_terminal => Until::Interrupted,
         (None, None) => verdict(VERDICT_LEAST),
     }
 }
@@ -130,4 +130,28 @@ fn until(arguments: &SessionArguments) -> Until {
 fn exit_code_of(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::arguments::Arguments;
+
+    #[test]
+    fn a_session_ends_as_asked_or_as_the_place_suggests() {
+        let end = |typed: &str, on_terminal| {
+            let words = ["tracer", "--pid", "1"].into_iter().chain(typed.split_whitespace());
+            until(&Arguments::try_parse_from(words).unwrap().session, on_terminal)
+        };
+        let verdict = |least| Until::Verdict { least, most: Duration::from_mins(5) };
+        assert_eq!(end("", true), Until::Interrupted);
+        assert_eq!(end("", false), verdict(Duration::from_secs(30)));
+        for on_terminal in [true, false] {
+            assert_eq!(end("--duration 90s", on_terminal), Until::Elapsed(Duration::from_secs(90)));
+            assert_eq!(end("--until 7gc", on_terminal), Until::GcCycles(7));
+            assert_eq!(end("--until verdict", on_terminal), verdict(Duration::ZERO));
+        }
+    }
 }

@@ -15,6 +15,7 @@ use super::names::pcheader::Header;
 use super::names::pclntab::{FLAG_ASSEMBLY, FuncRef, Pclntab};
 use super::names::types::{self, TypeInfo};
 use super::version::GoVersion;
+use super::version_text;
 use crate::binary::elf::Elf;
 use crate::binary::x86;
 use crate::memory::ReadAt;
@@ -52,7 +53,8 @@ impl GoImage {
     /// Reads what every other question needs, or says why this is no Go program that can be traced.
     pub fn open(file: ImageBytes, file_len: u64) -> Result<Self, GoError> {
         let elf = Elf::read(&*file, file_len)?;
-        let Some(info) = BuildInfo::find(&elf, &*file)? else {
+        let info = BuildInfo::find(&elf, &*file)?;
+        let Some(info) = info.or_else(|| version_text::build_info(&elf, &*file, file_len)) else {
             let why = if is_upx(&*file, file_len) {
                 "it is packed with UPX; run the unpacked program (upx -d) to trace it"
             } else {

@@ -14,6 +14,7 @@ pub mod moduledata;
 pub mod names;
 pub mod state;
 pub mod version;
+mod version_text;
 
 pub use error::GoError;
 pub use image::GoImage;

@@ -83,6 +83,9 @@ struct Watched {
     /// The target's own count of allocations, at the first and the latest reading.
     first_mallocs: Option<u64>,
     last_mallocs: Option<u64>,
+    /// For each probe whether it counts allocations; empty without probes.
+    counts_allocations: Vec<bool>,
+    /// Of those probes.
     hits: u64,
     judged_at: Option<Instant>,
 }
@@ -108,6 +111,9 @@ impl<'a> Session<'a> {
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
         let names = ImageNames { image: Arc::clone(&opened.target.image), bias: opened.target.bias };
         say_attached(&output, &opened);
+        let planned = opened.probes.iter().flat_map(|p| &p.planned);
+        let counts_allocations =
+            planned.map(|p| p.cookie.shape == tracer_common::cookie::Shape::Alloc).collect();
         Ok(Self {
             setup,
             output,
@@ -123,7 +129,7 @@ impl<'a> Session<'a> {
             began: Instant::now(),
             began_at: SystemTime::now(),
             first_reported: false,
-            watched: Watched::default(),
+            watched: Watched { counts_allocations, ..Watched::default() },
             received: 0,
         })
     }
@@ -285,22 +291,18 @@ impl<'a> Session<'a> {
 
     /// Zero hits while the target's own counters move is an error, not a zero.
     fn heard_something(&self) -> Result<(), SessionError> {
-        let probes_allocations =
-            self.opened.probes.as_ref().is_some_and(|p| {
-                p.planned.iter().any(|p| p.cookie.shape == tracer_common::cookie::Shape::Alloc)
-            });
-        let (Some(first), Some(last)) = (self.watched.first_mallocs, self.watched.last_mallocs) else {
-            return Ok(());
-        };
-        let made = last.saturating_sub(first);
-        if probes_allocations && self.watched.hits == 0 && made > CACHED {
-            return Err(SessionError::Deaf { made });
-        }
-        Ok(())
+        self.watched.unheard().map_or(Ok(()), |made| Err(SessionError::Deaf { made }))
     }
 }
 
 impl Watched {
+    /// What the target allocated by its own count while no probe for it fired; absent where that proves nothing.
+    fn unheard(&self) -> Option<u64> {
+        let made = self.last_mallocs?.saturating_sub(self.first_mallocs?);
+        let listened = self.counts_allocations.contains(&true);
+        (listened && self.hits == 0 && made > CACHED).then_some(made)
+    }
+
     fn see(&mut self, record: &Record) {
         let Body::Reading(Reading { readout, .. }) = &record.body else {
             return;
@@ -316,7 +318,10 @@ impl Watched {
                 self.first_mallocs.get_or_insert(mallocs);
                 self.last_mallocs = Some(mallocs);
             }
-            Readout::Counts(counts) => self.hits = counts.hits.iter().sum(),
+            Readout::Counts(counts) => {
+                let probes = counts.hits.iter().zip(&self.counts_allocations);
+                self.hits = probes.filter_map(|(hits, counted)| counted.then_some(*hits)).sum();
+            }
             Readout::Goroutines(_) | Readout::Process(_) => {}
         }
     }
@@ -396,5 +401,38 @@ fn wait(child: &mut Running, inbox: &Receiver<Wake>) -> Option<ExitStatus> {
             // The signals thread is gone: nothing is left to pass on.
             Err(RecvTimeoutError::Disconnected) => return child.wait().ok(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_hits_while_the_targets_own_count_moves_is_an_error() {
+        let watched = |counts_allocations: &[bool], made, hits| Watched {
+            first_mallocs: Some(1000),
+            last_mallocs: Some(1000 + made),
+            counts_allocations: counts_allocations.to_vec(),
+            hits,
+            ..Watched::default()
+        };
+        assert_eq!(watched(&[true, false], CACHED + 1, 0).unheard(), Some(CACHED + 1));
+        // It heard something, it did not listen, or the processors' caches may hold that many from before.
+        assert_eq!(watched(&[true], CACHED + 1, 1).unheard(), None);
+        assert_eq!(watched(&[false], CACHED + 1, 0).unheard(), None);
+        assert_eq!(watched(&[], CACHED + 1, 0).unheard(), None);
+        assert_eq!(watched(&[true], CACHED, 0).unheard(), None);
+        assert_eq!(Watched { counts_allocations: vec![true], ..Watched::default() }.unheard(), None);
+    }
+
+    #[test]
+    fn only_probes_for_allocations_hear_allocations() {
+        let mut watched = Watched { counts_allocations: vec![true, false, true], ..Watched::default() };
+        let counts = crate::record::reading::Counts { hits: vec![0, 9, 4], ..Default::default() };
+        let reading =
+            Reading { from: clock::now(), gc_cycle: None, torn: 0, readout: Readout::Counts(counts) };
+        watched.see(&Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) });
+        assert_eq!(watched.hits, 4);
     }
 }

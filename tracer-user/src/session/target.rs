@@ -8,8 +8,9 @@ use std::{
 
 use super::clock;
 use crate::{
-    binary::{BinaryError, file::FileBytes},
+    binary::{BinaryError, elf::Elf, file::FileBytes},
     goruntime::{
+        buildinfo::BuildInfo,
         code::recipes::RuntimeVars,
         error::GoError,
         image::GoImage,
@@ -68,7 +69,15 @@ impl Target {
     /// Opens a running process.
     pub fn open(pid: Pid) -> Result<Self, TargetError> {
         let process = Process::open(pid)?;
-        let image = Arc::new(open_image(&format!("process {pid}"), process.exe())?);
+        let who = format!("process {pid}");
+        let image = open_image(&who, process.exe()).map_err(|e| match e {
+            TargetError::Go { source: GoError::NotGo { why }, .. } => {
+                let why = go_library(&process).unwrap_or(why);
+                TargetError::Go { who, source: GoError::NotGo { why } }
+            }
+            e => e,
+        })?;
+        let image = Arc::new(image);
         Self::of(process, image, Duration::ZERO)
     }
 
@@ -115,6 +124,23 @@ impl Target {
         process.still_same()?;
         Ok(Self { process, memory, image, bias, layout, state })
     }
+}
+
+/// A program that is not Go may have loaded Go: then that is what was meant, and it is named.
+fn go_library(process: &Process) -> Option<String> {
+    let has_go = |file: File| {
+        let len = file.metadata().ok()?.len();
+        let bytes = FileBytes::new(file);
+        let elf = Elf::read(&bytes, len).ok()?;
+        elf.section(".go.buildinfo")?;
+        BuildInfo::find(&elf, &bytes).ok()?
+    };
+    let (path, _) =
+        process.libraries().into_iter().find_map(|(path, file)| has_go(file).map(|info| (path, info)))?;
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    Some(format!(
+        "it loaded Go inside a library ({name}), which cannot be traced; trace a program whose main function is Go"
+    ))
 }
 
 /// The layout row for the image's Go, or a refusal that names the range.

@@ -50,6 +50,7 @@ pub enum Format {
 impl Header {
     /// Finds the table by section name, else by its magic in any segment.
     pub fn find<R: ReadAt<FileOffset> + ?Sized>(elf: &Elf, file: &R) -> Result<Self, GoError> {
+        let mut damaged = None;
         // go1.19 to 1.25 position-independent executables use the second name (cmd/link/internal/ld/data.go).
         for name in [".gopclntab", ".data.rel.ro.gopclntab"] {
             let Some(section) = elf.section(name) else {
@@ -61,8 +62,11 @@ impl Header {
             {
                 return Ok(header);
             }
+            damaged =
+                Some(GoError::Broken { what: "the header of Go's function table", at: section.offset.0 });
         }
-        Self::search(elf, file).ok_or(GoError::NotGo { why: "it has no Go function table".into() })
+        let none = || damaged.unwrap_or(GoError::NotGo { why: "it has no Go function table".into() });
+        Self::search(elf, file).ok_or_else(none)
     }
 
     fn search<R: ReadAt<FileOffset> + ?Sized>(elf: &Elf, file: &R) -> Option<Self> {
