@@ -45,11 +45,13 @@ pub enum Counter {
     GoroutineTorn = 18,
     /// Kernel: a probe could not run because another program was running on the CPU.
     ProbeMissed = 19,
+    /// User side: goroutines left unread, whole or in part, because reading would have brought swapped-out pages back.
+    PageSwapped = 20,
 }
 
 impl Counter {
     /// Every counter, in wire order.
-    pub const ALL: [Counter; 20] = [
+    pub const ALL: [Counter; 21] = [
         Counter::RingFull,
         Counter::AllocTableFull,
         Counter::MapTableFull,
@@ -70,6 +72,7 @@ impl Counter {
         Counter::StackTableFull,
         Counter::GoroutineTorn,
         Counter::ProbeMissed,
+        Counter::PageSwapped,
     ];
 
     /// The name in reports; never reused for another meaning.
@@ -95,6 +98,7 @@ impl Counter {
             Counter::StackTableFull => "stack_table_full",
             Counter::GoroutineTorn => "goroutine_torn",
             Counter::ProbeMissed => "probe_missed",
+            Counter::PageSwapped => "page_swapped",
         }
     }
 }

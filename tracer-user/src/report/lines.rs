@@ -135,4 +135,3 @@ fn is_group(word: &str) -> bool {
     let digits = word.chars().take_while(char::is_ascii_digit).count();
     digits == 3 && word.chars().nth(3).is_none_or(|c| !c.is_alphanumeric() && c != '.')
 }
-
