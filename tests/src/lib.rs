@@ -5,6 +5,7 @@
 pub mod go;
 pub mod real_programs;
 pub mod requirements;
+pub mod swap;
 pub mod target;
 pub mod tracer;
 
