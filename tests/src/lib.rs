@@ -8,6 +8,7 @@ pub mod real_programs;
 pub mod report;
 pub mod requirements;
 pub mod scratch;
+pub mod swap;
 pub mod target;
 pub mod tracer;
 

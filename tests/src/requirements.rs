@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::{go, tracer};
+use crate::{go, swap, tracer};
 
 /// Something a test cannot do without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +21,8 @@ pub enum Need {
     Tracer,
     /// Package registries: the test fetches something.
     Packages,
+    /// A kernel that can swap to compressed memory.
+    Zram,
 }
 
 /// Returns from the test where something it needs is missing: everything a session needs, or the needs that are named.
@@ -73,6 +75,9 @@ fn missing(need: Need) -> Option<String> {
             let binary = tracer::binary();
             (!binary.exists())
                 .then(|| format!("run `cargo build --release`: {} is not there", binary.display()))
+        }
+        Need::Zram => {
+            (!Path::new(swap::HOT_ADD).exists()).then(|| "the kernel has no zram to swap to".to_owned())
         }
         Need::Packages => xtask::command::find("apt-get").is_none().then(|| "needs Debian's apt".to_owned()),
     }

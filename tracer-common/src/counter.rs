@@ -43,11 +43,13 @@ pub enum Counter {
     StackTableFull = 17,
     /// User side: goroutines that changed while they were read.
     GoroutineTorn = 18,
+    /// User side: goroutines left unread, whole or in part, because reading would have brought swapped-out pages back.
+    PageSwapped = 19,
 }
 
 impl Counter {
     /// Every counter, in wire order.
-    pub const ALL: [Counter; 19] = [
+    pub const ALL: [Counter; 20] = [
         Counter::RingFull,
         Counter::AllocTableFull,
         Counter::MapTableFull,
@@ -67,6 +69,7 @@ impl Counter {
         Counter::SiteNotTaken,
         Counter::StackTableFull,
         Counter::GoroutineTorn,
+        Counter::PageSwapped,
     ];
 
     /// The name in reports; never reused for another meaning.
@@ -91,6 +94,7 @@ impl Counter {
             Counter::SiteNotTaken => "site_not_taken",
             Counter::StackTableFull => "stack_table_full",
             Counter::GoroutineTorn => "goroutine_torn",
+            Counter::PageSwapped => "page_swapped",
         }
     }
 }

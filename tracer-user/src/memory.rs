@@ -15,6 +15,9 @@ pub enum FaultKind {
     /// The kernel refuses to let us read this process.
     #[error("permission denied")]
     Denied,
+    /// The page is swapped out, and reading would bring it back into a target that may have no room for it.
+    #[error("swapped out; not read so as not to bring it back")]
+    Swapped,
     /// The process is gone.
     #[error("the process is gone")]
     Gone,

@@ -93,7 +93,7 @@ fn workers(count: u64) -> Goroutines {
             examples: vec![],
         }],
         total: count + 1,
-        skipped: 0,
+        ..Goroutines::default()
     }
 }
 

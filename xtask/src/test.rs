@@ -12,7 +12,7 @@ use crate::toolchains::Toolchain;
 use crate::{demo, fixtures, project, setup, tidy};
 
 /// The fixtures the live tests trace; they are built before the tests so that no test waits for a compiler.
-const FIXTURES: [&str; 6] = ["demo", "allocs", "goroutines", "maps", "stacks", "http"];
+const FIXTURES: [&str; 7] = ["demo", "allocs", "goroutines", "maps", "parked", "stacks", "http"];
 
 pub fn task(arguments: &[String]) -> Result<()> {
     ensure!(arguments.is_empty(), "`cargo xtask test` takes no arguments; use `cargo test` for a part");

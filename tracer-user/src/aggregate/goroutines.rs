@@ -40,6 +40,8 @@ pub struct GoroutineTotal {
     pub time: KTime,
     pub total: u64,
     pub skipped: u64,
+    pub swapped: u64,
+    pub stackless: u64,
 }
 
 /// The history of every creation site; the first goroutine's site is `None`.
@@ -59,7 +61,7 @@ impl Default for GoroutineHistory {
 
 impl GoroutineHistory {
     pub(super) fn apply(&mut self, time: KTime, reading: &Goroutines) {
-        let Goroutines { groups, total, skipped } = reading;
+        let Goroutines { groups, total, skipped, swapped, stackless } = reading;
         let mut now: BTreeMap<Option<ProcAddr>, Vec<&GoroutineGroup>> = BTreeMap::new();
         for group in groups {
             now.entry(group.created_at).or_default().push(group);
@@ -82,7 +84,13 @@ impl GoroutineHistory {
         }
         // What is left found no room.
         self.sites_cut += now.len() as u64;
-        self.totals.push(GoroutineTotal { time, total: *total, skipped: *skipped });
+        self.totals.push(GoroutineTotal {
+            time,
+            total: *total,
+            skipped: *skipped,
+            swapped: *swapped,
+            stackless: *stackless,
+        });
     }
 
     /// Makes room for sites not seen before, those with most goroutines first; a site whose goroutines are all
@@ -170,7 +178,7 @@ mod tests {
     }
 
     fn reading(groups: Vec<GoroutineGroup>) -> Goroutines {
-        Goroutines { total: groups.iter().map(|g| g.count).sum(), groups, skipped: 0 }
+        Goroutines { total: groups.iter().map(|g| g.count).sum(), groups, ..Goroutines::default() }
     }
 
     #[test]

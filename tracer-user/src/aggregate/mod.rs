@@ -103,7 +103,8 @@ impl Ledger {
                     Readout::SizeClasses(sizes) => self.sizes.apply(*time, cycle, sizes),
                     Readout::Goroutines(g) => {
                         self.goroutines.apply(*time, g);
-                        self.lose(Counter::GoroutineTorn, g.skipped);
+                        self.lose(Counter::GoroutineTorn, g.skipped.saturating_sub(g.swapped));
+                        self.lose(Counter::PageSwapped, g.swapped.saturating_add(g.stackless));
                     }
                     Readout::Process(p) => self.process.apply(*time, p),
                     Readout::Counts(counts) => {

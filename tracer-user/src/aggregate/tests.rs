@@ -117,8 +117,14 @@ fn any_readout() -> impl Strategy<Value = Readout> {
         any_counts().prop_map(Readout::Counts),
         any_gc().prop_map(Readout::Gc),
         any_sizes().prop_map(Readout::SizeClasses),
-        (prop::collection::vec(any_group(), 0..6), any::<u64>(), any::<u64>())
-            .prop_map(|(groups, total, skipped)| Readout::Goroutines(Goroutines { groups, total, skipped })),
+        (prop::collection::vec(any_group(), 0..6), any::<u64>(), any::<u64>()).prop_map(
+            |(groups, total, skipped)| Readout::Goroutines(Goroutines {
+                groups,
+                total,
+                skipped,
+                ..Goroutines::default()
+            })
+        ),
         any::<u64>().prop_map(|rss| Readout::Process(Process {
             rss: Bytes(rss),
             rss_anon: None,
@@ -207,7 +213,7 @@ proptest! {
             reading(5, Readout::Counts(counts)),
             reading(5, Readout::Gc(gc)),
             reading(5, Readout::SizeClasses(sizes)),
-            reading(5, Readout::Goroutines(Goroutines { groups, total: 1, skipped: 0 })),
+            reading(5, Readout::Goroutines(Goroutines { groups, total: 1, ..Goroutines::default() })),
             Record {
                 slot: Slot(0),
                 time: KTime(5),

@@ -2,15 +2,20 @@
 //!
 //! Apart because of its unsafe system call (`launch` has the room's only other one). Many reads become few
 //! system calls; which of them failed is told exactly. Never writes and never stops the target. A pid can be
-//! reused: `Process::still_same` says whether what was read belongs to the process that was opened.
+//! reused: `Process::still_same` says whether what was read belongs to the process that was opened. Pages that
+//! are swapped out are not read, once [`ProcessMemory::look_for_swap`] has seen that there are any.
 
+use std::sync::Arc;
+
+use super::swap::Swap;
 use crate::memory::{Address as _, FaultKind, ReadAt, ReadFault};
 use crate::units::{Pid, ProcAddr};
 
 /// Reads the memory of the process with this pid.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ProcessMemory {
     pid: Pid,
+    swap: Arc<Swap>,
 }
 
 /// Most vectors the kernel takes in one call (`UIO_MAXIOV`, include/uapi/linux/uio.h).
@@ -21,11 +26,17 @@ const MAX_BYTES_PER_CALL: usize = 64 << 20;
 
 impl ProcessMemory {
     pub fn new(pid: Pid) -> Self {
-        Self { pid }
+        Self { pid, swap: Arc::new(Swap::new(pid)) }
+    }
+
+    /// Looks whether the process has anything swapped out; from then on reads of swapped-out pages fail, and
+    /// cost a look-up, until it has nothing swapped out. Cheap: for before the first read and now and then.
+    pub fn look_for_swap(&self) -> std::io::Result<()> {
+        self.swap.look()
     }
 
     /// One read, in pieces where it is very large.
-    fn read_one(self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+    fn read_one(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
         let len = buf.len();
         let mut done = 0;
         while done < len {
@@ -46,7 +57,7 @@ impl ProcessMemory {
     }
 
     /// One system call for at most [`MAX_VECTORS`] requests. Returns how many bytes were filled, in order.
-    fn readv(self, requests: &mut [(ProcAddr, &mut [u8])]) -> Result<usize, FaultKind> {
+    fn readv(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Result<usize, FaultKind> {
         let mut local: Vec<libc::iovec> = Vec::with_capacity(requests.len());
         let mut remote: Vec<libc::iovec> = Vec::with_capacity(requests.len());
         for (addr, buf) in requests {
@@ -79,10 +90,36 @@ impl ProcessMemory {
 
 impl ReadAt<ProcAddr> for ProcessMemory {
     fn read(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+        if self.swap.pages().is_some_and(|mut pages| pages.swapped(addr, buf.len())) {
+            return Err(ReadFault { addr: addr.raw(), len: buf.len(), kind: FaultKind::Swapped });
+        }
         self.read_one(addr, buf)
     }
 
     fn read_many(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Vec<Result<(), ReadFault>> {
+        let Some(mut pages) = self.swap.pages() else {
+            return self.read_all(requests);
+        };
+        let swapped: Vec<bool> = requests.iter().map(|(addr, buf)| pages.swapped(*addr, buf.len())).collect();
+        let mut resident: Vec<(ProcAddr, &mut [u8])> = requests
+            .iter_mut()
+            .zip(&swapped)
+            .filter(|(_, swapped)| !**swapped)
+            .map(|((addr, buf), _)| (*addr, &mut **buf))
+            .collect();
+        let mut answers = self.read_all(&mut resident).into_iter();
+        let faults = requests.iter().zip(swapped).map(|((addr, buf), swapped)| {
+            let fault = ReadFault { addr: addr.raw(), len: buf.len(), kind: FaultKind::Swapped };
+            // There are as many answers as resident requests.
+            if swapped { Err(fault) } else { answers.next().unwrap_or(Err(fault)) }
+        });
+        faults.collect()
+    }
+}
+
+impl ProcessMemory {
+    /// `read_many`, whatever is swapped out.
+    fn read_all(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Vec<Result<(), ReadFault>> {
         let mut answers = Vec::with_capacity(requests.len());
         while answers.len() < requests.len() {
             let rest = &mut requests[answers.len()..];

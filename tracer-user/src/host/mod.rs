@@ -8,5 +8,6 @@ mod error;
 pub mod launch;
 pub mod memory;
 pub mod process;
+mod swap;
 
 pub use error::HostError;

@@ -88,8 +88,12 @@ pub struct Goroutines {
     pub groups: Vec<GoroutineGroup>,
     /// Goroutines alive when read, the runtime's own included; a lower bound when `skipped` is not 0.
     pub total: u64,
-    /// Goroutines that changed while they were read and are in no group.
+    /// Goroutines that changed while they were read, or were swapped out, and are in no group.
     pub skipped: u64,
+    /// Of the skipped, those that are swapped out; some of them may have ended.
+    pub swapped: u64,
+    /// Goroutines in a group without their stack, because it is swapped out.
+    pub stackless: u64,
 }
 
 /// Goroutines that share creation site, entry function, state, wait reason and stack.

@@ -329,6 +329,8 @@ fn goroutines(g: &evidence::Goroutines) -> Goroutines {
     Goroutines {
         live: g.total,
         skipped: g.total.map(|_| g.skipped),
+        swapped: g.total.map(|_| g.swapped),
+        stackless: g.total.map(|_| g.stackless),
         created: g.created,
         ended: g.ended,
         since: g.created.map(|_| "attach"),

@@ -27,12 +27,16 @@ impl Exporter for GoroutineText {
             figures::counted(g.live.unwrap_or(read), "goroutine"),
             figures::counted(groups(g).len() as u64, "group")
         );
-        if let Some(skipped) = g.skipped.filter(|n| *n > 0) {
+        let changed = g.skipped.unwrap_or(0).saturating_sub(g.swapped.unwrap_or(0));
+        if changed > 0 {
             head.push_str("; ");
-            head.push_str(&figures::count(skipped));
+            head.push_str(&figures::count(changed));
             head.push_str(" changed while they were read and are in no group");
         }
         lines.labelled("", &head);
+        if let Some(sentence) = swapped(g) {
+            lines.labelled("", &sentence);
+        }
         for (site, group) in groups(g) {
             lines.blank();
             lines.line(&title(group));
@@ -55,6 +59,20 @@ impl Exporter for GoroutineText {
         }
         out.write_all(lines.finish().as_bytes())
     }
+}
+
+/// What was left alone because it is swapped out.
+pub(super) fn swapped(g: &Goroutines) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some(n) = g.stackless.filter(|n| *n > 0) {
+        parts.push(format!("{} without a stack", figures::counted(n, "goroutine")));
+    }
+    if let Some(n) = g.swapped.filter(|n| *n > 0) {
+        parts.push(format!("{} in no group", figures::counted(n, "goroutine")));
+    }
+    (!parts.is_empty()).then(|| {
+        format!("swapped-out pages were not read, so as not to bring them back: {}", parts.join(", "))
+    })
 }
 
 fn title(group: &GoroutineGroup) -> String {

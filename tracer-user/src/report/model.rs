@@ -135,6 +135,9 @@ pub struct Cost {
     pub tracer_cpu_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracer_rss_bytes: Option<u64>,
+    /// Copies of code pages that the probes made in the target, charged to its cgroup until they are removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_pages_bytes: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -286,6 +289,12 @@ pub struct Goroutines {
     /// Of these, how many could not be read and are in no row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<u64>,
+    /// Of the skipped, those left alone because they are swapped out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swapped: Option<u64>,
+    /// In a row without a stack, because it is swapped out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stackless: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -85,6 +85,8 @@ fn evidence() -> Evidence {
         goroutines: Some(Goroutines {
             total: Some(10_003),
             skipped: 2,
+            swapped: 0,
+            stackless: 0,
             created: Some(500),
             ended: Some(376),
             counted_s: Some(130.0),
@@ -221,7 +223,12 @@ fn facts() -> SessionFacts {
         sampler_reason: "asked for".into(),
         attach: Attach::Multi,
         events: Some(Events { received: 3, lost: 0, undecodable: 0 }),
-        cost: Cost { tracer_cpu_s: Some(0.42), tracer_rss_bytes: Some(24 << 20), ..Cost::default() },
+        cost: Cost {
+            tracer_cpu_s: Some(0.42),
+            tracer_rss_bytes: Some(24 << 20),
+            target_pages_bytes: Some(12 << 10),
+            ..Cost::default()
+        },
         ended_by: None,
     }
 }
@@ -242,7 +249,7 @@ fn text() {
     insta::assert_snapshot!(written(&sample(), &Text), @r"
     checkout-svc  pid 4242  go1.26.3  up 3d4h  stripped  cgroup limit 4.0 GiB
     watched 2m10s, 14 GC cycles · tracer itself used 0.42 s of CPU, 24 MiB
-    nothing lost
+    12 KiB of code pages copied in the target · nothing lost
     engine: every allocation counted (asked for)
 
     LEAK  +57 goroutines/min (57..57, 95 %), 9 981 blocked in chan receive, oldest
@@ -299,13 +306,18 @@ fn text_of_a_session_without_probes_that_lost_something() {
     e.losses = vec![
         Loss { name: "alloc_table_full", count: 12, harm: Harm::Totals },
         Loss { name: "goroutine_torn", count: 3, harm: Harm::None },
+        Loss { name: "page_swapped", count: 7_204, harm: Harm::Attribution },
     ];
     e.remarks = vec![
         Remark::SiteRefused { function: "runtime.newproc1".into(), why: "no usable instruction".into() },
         Remark::ReadingFailed { what: "goroutines".into(), why: "cannot read".into() },
     ];
-    let facts =
-        SessionFacts { sampler: Sampler::None, sampler_reason: "auto: no budget yet".into(), ..facts() };
+    let facts = SessionFacts {
+        sampler: Sampler::None,
+        sampler_reason: "auto: no budget yet".into(),
+        cost: Cost { target_pages_bytes: Some(0), ..facts().cost },
+        ..facts()
+    };
     let report = report(&facts, &e, &judge(&e));
     assert!(!report.session.complete && report.session.lower_bounds);
     insta::assert_snapshot!(written(&report, &Text), @r"
@@ -322,9 +334,32 @@ fn text_of_a_session_without_probes_that_lost_something() {
 
     heap 418 MiB live after GC, goal 835 MiB · GC 6.5/min, pause p99 210 us
     RSS 1.2 GiB · Go heap in use 500 MiB · stacks 90 MiB · heap idle 20 MiB
-    lost (totals are lower bounds): alloc_table_full 12, goroutine_torn 3
+    lost (totals are lower bounds): alloc_table_full 12, goroutine_torn 3,
+    page_swapped 7 204
     note: runtime.newproc1 is not probed: no usable instruction
     note: reading goroutines failed: cannot read
+    ");
+}
+
+#[test]
+fn what_is_swapped_out_is_said_where_goroutines_are() {
+    let mut e = evidence();
+    let g = e.goroutines.as_mut().expect("the sample has it");
+    (g.skipped, g.swapped, g.stackless) = (106, 104, 7_100);
+    let r = report(&facts(), &e, &judge(&e));
+    let head: Vec<String> = written(&r, &GoroutineText).lines().take(4).map(str::to_owned).collect();
+    insta::assert_snapshot!(head.join("\n"), @r"
+    10 003 goroutines in 2 groups; 2 changed while they were read and are in no
+    group
+    swapped-out pages were not read, so as not to bring them back: 7 100 goroutines
+    without a stack, 104 goroutines in no group
+    ");
+    let text = written(&r, &Text);
+    let note: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("note: ")).collect();
+    insta::assert_snapshot!(note.join("\n"), @r"
+    note: swapped-out pages were not read, so as not to bring them back: 7 100
+          goroutines without a stack, 104 goroutines in no group
+    next: tracer goroutines --pid 4242
     ");
 }
 

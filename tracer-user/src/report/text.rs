@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::goroutines::short_table;
+use super::goroutines::{short_table, swapped};
 use super::lines::{Lines, WIDTH, place};
 use super::model::{Allocation, Finding, Frame, Session, Undecided};
 use super::{Exporter, Report};
@@ -43,6 +43,9 @@ impl Exporter for Text {
         lines.blank();
         memory(&mut lines, report);
         losses(&mut lines, &report.session);
+        if let Some(sentence) = report.goroutines.as_ref().and_then(swapped) {
+            lines.labelled("note: ", &sentence);
+        }
         next(&mut lines, report);
         out.write_all(lines.finish().as_bytes())
     }
@@ -67,6 +70,7 @@ fn head(lines: &mut Lines, report: &Report) {
         parts[0] = format!("{}, {}", parts[0], figures::counted(u64::from(gc.cycles), "GC cycle"));
     }
     parts.extend(cost(s));
+    parts.extend(copied(s));
     parts.push(
         if s.lower_bounds {
             "LOSSES: totals are lower bounds"
@@ -104,6 +108,12 @@ fn cost(s: &Session) -> Option<String> {
     let rss = c.tracer_rss_bytes.map(figures::bytes);
     let used: Vec<String> = cpu.into_iter().chain(rss).collect();
     (!used.is_empty()).then(|| format!("tracer itself used {}", used.join(", ")))
+}
+
+/// What the probes charge to the target's cgroup.
+fn copied(s: &Session) -> Option<String> {
+    let bytes = s.cost.target_pages_bytes.filter(|bytes| *bytes > 0)?;
+    Some(format!("{} of code pages copied in the target", figures::bytes(bytes)))
 }
 
 fn finding(lines: &mut Lines, report: &Report, f: &Finding) {

@@ -1,8 +1,11 @@
 //! What the session knows of itself and of the target's file, for the report.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use super::{open::Opened, setup::Sampler};
+use super::{open::Opened, plan::Planned, setup::Sampler};
 use crate::{
     kernel::{AttachKind, capability::Capabilities},
     report::{
@@ -59,18 +62,27 @@ pub(super) fn facts(
         sampler_reason: opened.reason.clone(),
         attach,
         events,
-        cost: cost(),
+        cost: cost(opened),
         ended_by: None,
     }
 }
 
-/// What this process itself used.
-fn cost() -> Cost {
+/// What this process itself used, and what the probes charge to the target.
+fn cost(opened: &Opened) -> Cost {
     let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let rss = procfs::process::Process::myself().and_then(|me| me.statm()).ok();
     Cost {
         tracer_cpu_s: Some(cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9),
         tracer_rss_bytes: rss.map(|statm| statm.resident.saturating_mul(procfs::page_size())),
+        target_pages_bytes: Some(opened.probes.as_ref().map_or(0, |p| pages_bytes(&p.planned))),
         ..Cost::default()
     }
+}
+
+/// The kernel gives the target a copy of its own of each page that holds a probed instruction; a probe never
+/// straddles two (kernel/events/uprobes.c, `uprobe_write_opcode`).
+fn pages_bytes(planned: &[Planned]) -> u64 {
+    let page = procfs::page_size();
+    let pages: BTreeSet<u64> = planned.iter().map(|p| p.site.file_offset.0 / page).collect();
+    pages.len() as u64 * page
 }

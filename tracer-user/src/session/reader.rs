@@ -106,6 +106,12 @@ impl Cadence {
     /// One round of readings, or the news that the target is not the process we opened.
     fn read(&mut self, full: bool, goroutines: bool) -> Result<Vec<Record>, Gone> {
         let mut records = Vec::new();
+        if full || goroutines {
+            // First: what was swapped out since the last look is left alone in this round.
+            if let Err(e) = self.sources.target.memory.look_for_swap() {
+                records.push(failed("which pages are swapped out", &e));
+            }
+        }
         self.quick(&mut records);
         if full {
             self.full_due = Instant::now() + self.interval;

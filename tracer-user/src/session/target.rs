@@ -95,6 +95,8 @@ impl Target {
             .collect();
         let bias = process.load_bias(&segments)?;
         let memory = process.memory();
+        // The reader asks again and says it in the report when it cannot be known.
+        drop(memory.look_for_swap());
         let at = |addr| bias.to_proc(addr);
         let vars = StateVars {
             memstats: at(vars.memstats),

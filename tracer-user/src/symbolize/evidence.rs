@@ -130,6 +130,10 @@ pub struct Goroutines {
     /// As of the newest reading; absent before one was made (births alone are known).
     pub total: Option<u64>,
     pub skipped: u64,
+    /// Of the skipped, those that are swapped out.
+    pub swapped: u64,
+    /// Those in a row without their stack, because it is swapped out.
+    pub stackless: u64,
     /// Since attach; absent where nothing counts them.
     pub created: Option<u64>,
     pub ended: Option<u64>,

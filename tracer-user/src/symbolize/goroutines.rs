@@ -70,6 +70,8 @@ pub(super) fn goroutines(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -
     Some(Goroutines {
         total: newest.map(|t| t.total),
         skipped: newest.map_or(0, |t| t.skipped),
+        swapped: newest.map_or(0, |t| t.swapped),
+        stackless: newest.map_or(0, |t| t.stackless),
         created: sum(|b| b.created, unlisted.created),
         ended: sum(|b| b.ended, unlisted.ended),
         counted_s: tallies.read_at().filter(|_| counted).map(|t| clock.at(t).max(0.0)),

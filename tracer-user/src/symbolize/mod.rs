@@ -137,7 +137,8 @@ fn harm(counter: Counter) -> evidence::Harm {
         | Counter::GoroutineUnreadable
         | Counter::Undecodable
         | Counter::StackUnknown
-        | Counter::StackTableFull => Harm::Attribution,
+        | Counter::StackTableFull
+        | Counter::PageSwapped => Harm::Attribution,
         Counter::StackTruncated
         | Counter::ForeignProcess
         | Counter::ReadingFailed

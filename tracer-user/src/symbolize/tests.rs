@@ -122,7 +122,7 @@ fn goroutines_on_one_line_share_a_history() {
         examples: Vec::new(),
     };
     let read = |t, groups: Vec<GoroutineGroup>| {
-        reading(t, Readout::Goroutines(Goroutines { total: 9, groups, skipped: 0 }))
+        reading(t, Readout::Goroutines(Goroutines { total: 9, groups, ..Goroutines::default() }))
     };
     let e = evidence(&[
         read(2, vec![group(0x310, 3, 1)]),

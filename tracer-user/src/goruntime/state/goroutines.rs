@@ -2,8 +2,8 @@
 //!
 //! Apart from `g`, which decodes one goroutine: this is the order of reads. Each goroutine's block is read,
 //! then its stack, then the block again; it counts only if the two blocks agree, is tried again otherwise, and
-//! is counted as skipped in the end. Nothing is unbounded: see [`Limits`]. Never follows a pointer it did not
-//! check against the goroutine's own stack bounds.
+//! is counted as skipped in the end. A goroutine whose stack is swapped out is counted without one. Nothing is
+//! unbounded: see [`Limits`]. Never follows a pointer it did not check against the goroutine's own stack bounds.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use super::g::{self, Goroutine, Stack};
 use super::wait_reasons::WaitReasons;
 use super::{StateError, StateVars};
 use crate::goruntime::layout::Layout;
-use crate::memory::{FaultKind, ReadAt};
+use crate::memory::{FaultKind, ReadAt, ReadFault};
 use crate::record::reading::{GoState, GoroutineGroup, Goroutines};
 use crate::units::{Bytes, Goid, KTime, ProcAddr};
 
@@ -51,7 +51,15 @@ pub fn read(
     limits: Limits,
 ) -> Result<Goroutines, StateError> {
     let list = AllGs::read(memory, vars, limits.goroutines)?;
-    let mut pass = Pass { memory, layout, groups: Groups::new(limits.groups), torn: 0, unreadable: 0 };
+    let mut pass = Pass {
+        memory,
+        layout,
+        groups: Groups::new(limits.groups),
+        torn: 0,
+        unreadable: 0,
+        swapped: list.swapped,
+        stackless: 0,
+    };
     for batch in list.addresses.chunks(BATCH) {
         pass.batch(batch)?;
     }
@@ -63,6 +71,8 @@ pub(super) struct AllGs {
     pub(super) addresses: Vec<ProcAddr>,
     /// Entries beyond the limit, not looked at.
     beyond: u64,
+    /// Entries in pages of the array that are swapped out.
+    pub(super) swapped: u64,
 }
 
 impl AllGs {
@@ -82,22 +92,55 @@ impl AllGs {
                 return Err(StateError::NotStarted);
             }
             let taken = usize::try_from(len).unwrap_or(usize::MAX).min(limit);
-            let bytes =
-                memory.read_vec(array, taken.saturating_mul(POINTER), Bytes((limit * POINTER) as u64));
+            let bytes = read_array(memory, array, taken, limit);
             // When the array grows, the old one becomes garbage and its bytes may be anything.
             if memory.read_u64(vars.allgptr).map_err(&failed)? != array.0 {
                 continue;
             }
-            let addresses = bytes
-                .map_err(&failed)?
-                .chunks_exact(POINTER)
-                .filter_map(|word| Block(word).u64(0))
-                .map(ProcAddr)
-                .collect();
-            return Ok(Self { addresses, beyond: len.saturating_sub(taken as u64) });
+            let (bytes, swapped) = bytes.map_err(&failed)?;
+            let addresses =
+                bytes.chunks_exact(POINTER).filter_map(|word| Block(word).u64(0)).map(ProcAddr).collect();
+            return Ok(Self { addresses, beyond: len.saturating_sub(taken as u64), swapped });
         }
         Err(StateError::Torn { what: WHAT })
     }
+}
+
+/// The first `taken` entries of the array; where pages of it are swapped out, the others and how many are missing.
+fn read_array(
+    memory: &dyn ReadAt<ProcAddr>,
+    array: ProcAddr,
+    taken: usize,
+    limit: usize,
+) -> Result<(Vec<u8>, u64), ReadFault> {
+    /// Divides every page, and no entry lies in two.
+    const PIECE: usize = 4096;
+    let size = taken.saturating_mul(POINTER);
+    let fault = match memory.read_vec(array, size, Bytes((limit * POINTER) as u64)) {
+        Ok(bytes) => return Ok((bytes, 0)),
+        Err(fault) if fault.kind == FaultKind::Swapped => fault,
+        Err(fault) => return Err(fault),
+    };
+    let mut bytes = vec![0; size];
+    let first = (PIECE - array.0 as usize % PIECE).min(size);
+    let (head, rest) = bytes.split_at_mut(first);
+    let mut at = array;
+    let mut requests: Vec<(ProcAddr, &mut [u8])> = Vec::new();
+    for piece in std::iter::once(head).chain(rest.chunks_mut(PIECE)) {
+        let next = at.plus(piece.len() as u64);
+        requests.push((at, piece));
+        at = next;
+    }
+    let answers = memory.read_many(&mut requests);
+    let (mut kept, mut missing) = (Vec::with_capacity(size), 0);
+    for ((_, piece), answer) in requests.iter().zip(answers) {
+        match answer {
+            Ok(()) => kept.extend_from_slice(piece),
+            Err(fault) if fault.kind == FaultKind::Swapped => missing += (piece.len() / POINTER) as u64,
+            Err(fault) => return Err(fault),
+        }
+    }
+    if kept.is_empty() { Err(fault) } else { Ok((kept, missing)) }
 }
 
 /// One walk over all goroutines.
@@ -109,6 +152,33 @@ struct Pass<'a> {
     torn: u64,
     /// Could not be read, or do not look like goroutines.
     unreadable: u64,
+    /// Swapped out, not even known to be alive.
+    swapped: u64,
+    /// In a group without their stack, which is swapped out.
+    stackless: u64,
+}
+
+/// What was found of a goroutine's block.
+enum Found {
+    Block(Vec<u8>),
+    Unreadable,
+    Swapped,
+}
+
+impl Found {
+    fn decode(&self, layout: &Layout) -> Option<Goroutine> {
+        match self {
+            Found::Block(block) => Goroutine::decode(block, layout),
+            Found::Unreadable | Found::Swapped => None,
+        }
+    }
+}
+
+/// What was found of a goroutine's stack.
+enum Walked {
+    Frames(Vec<ProcAddr>),
+    Unreadable,
+    Swapped,
 }
 
 impl Pass<'_> {
@@ -129,9 +199,11 @@ impl Pass<'_> {
         let mut alive: Vec<(ProcAddr, Goroutine)> = Vec::with_capacity(addresses.len());
         let mut again = Vec::new();
         for (&address, block) in addresses.iter().zip(&first) {
-            match block.as_deref().and_then(|b| Goroutine::decode(b, self.layout)) {
+            match block.decode(self.layout) {
                 Some(goroutine) if !goroutine.is_alive() => {}
                 Some(goroutine) => alive.push((address, goroutine)),
+                // Not tried again: only the target brings it back.
+                None if matches!(block, Found::Swapped) => self.swapped += 1,
                 None if last => self.unreadable += 1,
                 None => again.push(address),
             }
@@ -140,10 +212,12 @@ impl Pass<'_> {
         let addresses: Vec<ProcAddr> = alive.iter().map(|(address, _)| *address).collect();
         let second = self.blocks(&addresses)?;
         for (((address, goroutine), stack), block) in alive.iter().zip(stacks).zip(&second) {
-            let now = block.as_deref().and_then(|b| Goroutine::decode(b, self.layout));
-            match (now, stack) {
-                (Some(now), Some(frames)) if now.is_same_moment(goroutine) => {
-                    self.groups.add(goroutine, &frames);
+            let same = block.decode(self.layout).is_some_and(|now| now.is_same_moment(goroutine));
+            match stack {
+                Walked::Frames(frames) if same => self.groups.add(goroutine, &frames),
+                Walked::Swapped if same => {
+                    self.stackless += 1;
+                    self.groups.add(goroutine, &[]);
                 }
                 _ if last => self.torn += 1,
                 _ => again.push(*address),
@@ -152,25 +226,26 @@ impl Pass<'_> {
         Ok(again)
     }
 
-    /// The blocks at these addresses; `None` where one cannot be read.
-    fn blocks(&self, addresses: &[ProcAddr]) -> Result<Vec<Option<Vec<u8>>>, StateError> {
+    /// The blocks at these addresses.
+    fn blocks(&self, addresses: &[ProcAddr]) -> Result<Vec<Found>, StateError> {
         let size = g::block_size(self.layout);
         let mut blocks = vec![vec![0; size]; addresses.len()];
         let mut requests: Vec<(ProcAddr, &mut [u8])> =
             addresses.iter().zip(&mut blocks).map(|(&address, block)| (address, &mut block[..])).collect();
         let answers = self.memory.read_many(&mut requests);
-        for answer in &answers {
-            if let Err(fault) = answer
-                && fault.kind != FaultKind::Unmapped
-            {
-                return Err(StateError::Read { what: "goroutines", fault: *fault });
-            }
-        }
-        Ok(blocks.into_iter().zip(answers).map(|(block, answer)| answer.ok().map(|()| block)).collect())
+        let found = blocks.into_iter().zip(answers).map(|(block, answer)| match answer {
+            Ok(()) => Ok(Found::Block(block)),
+            Err(fault) => match fault.kind {
+                FaultKind::Unmapped => Ok(Found::Unreadable),
+                FaultKind::Swapped => Ok(Found::Swapped),
+                FaultKind::Denied | FaultKind::Gone => Err(StateError::Read { what: "goroutines", fault }),
+            },
+        });
+        found.collect()
     }
 
-    /// The frames of each goroutine, innermost first; `None` where the stack could not be read.
-    fn stacks(&self, goroutines: &[(ProcAddr, Goroutine)]) -> Vec<Option<Vec<ProcAddr>>> {
+    /// The frames of each goroutine, innermost first.
+    fn stacks(&self, goroutines: &[(ProcAddr, Goroutine)]) -> Vec<Walked> {
         let plans: Vec<Option<Stack>> = goroutines.iter().map(|(_, g)| g.stack(self.layout)).collect();
         let mut windows: Vec<Vec<u8>> =
             plans.iter().map(|p| vec![0; p.map_or(0, |s| s.window(WINDOW)) as usize]).collect();
@@ -186,24 +261,27 @@ impl Pass<'_> {
             .zip(answers)
             .map(|((plan, window), answer)| {
                 let Some(stack) = plan else {
-                    return Some(Vec::new());
+                    return Walked::Frames(Vec::new());
                 };
-                answer.ok()?;
-                self.walk(stack, &window)
+                match answer.and_then(|()| self.walk(stack, &window)) {
+                    Ok(frames) => Walked::Frames(frames),
+                    Err(fault) if fault.kind == FaultKind::Swapped => Walked::Swapped,
+                    Err(_) => Walked::Unreadable,
+                }
             })
             .collect()
     }
 
     /// Follows the frame pointers, reading on where the first window ends.
-    fn walk(&self, stack: Stack, window: &[u8]) -> Option<Vec<ProcAddr>> {
+    fn walk(&self, stack: Stack, window: &[u8]) -> Result<Vec<ProcAddr>, ReadFault> {
         let mut frames = Vec::with_capacity(16);
         let mut beyond = stack.walk(window, &mut frames);
         while let Some(rest) = beyond {
             let mut window = vec![0; rest.window(WINDOW) as usize];
-            self.memory.read(ProcAddr(rest.from), &mut window).ok()?;
+            self.memory.read(ProcAddr(rest.from), &mut window)?;
             beyond = rest.walk(&window, &mut frames);
         }
-        Some(frames)
+        Ok(frames)
     }
 
     fn finish(self, beyond: u64, reasons: Option<&WaitReasons>) -> Goroutines {
@@ -221,7 +299,9 @@ impl Pass<'_> {
         Goroutines {
             groups,
             total: counted + over + self.torn,
-            skipped: over + self.torn + self.unreadable + beyond,
+            skipped: over + self.torn + self.unreadable + self.swapped + beyond,
+            swapped: self.swapped,
+            stackless: self.stackless,
         }
     }
 }

@@ -83,10 +83,9 @@ impl RuntimeState {
         now_unix_ns: u64,
     ) -> Result<Self, StateError> {
         selfcheck::run(memory, layout, &vars, now_unix_ns)?;
-        let wait_reasons = vars
-            .wait_reason_strings
-            .and_then(|table| wait_reasons::WaitReasons::read(memory, layout, table).ok());
-        Ok(Self { layout, vars, wait_reasons })
+        let mut opened = Self { layout, vars, wait_reasons: None };
+        opened.wait_reasons = opened.read_wait_reasons(memory);
+        Ok(opened)
     }
 
     pub fn layout(&self) -> &'static Layout {
@@ -118,6 +117,14 @@ impl RuntimeState {
         memory: &dyn ReadAt<ProcAddr>,
         limits: goroutines::Limits,
     ) -> Result<reading::Goroutines, StateError> {
-        goroutines::read(memory, self.layout, &self.vars, self.wait_reasons.as_ref(), limits)
+        // Swapped out when the process was opened: perhaps it is back.
+        let late = if self.wait_reasons.is_some() { None } else { self.read_wait_reasons(memory) };
+        let wait_reasons = self.wait_reasons.as_ref().or(late.as_ref());
+        goroutines::read(memory, self.layout, &self.vars, wait_reasons, limits)
+    }
+
+    fn read_wait_reasons(&self, memory: &dyn ReadAt<ProcAddr>) -> Option<wait_reasons::WaitReasons> {
+        let table = self.vars.wait_reason_strings?;
+        wait_reasons::WaitReasons::read(memory, self.layout, table).ok()
     }
 }

@@ -1,13 +1,14 @@
 //! Proves once, when a process is opened, that layout and addresses fit it.
 //!
 //! A wrong offset reads plausible garbage; so before any figure is believed, structures are held against what
-//! the runtime guarantees about them. Says which check failed; never repairs and never guesses.
+//! the runtime guarantees about them. Says which check failed; never repairs and never guesses. A goroutine or
+//! span that is swapped out is left alone and proves nothing; where all of them are, that is the answer.
 
 use super::block::Block;
 use super::g::Goroutine;
 use super::{StateError, StateVars, g, gc, goroutines, heap_stats, wait_reasons};
 use crate::goruntime::layout::{Layout, PAGE};
-use crate::memory::ReadAt;
+use crate::memory::{FaultKind, ReadAt, ReadFault};
 use crate::units::ProcAddr;
 
 /// Goroutines looked at: enough for a wrong offset to meet an impossible value.
@@ -103,11 +104,14 @@ impl Target<'_> {
     fn goroutines(&self) -> Result<(), StateError> {
         let list = goroutines::AllGs::read(self.memory, self.vars, GOROUTINES)?;
         let mut block = vec![0; g::block_size(self.layout)];
+        let mut seen = Seen::default();
         for (i, &address) in list.addresses.iter().enumerate() {
             self.require(address.0 != 0 && address.0 % 8 == 0, "allgs holds aligned pointers", || {
                 format!("entry {i} is {address}")
             })?;
-            self.memory.read(address, &mut block).map_err(StateError::reading("goroutines"))?;
+            if seen.take(self.memory.read(address, &mut block), "goroutines")?.is_none() {
+                continue;
+            }
             let decoded = Goroutine::decode(&block, self.layout);
             let Some(goroutine) = decoded else {
                 return self.require(false, "goroutines have a legal status and stack", || {
@@ -116,9 +120,11 @@ impl Target<'_> {
                 });
             };
             // The first goroutine runs runtime.main; ids grow from it (runtime/proc.go, newproc1).
-            self.require(i > 0 || goroutine.goid <= 1, "the first goroutine's id is 1", || {
-                goroutine.goid.to_string()
-            })?;
+            self.require(
+                i > 0 || list.swapped > 0 || goroutine.goid <= 1,
+                "the first goroutine's id is 1",
+                || goroutine.goid.to_string(),
+            )?;
             self.require(goroutine.goid < 1 << 48, "goroutine ids are small numbers", || {
                 format!("entry {i} has {:#x}", goroutine.goid)
             })?;
@@ -130,7 +136,7 @@ impl Target<'_> {
                 || format!("entry {i} has {size} bytes"),
             )?;
         }
-        Ok(())
+        seen.enough("goroutines")
     }
 
     fn gc(&self, now_unix_ns: u64) -> Result<(), StateError> {
@@ -178,14 +184,16 @@ impl Target<'_> {
         self.require(ptr != 0 && 0 < len && len <= cap, "mheap_.allspans is a slice", || {
             format!("{ptr:#x}[{len}:{cap}]")
         })?;
+        let mut seen = Seen::default();
         for i in 0..len.min(SPANS) {
-            let span = ProcAddr(self.u64(ProcAddr(ptr).plus(8 * i), "mheap.allspans")?);
-            let field = |offset: u32| self.u64(span.plus(u64::from(offset)), "spans");
-            let byte = |offset: u32| {
-                self.memory.read_u8(span.plus(u64::from(offset))).map_err(StateError::reading("spans"))
-            };
-            let (start, pages) = (field(l.mspan_start_addr)?, field(l.mspan_npages)?);
-            let (state, class) = (byte(l.mspan_state)?, byte(l.mspan_spanclass)?);
+            let span = self.memory.read_u64(ProcAddr(ptr).plus(8 * i)).map(ProcAddr);
+            let field = |at: ProcAddr, offset: u32| self.memory.read_u64(at.plus(u64::from(offset)));
+            let byte = |at: ProcAddr, offset: u32| self.memory.read_u8(at.plus(u64::from(offset)));
+            let read = span.and_then(|at| {
+                let (start, pages) = (field(at, l.mspan_start_addr)?, field(at, l.mspan_npages)?);
+                Ok((start, pages, byte(at, l.mspan_state)?, byte(at, l.mspan_spanclass)?))
+            });
+            let Some((start, pages, state, class)) = seen.take(read, "spans")? else { continue };
             // Only spans in use have an address and a size that mean something.
             self.require(
                 state <= 2 && (state != 1 || (start % PAGE == 0 && pages > 0 && class < SPAN_CLASSES)),
@@ -193,13 +201,49 @@ impl Target<'_> {
                 || format!("span {i} at {start:#x}: state {state}, class {class}, {pages} pages"),
             )?;
         }
-        Ok(())
+        seen.enough("spans")
     }
 
     fn wait_reasons(&self) -> Result<(), StateError> {
         let Some(table) = self.vars.wait_reason_strings else {
             return Ok(());
         };
-        wait_reasons::WaitReasons::read(self.memory, self.layout, table).map(drop)
+        match wait_reasons::WaitReasons::read(self.memory, self.layout, table) {
+            // Words only; they are asked for again with each reading.
+            Err(StateError::Read { fault, .. }) if fault.kind == FaultKind::Swapped => Ok(()),
+            read => read.map(drop),
+        }
+    }
+}
+
+/// How many of a kind were looked at and left alone.
+#[derive(Default)]
+struct Seen {
+    read: usize,
+    swapped: Option<ReadFault>,
+}
+
+impl Seen {
+    /// What was read; absent where it is swapped out.
+    fn take<T>(&mut self, read: Result<T, ReadFault>, what: &'static str) -> Result<Option<T>, StateError> {
+        match read {
+            Ok(read) => {
+                self.read += 1;
+                Ok(Some(read))
+            }
+            Err(fault) if fault.kind == FaultKind::Swapped => {
+                self.swapped = Some(fault);
+                Ok(None)
+            }
+            Err(fault) => Err(StateError::Read { what, fault }),
+        }
+    }
+
+    /// What is swapped out whole was not checked at all.
+    fn enough(self, what: &'static str) -> Result<(), StateError> {
+        match self.swapped {
+            Some(fault) if self.read == 0 => Err(StateError::Read { what, fault }),
+            _ => Ok(()),
+        }
     }
 }
