@@ -19,7 +19,7 @@ use tracer_tests::tracer::Tracer;
 
 const PARKED: usize = 8_000;
 const PAGE: u64 = 4096;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// What the target itself may bring back while a test looks on: the pages of a few threads that wake up.
 const OWN_KIB: u64 = 16 * 4;
