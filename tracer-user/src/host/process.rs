@@ -176,6 +176,10 @@ impl Process {
     /// The mappings of the executable's file, by address.
     pub fn exe_mappings(&self) -> Result<Vec<Mapping>, HostError> {
         let maps = self.proc_dir.maps().map_err(self.failed("read the maps"))?;
+        // An ending process gives its memory back before anything else shows that it ends.
+        if maps.iter().next().is_none() {
+            return Err(HostError::Gone { pid: self.pid });
+        }
         let by_inode: Vec<Mapping> = maps.iter().filter(|m| self.is_exe(m)).map(Mapping::from).collect();
         if !by_inode.is_empty() {
             return Ok(by_inode);
