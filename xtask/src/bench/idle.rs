@@ -49,12 +49,7 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
             &estimate,
             |x| format!("{:+.2} %", 100.0 * x),
         )
-        .bounded(Bound {
-            text:
-                "the interval has no room for a cost: it reaches 0 or below, and is at most 2 % to each side"
-                    .into(),
-            holds,
-        }),
+        .bounded(Bound { text: "the interval includes 0 and is at most 2 % to each side".into(), holds }),
     );
     Ok(())
 }

@@ -36,7 +36,7 @@ struct Effort {
 }
 
 const FULL: Effort =
-    Effort { overhead_rounds: 8, idle_pairs: 64, sessions: 4, session: Duration::from_secs(2) };
+    Effort { overhead_rounds: 8, idle_pairs: 128, sessions: 4, session: Duration::from_secs(2) };
 /// To see that it runs; its intervals are wide and its bounds say little.
 const QUICK: Effort =
     Effort { overhead_rounds: 2, idle_pairs: 4, sessions: 2, session: Duration::from_secs(1) };
