@@ -56,7 +56,7 @@ impl Estimate {
 /// The 97.5 % point of Student's t, by its expansion in 1/v about the normal's (Abramowitz and Stegun 26.7.5); exact values where
 /// the expansion is not good enough.
 fn student(v: usize) -> f64 {
-    const FEW: [f64; 4] = [12.706, 4.303, 3.182, 2.776];
+    const FEW: [f64; 7] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365];
     if let Some(exact) = FEW.get(v - 1) {
         return *exact;
     }
