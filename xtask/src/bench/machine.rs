@@ -17,7 +17,8 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn read(toolchains: &[Toolchain], load_before: &str) -> Self {
+    /// Before the first measure: what is committed or built meanwhile is not what was measured.
+    pub(super) fn read(toolchains: &[Toolchain]) -> Self {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let count = cpus.lines().filter(|line| line.starts_with("processor")).count();
@@ -28,9 +29,14 @@ impl Machine {
             cpu: format!("{count} x {}", model.map_or("unknown", |(_, name)| name)),
             commit: commit(),
             go: go.join(", "),
-            load: format!("{load_before} before, {} after", load()),
+            load: load(),
             other: bpftrace,
         }
+    }
+
+    /// After the last measure.
+    pub(super) fn ended(&mut self) {
+        self.load = format!("{} before, {} after", self.load, load());
     }
 
     pub(super) fn lines(&self) -> String {
@@ -43,7 +49,7 @@ impl Machine {
 }
 
 /// The load averages of one, five and fifteen minutes.
-pub(super) fn load() -> String {
+fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }

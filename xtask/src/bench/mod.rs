@@ -36,7 +36,7 @@ struct Effort {
 }
 
 const FULL: Effort =
-    Effort { overhead_rounds: 8, idle_pairs: 64, sessions: 4, session: Duration::from_secs(2) };
+    Effort { overhead_rounds: 8, idle_pairs: 128, sessions: 4, session: Duration::from_secs(2) };
 /// To see that it runs; its intervals are wide and its bounds say little.
 const QUICK: Effort =
     Effort { overhead_rounds: 2, idle_pairs: 4, sessions: 2, session: Duration::from_secs(1) };
@@ -60,9 +60,10 @@ pub fn task(arguments: &[String]) -> Result<()> {
     // The two newest: the one before size-specialised allocation functions, and the one with them.
     let [.., before, with] = PINS;
     let toolchains = [toolchains::bring(before)?, toolchains::bring(with)?];
-    let load = machine::load();
+    let mut machine = Machine::read(&toolchains);
     let chapters = measure(&toolchains, if quick { QUICK } else { FULL }, only)?;
-    let page = table::page(&Machine::read(&toolchains, &load), &chapters);
+    machine.ended();
+    let page = table::page(&machine, &chapters);
     std::io::stdout().write_all(page.as_bytes())?;
     // A part of it is for whoever works on that part.
     if !quick && only.is_none() {
@@ -117,4 +118,5 @@ of the same round; the share is the geometric mean of the rounds' ratios.";
 
 const IDLE: &str = "\
 The same target on one goroutine, about a second of work per toggle. Each pair has tracer `--sampler none` and a null tool that sleeps
-with the same cadence and reads nothing, in a random order; a figure is the pair's difference relative to the null tool.";
+with the same cadence and reads nothing, in a random order; a figure is the pair's difference relative to the null tool.
+The centre is Hodges and Lehmann's and the interval that of Wilcoxon's signed ranks, which a disturbed pair moves little.";

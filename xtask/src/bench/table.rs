@@ -60,7 +60,7 @@ pub(super) fn page(machine: &Machine, chapters: &[Chapter]) -> String {
     let mut text = String::from(HEAD);
     text.push_str(&machine.lines());
     for Chapter { title, how, rows } in chapters {
-        text.extend(["\n## ", title, "\n\n", how, "\n\n"]);
+        writeln!(text, "\n## {title}\n\n{how}\n").expect("writing to a string does not fail");
         text.push_str(
             "| measure | n | mean | 95 % interval | worst | bound | held |\n|---|---|---|---|---|---|---|\n",
         );
