@@ -142,3 +142,40 @@ fn folded_goroutines_are_those_of_the_json_report() {
         assert_eq!(drawn.values().sum::<u64>(), number(&json, "/goroutines/live"), "{what}");
     }
 }
+
+/// Stacks as deep as a record holds, deeper, and much deeper: the innermost frames are there, nothing is
+/// undecodable, and a cut is told.
+#[test]
+fn deep_stacks_keep_their_innermost_frames() {
+    live!();
+    for go in Go::all() {
+        for attach in ["auto", "single"] {
+            let mut target = Target::start(&go.build("stacks", Mode::Ordinary));
+            let arguments = ["--sampler", "all", "--events", "alloc", "--attach", attach, "--format", "json"];
+            let tracer = Tracer::attach(target.pid(), &arguments);
+            let depths = [100, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128, 129, 300, 2000];
+            let made: u64 = depths.iter().map(|d| number(&target.ask(&format!("deep {d} 20")), "/calls")).sum();
+            let report = tracer.interrupt().success().json();
+            assert!(target.finish().success());
+            let what = format!("go {} --attach {attach}", go.pin.version);
+            let rows: Vec<&Value> =
+                list(&report, "/allocations").iter().filter(|row| row["type"] == "main.diver").collect();
+            let objects: u64 = rows.iter().map(|row| number(row, "/allocated/objects")).sum();
+            assert_eq!(objects, made, "{what}");
+            assert_eq!(made, 20 * depths.len() as u64, "{what}");
+            for row in &rows {
+                let dives =
+                    list(row, "/stack").iter().filter(|frame| frame["function"] == "main.dive").count();
+                assert!(dives >= 100, "{what}: {dives} of them");
+                let outermost = text(list(row, "/stack").last().expect("frames"), "/function");
+                // A cut may take frames of the runtime only, which the report leaves out anyway.
+                assert!(row["truncated"] == true || outermost == "main.main", "{what}: ends in {outermost}");
+            }
+            let counters = &report["session"]["counters"];
+            for lost in ["undecodable", "stack_unknown", "ring_full", "stack_cut"] {
+                assert!(counters.get(lost).is_none(), "{what}: {counters}");
+            }
+            assert!(counters["stack_truncated"].as_u64().is_some_and(|n| n >= 40), "{what}: {counters}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! What each kind of probe counts: allocations by stack, type and class; map writes; goroutines by site.
 
-use aya_ebpf::{helpers::generated::bpf_probe_read_user, maps::PerCpuHashMap, programs::ProbeContext};
+use aya_ebpf::{helpers::generated::bpf_probe_read_user, programs::ProbeContext};
 use tracer_common::{
     control::{AllocControl, LARGE_STEPS, SMALL_STEPS, TargetControl},
     cookie::{Cookie, Shape},
@@ -41,8 +41,16 @@ fn alloc(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken: Opt
     let size = registers.arg0();
     let type_addr = registers.arg1();
     let (class, pages_bytes) = classify(&control.alloc, size, type_addr);
-    let key = AllocKey { stack: taken.map_or(0, |t| t.id), type_addr, class, slot: u32::from(cookie.slot) };
-    let Some(value) = counted(&ALLOCS, &key, cookie, control, taken) else {
+    let mut key = AllocKey { stack: taken.map_or(0, |t| t.id), type_addr, class, slot: u32::from(cookie.slot) };
+    let mut value = ALLOCS.get_ptr_mut(&key);
+    if value.is_none() {
+        // A new key's stack goes first: whoever reads the count finds the frames in the ring.
+        if taken.is_some_and(|t| !t.send_once(cookie, control)) {
+            key.stack = 0;
+        }
+        value = maps::entry(&ALLOCS, &key);
+    }
+    let Some(value) = value else {
         lose(Counter::AllocTableFull);
         return;
     };
@@ -54,24 +62,6 @@ fn alloc(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken: Opt
             add(&raw mut (*value).pages_bytes, pages_bytes);
         }
     }
-}
-
-/// The value of `key`. A new key's stack goes first: whoever reads the count finds the frames in the ring.
-#[inline(always)]
-fn counted<K, V: Default>(
-    map: &PerCpuHashMap<K, V>,
-    key: &K,
-    cookie: Cookie,
-    control: &TargetControl,
-    taken: Option<&Taken>,
-) -> Option<*mut V> {
-    if let Some(value) = map.get_ptr_mut(key) {
-        return Some(value);
-    }
-    if let Some(taken) = taken {
-        taken.send_once(cookie, control);
-    }
-    maps::entry(map, key)
 }
 
 /// The class code and, for large objects, the bytes of whole pages (mallocgc in runtime/malloc.go).
@@ -118,13 +108,20 @@ fn has_pointers(alloc: &AllocControl, type_addr: u64) -> bool {
 #[inline(always)]
 fn map_write(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken: Option<&Taken>) {
     let registers = Registers::of(ctx);
-    let key = MapKey {
+    let mut key = MapKey {
         stack: taken.map_or(0, |t| t.id),
         type_addr: registers.arg0(),
         map: registers.arg1(),
         slot: u64::from(cookie.slot),
     };
-    match counted(&MAP_WRITES, &key, cookie, control, taken) {
+    let mut value = MAP_WRITES.get_ptr_mut(&key);
+    if value.is_none() {
+        if taken.is_some_and(|t| !t.send_once(cookie, control)) {
+            key.stack = 0;
+        }
+        value = maps::entry(&MAP_WRITES, &key);
+    }
+    match value {
         Some(value) => add(value, 1),
         None => lose(Counter::MapTableFull),
     }

@@ -30,6 +30,8 @@ const BPF_RB_NO_WAKEUP: u64 = 1;
 /// Bytes of stack read at once. Go frames are mostly below 200 bytes.
 const WINDOW: u64 = 1024;
 const PAGE: u64 = 4096;
+/// Rounds of the walk: with the caller that is taken before it, as many frames as a record carries.
+const ROUNDS: usize = MAX_FRAMES - 1;
 
 /// Room for one stack record and for a piece of the target's stack.
 #[repr(C)]
@@ -70,7 +72,8 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, is_allo
         (*scratch).record.flags = 0;
         (*scratch).is_alloc = u64::from(is_alloc);
     }
-    let mut hash = SEED;
+    // Two targets of one executable have the same stacks; each gets its own record of them.
+    let mut hash = SEED ^ u64::from(cookie.slot);
     let mut ret = 0;
     if cookie.flags & CALLER_AT_SP != 0 {
         if fill(scratch, registers.sp()) {
@@ -85,7 +88,7 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, is_allo
     let mut fp = registers.frame_pointer();
     let mut i = 0;
     // Null ends the chain: a goroutine's first frame and a thread's start with it.
-    while fp != 0 && i < MAX_FRAMES {
+    while fp != 0 && i < ROUNDS {
         // SAFETY: the buffer is ours.
         let (base, valid) = unsafe { ((*scratch).base, (*scratch).valid) };
         let mut at = fp.wrapping_sub(base);
@@ -202,7 +205,8 @@ fn mix(hash: u64, word: u64) -> u64 {
 }
 
 impl Taken {
-    /// Sends the stack unless it was sent before. `false`: the ring was full (counted), it will be tried again.
+    /// Sends the stack unless it was sent before. `false`: the ring was full (counted); the caller then counts this
+    /// hit under the unknown stack, so that the next hit tries again.
     #[inline(always)]
     pub fn send_once(&self, cookie: Cookie, control: &TargetControl) -> bool {
         // SAFETY: the key is a plain word.

@@ -7,9 +7,9 @@ use crate::maps::{self, TARGETS};
 
 /// The control row of `slot`, if the current task is that target.
 ///
-/// The links filter by pid already; this second look costs about 10 ns and covers kernels 6.6 to 6.9, whose
-/// uprobe_multi filter let other processes through. It compares inside the target's own pid namespace,
-/// because the kernel's global tgid is not the pid a user inside a container typed.
+/// The links filter by pid already; this second look costs about 10 ns and does not depend on which kernel's
+/// filter it was. It compares inside the target's own pid namespace, because the kernel's global tgid is not the
+/// pid a user inside a container typed.
 #[inline(always)]
 pub fn control(slot: u16) -> Option<&'static TargetControl> {
     let control = TARGETS.get(u32::from(slot))?;

@@ -151,13 +151,24 @@ impl Insn {
         match self.raw.code() {
             Code::Nopw | Code::Nopd | Code::Nopq => Some(SiteKind::Nop),
             Code::Nop_rm16 | Code::Nop_rm32 | Code::Nop_rm64 if emulates.long_nops => {
-                Some(if self.raw.len() == 5 { SiteKind::Nop5 } else { SiteKind::Nop })
+                Some(if self.is_nop5() { SiteKind::Nop5 } else { SiteKind::Nop })
             }
             Code::Push_r64 if self.raw.len() <= 2 => Some(SiteKind::Push),
             Code::Call_rel32_64 if self.raw.len() == 5 => Some(SiteKind::Call),
             _ if self.raw.is_jcc_short_or_near() && matches!(self.raw.len(), 2 | 6) => Some(SiteKind::Jcc),
             _ => None,
         }
+    }
+
+    /// `0f 1f 44 00 00`, the one encoding that the kernel turns into a call: it compares the bytes.
+    fn is_nop5(&self) -> bool {
+        let raw = &self.raw;
+        raw.code() == Code::Nop_rm32
+            && raw.len() == 5
+            && raw.memory_base() == Register::RAX
+            && raw.memory_index() == Register::RAX
+            && raw.memory_index_scale() == 1
+            && raw.memory_displacement64() == 0
     }
 
     /// Whether running this instruction may change any of `regs`, and what it does to stack and frame pointer.

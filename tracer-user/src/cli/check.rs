@@ -6,7 +6,7 @@ use super::{arguments::TargetArguments, goroutines::pid_of};
 use crate::{
     binary::x86::Emulates,
     goruntime::state::goroutines::Limits,
-    kernel::{AttachChoice, Kernel, capability::Capabilities},
+    kernel::{AttachChoice, Kernel, KernelError, capability::Capabilities},
     memory::ReadAt as _,
     record::Slot,
     report::printable,
@@ -65,12 +65,14 @@ fn about_kernel(text: &mut String, capabilities: &Capabilities) -> Written {
     if let Some(mode) = &capabilities.lockdown {
         writeln!(text, "  lockdown      {mode}: the kernel may refuse eBPF")?;
     }
-    match Kernel::load(AttachChoice::Auto) {
-        Ok(_) => writeln!(text, "  eBPF          loads")?,
+    match Kernel::load(AttachChoice::Auto, &[]).and_then(|kernel| kernel.loads().map_err(KernelError::Load)) {
+        Ok(()) => writeln!(text, "  eBPF          loads")?,
         Err(e) => writeln!(text, "  eBPF          no: {e}")?,
     }
-    let multi = if capabilities.at_least(6, 6) {
+    let multi = if capabilities.filters_multi_by_process() {
         "yes"
+    } else if capabilities.at_least(6, 6) {
+        "no: before 6.10 it may see one thread of the process only; single links are used"
     } else {
         "no: it came with 6.6; single links need CAP_SYS_ADMIN and take seconds to let go"
     };

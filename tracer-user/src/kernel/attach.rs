@@ -18,7 +18,7 @@ use aya::programs::{
 use tracer_common::cookie::Cookie;
 
 use super::{
-    capability,
+    capability::{self, Capabilities},
     error::{KernelError, chain},
     multi,
     object::{Kernel, PROGRAM},
@@ -78,35 +78,52 @@ impl Kernel {
         pid: Pid,
         sites: &[Site],
     ) -> Result<Attachment, KernelError> {
-        if choice != AttachChoice::Single {
+        let multi = match choice {
+            AttachChoice::Single => false,
+            AttachChoice::Multi => true,
+            AttachChoice::Auto => Capabilities::read().filters_multi_by_process(),
+        };
+        if multi {
             match self.attach_multi(path, pid, sites) {
                 Ok(link) => return Ok(Attachment { links: Links::Multi { _link: link } }),
-                // EINVAL from LINK_CREATE is how kernels before 6.6 say that they have no uprobe_multi.
-                Err(KernelError::AttachMulti { source, .. })
-                    if choice == AttachChoice::Auto && source.raw_os_error() == Some(libc::EINVAL) => {}
-                Err(e) => return Err(e),
+                // No site could be linked: kernels before 6.6 say so that they have no uprobe_multi.
+                Err(e @ KernelError::Denied { .. }) => return Err(e),
+                Err(e) if choice == AttachChoice::Multi => return Err(e),
+                Err(_) => {}
             }
         }
         let links = self.attach_single(path, pid, sites)?;
         Ok(Attachment { links: Links::Single { _links: links } })
     }
 
-    fn attach_multi(&self, path: &str, pid: Pid, sites: &[Site]) -> Result<OwnedFd, KernelError> {
+    /// One link. Sites that the kernel refuses are left out; reading the sites back says which.
+    fn attach_multi(&mut self, path: &str, pid: Pid, sites: &[Site]) -> Result<OwnedFd, KernelError> {
         let failed = |source| KernelError::AttachMulti { sites: sites.len(), source };
-        let program = match &self.multi {
-            Some(Ok(program)) => program,
-            Some(Err(e)) => return Err(KernelError::Load(e.to_string())),
-            None => return Err(KernelError::Load("it was loaded for single links".into())),
+        if let Some(Err(e)) = self.multi.take_if(|multi| multi.is_err()) {
+            return Err(e);
+        }
+        let Some(Ok(program)) = &self.multi else {
+            return Err(KernelError::Load("it was loaded for single links".into()));
         };
         let path = CString::new(path).map_err(|e| failed(io::Error::other(e)))?;
-        let offsets: Vec<u64> = sites.iter().map(|s| s.offset.0).collect();
-        let cookies: Vec<u64> = sites.iter().map(|s| s.cookie.to_bits()).collect();
-        multi::link(program.as_fd(), &path, &offsets, &cookies, pid.0).map_err(|source| {
-            if source.raw_os_error() == Some(libc::EPERM) {
-                return KernelError::Denied { what: "attach uprobes", capability: "CAP_PERFMON" };
+        let link = |sites: &[Site]| {
+            let offsets: Vec<u64> = sites.iter().map(|s| s.offset.0).collect();
+            let cookies: Vec<u64> = sites.iter().map(|s| s.cookie.to_bits()).collect();
+            multi::link(program.as_fd(), &path, &offsets, &cookies, pid.0)
+        };
+        let refusal = match link(sites) {
+            Ok(all) => return Ok(all),
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+                return Err(KernelError::Denied { what: "attach uprobes", capability: "CAP_PERFMON" });
             }
-            failed(source)
-        })
+            Err(e) => e,
+        };
+        // One refused site refuses the link: each is tried alone, and those that can be linked are.
+        let good: Vec<Site> = sites.iter().copied().filter(|site| link(&[*site]).is_ok()).collect();
+        if good.is_empty() {
+            return Err(failed(refusal));
+        }
+        link(&good).map_err(failed)
     }
 
     fn attach_single(

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use super::error::KernelError;
+
 /// The kernel's release and the capabilities of this process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "a list of independent facts")]
@@ -44,6 +46,12 @@ impl Capabilities {
         self.version.is_some_and(|v| v >= (major, minor))
     }
 
+    /// uprobe_multi's filter takes a whole process. Before 6.10 ("bpf: fix multi-uprobe PID filtering logic"; stable
+    /// kernels from 6.6 on may have the fix) the program ran for the one thread whose id is the process's.
+    pub fn filters_multi_by_process(&self) -> bool {
+        self.at_least(6, 10)
+    }
+
     /// Multi-byte nops are emulated, and a 5-byte one becomes a call, from 6.18 on
     /// (ba2bfc97b462 "uprobes/x86: Add support to optimize uprobes"); before they are single-stepped.
     pub fn emulates_long_nops(&self) -> bool {
@@ -56,7 +64,13 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-pub(super) fn has_bpf() -> bool {
+/// What a refused load lacks.
+pub(super) fn missing() -> KernelError {
+    let capability = if has_bpf() { "CAP_PERFMON" } else { "CAP_BPF" };
+    KernelError::Denied { what: "load eBPF programs", capability }
+}
+
+fn has_bpf() -> bool {
     effective() & (1 << CAP_BPF | 1 << CAP_SYS_ADMIN) != 0
 }
 
@@ -82,7 +96,7 @@ mod tests {
 
     #[test]
     fn releases_parse() {
-        assert_eq!(parse_release("6.18.44-fc"), Some((6, 18)));
+        assert_eq!(parse_release("6.18.44-amd64"), Some((6, 18)));
         assert_eq!(parse_release("6.1.0-50-cloud-amd64"), Some((6, 1)));
         assert_eq!(parse_release("7.2"), Some((7, 2)));
         assert_eq!(parse_release("next"), None);

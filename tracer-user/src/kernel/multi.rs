@@ -14,7 +14,10 @@ use std::{
 use aya::{Ebpf, maps::Map};
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type};
 
-use super::error::{KernelError, chain};
+use super::{
+    capability,
+    error::{KernelError, chain},
+};
 
 /// Loads program `name` of `object` for uprobe_multi, on the maps that `ebpf` created from the same bytes.
 pub(super) fn load(object: &[u8], ebpf: &Ebpf, name: &str) -> Result<OwnedFd, KernelError> {
@@ -39,8 +42,10 @@ pub(super) fn load(object: &[u8], ebpf: &Ebpf, name: &str) -> Result<OwnedFd, Ke
     load.insns = function.instructions.as_ptr() as u64;
     load.insn_cnt = function.instructions.len() as u32;
     load.license = program.license.as_ptr() as u64;
-    if let Ok(fd) = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) {
-        return Ok(fd);
+    match bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) {
+        Ok(fd) => return Ok(fd),
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) => return Err(capability::missing()),
+        Err(_) => {}
     }
     // Once more with the verifier's log, which costs time and is wanted only on failure.
     // SAFETY: as above.

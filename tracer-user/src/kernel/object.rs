@@ -6,7 +6,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData},
 };
-use tracer_common::control::TargetControl;
+use tracer_common::{control::TargetControl, cookie::Shape};
 
 use super::{
     attach::AttachChoice,
@@ -34,18 +34,32 @@ pub struct Kernel {
 
 impl Kernel {
     /// Creates the maps, and loads what `choice` may attach by one link. Needs CAP_BPF and CAP_PERFMON.
-    pub fn load(choice: AttachChoice) -> Result<Self, KernelError> {
-        let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|e| {
+    /// A table that none of `shapes` fills takes no memory.
+    pub fn load(choice: AttachChoice, shapes: &[Shape]) -> Result<Self, KernelError> {
+        let mut loader = EbpfLoader::new();
+        for (table, shape) in [("ALLOCS", Shape::Alloc), ("MAP_WRITES", Shape::MapWrite)] {
+            if !shapes.contains(&shape) {
+                loader.map_max_entries(table, 1);
+            }
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(|e| {
             let text = chain(&e);
             if text.contains("Operation not permitted") || text.contains("os error 1)") {
-                let capability = if capability::has_bpf() { "CAP_PERFMON" } else { "CAP_BPF" };
-                return KernelError::Denied { what: "load eBPF programs", capability };
+                return capability::missing();
             }
             KernelError::Load(text)
         })?;
         let multi = (choice != AttachChoice::Single).then(|| multi::load(OBJECT, &ebpf, PROGRAM));
         let targets = take(&mut ebpf, "TARGETS")?;
         Ok(Self { ebpf, multi, targets })
+    }
+
+    /// Whether the program loads as one link for all probes wants it; an error says why not.
+    pub fn loads(&self) -> Result<(), String> {
+        match &self.multi {
+            None | Some(Ok(_)) => Ok(()),
+            Some(Err(e)) => Err(e.to_string()),
+        }
     }
 
     /// Sets the control row of a target; must be done before its probes are attached.

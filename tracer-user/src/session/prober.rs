@@ -14,7 +14,7 @@ use crate::{
     record::Slot,
     units::{LoadBias, Pid, ProcAddr},
 };
-use tracer_common::control::TargetControl;
+use tracer_common::{control::TargetControl, cookie::Shape};
 
 /// Attached probes and what comes out of them.
 pub(super) struct Probes {
@@ -37,7 +37,8 @@ impl Probes {
         control: &TargetControl,
         planned: Vec<Planned>,
     ) -> Result<Self, KernelError> {
-        let mut kernel = Kernel::load(setup.attach)?;
+        let shapes: Vec<Shape> = planned.iter().map(|p| p.cookie.shape).collect();
+        let mut kernel = Kernel::load(setup.attach, &shapes)?;
         kernel.set_target(Slot(0), *control)?;
         let ring = kernel.ring()?;
         let tables = kernel.tables(CLASS_TO_SIZE.iter().map(|&size| u64::from(size)).collect())?;
