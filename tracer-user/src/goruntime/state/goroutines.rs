@@ -396,3 +396,92 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Flat;
+
+    /// Memory of which one page is swapped out.
+    struct Swapping<'a> {
+        memory: Flat<'a>,
+        page: u64,
+    }
+
+    impl ReadAt<ProcAddr> for Swapping<'_> {
+        fn read(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+            let end = addr.0 + buf.len() as u64;
+            if addr.0 < self.page + 4096 && self.page < end {
+                return Err(ReadFault { addr: addr.0, len: buf.len(), kind: FaultKind::Swapped });
+            }
+            self.memory.read(addr, buf)
+        }
+    }
+
+    #[test]
+    fn the_list_is_read_around_a_page_that_is_swapped_out() {
+        // From the middle of one page over a second into a third: 256 + 512 + 100 entries.
+        let array = 0x10_0800_u64;
+        let bytes: Vec<u8> = (0..868_u64).flat_map(u64::to_le_bytes).collect();
+        let read = |page: u64, taken: usize| {
+            let memory = Swapping { memory: Flat { base: array, bytes: &bytes }, page };
+            read_array(&memory, ProcAddr(array), taken, 1000)
+        };
+        let check = |page: u64, taken: usize, missing: std::ops::Range<u64>| {
+            let kept: Vec<u64> = (0..taken as u64).filter(|i| !missing.contains(i)).collect();
+            let missing = (taken - kept.len()) as u64;
+            let bytes = kept.into_iter().flat_map(u64::to_le_bytes).collect();
+            assert_eq!(read(page, taken), Ok((bytes, missing)), "{page:#x}");
+        };
+        check(0x20_0000, 868, 0..0);
+        check(0x10_0000, 868, 0..256);
+        check(0x10_1000, 868, 256..768);
+        check(0x10_2000, 868, 768..868);
+        check(0x10_1000, 100, 0..0);
+        // Nothing left is a fault, not an empty list; and what is not there is not swapped out.
+        assert_eq!(read(0x10_0000, 256).unwrap_err().kind, FaultKind::Swapped);
+        assert_eq!(read(0x10_0000, 900).unwrap_err().kind, FaultKind::Unmapped);
+    }
+
+    #[test]
+    fn what_is_swapped_out_is_counted_and_not_tried_again() {
+        // Two goroutines on a page of their own each, stacks on a third.
+        let layout = Layout::for_minor(26).unwrap();
+        let (first, second, stack) = (0x1000_u64, 0x2000_u64, 0x3000_u64);
+        let mut bytes = vec![0; 0x3000];
+        for (i, at) in [first, second].into_iter().enumerate() {
+            let mut put = |offset: u32, value: u64| {
+                let at = (at - 0x1000) as usize + offset as usize;
+                bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            };
+            put(layout.g_stack_lo, stack);
+            put(layout.g_stack_hi, stack + 0x800);
+            put(layout.g_goid, i as u64 + 1);
+            put(layout.g_gopc, 0x4001);
+            put(layout.g_sched_sp, stack + 0x700);
+            put(layout.g_sched_pc, 0x6000);
+            put(layout.g_sched_bp, stack + 0x740);
+            let status = (at - 0x1000) as usize + layout.g_atomicstatus as usize;
+            bytes[status] = 4;
+        }
+        let read = |page: u64| {
+            let memory = Swapping { memory: Flat { base: 0x1000, bytes: &bytes }, page };
+            let mut pass = Pass {
+                memory: &memory,
+                layout,
+                groups: Groups::new(10),
+                torn: 0,
+                unreadable: 0,
+                swapped: 0,
+                stackless: 0,
+            };
+            pass.batch(&[ProcAddr(first), ProcAddr(second)]).unwrap();
+            let Goroutines { groups, total, skipped, swapped, stackless } = pass.finish(0, None);
+            let frames = groups.iter().any(|g| !g.stack.is_empty());
+            (total, skipped, swapped, stackless, frames)
+        };
+        assert_eq!(read(0x10_0000), (2, 0, 0, 0, true));
+        assert_eq!(read(second), (1, 1, 1, 0, true));
+        assert_eq!(read(stack), (2, 0, 0, 2, false));
+    }
+}
