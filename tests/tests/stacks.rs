@@ -154,7 +154,8 @@ fn deep_stacks_keep_their_innermost_frames() {
             let arguments = ["--sampler", "all", "--events", "alloc", "--attach", attach, "--format", "json"];
             let tracer = Tracer::attach(target.pid(), &arguments);
             let depths = [100, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128, 129, 300, 2000];
-            let made: u64 = depths.iter().map(|d| number(&target.ask(&format!("deep {d} 20")), "/calls")).sum();
+            let made: u64 =
+                depths.iter().map(|d| number(&target.ask(&format!("deep {d} 20")), "/calls")).sum();
             let report = tracer.interrupt().success().json();
             assert!(target.finish().success());
             let what = format!("go {} --attach {attach}", go.pin.version);
