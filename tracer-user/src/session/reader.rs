@@ -203,7 +203,7 @@ fn take<E: std::error::Error>(
     let from: KTime = clock::now();
     match read() {
         Ok(readout) => {
-            let reading = Reading { from, gc_cycle, torn: 0, readout };
+            let reading = Reading { from, gc_cycle, readout };
             Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) }
         }
         Err(e) => failed(what, &e),

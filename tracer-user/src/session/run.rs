@@ -194,7 +194,7 @@ impl<'a> Session<'a> {
             Until::Elapsed(duration) => (elapsed >= duration).then_some(EndedBy::Duration),
             Until::GcCycles(wanted) => {
                 let (first, last) = (self.watched.first_cycle?, self.watched.last_cycle?);
-                (last.wrapping_sub(first) >= wanted).then_some(EndedBy::Verdict)
+                (last.checked_sub(first)? >= wanted).then_some(EndedBy::Verdict)
             }
             Until::Verdict { least, most } => {
                 if elapsed >= most {
@@ -430,8 +430,7 @@ mod tests {
     fn only_probes_for_allocations_hear_allocations() {
         let mut watched = Watched { counts_allocations: vec![true, false, true], ..Watched::default() };
         let counts = crate::record::reading::Counts { hits: vec![0, 9, 4], ..Default::default() };
-        let reading =
-            Reading { from: clock::now(), gc_cycle: None, torn: 0, readout: Readout::Counts(counts) };
+        let reading = Reading { from: clock::now(), gc_cycle: None, readout: Readout::Counts(counts) };
         watched.see(&Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) });
         assert_eq!(watched.hits, 4);
     }
