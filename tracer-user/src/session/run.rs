@@ -307,9 +307,8 @@ impl<'s, 'a> Session<'s, 'a> {
         while self.drain.is_some() && Instant::now() < until {
             match self.inbox.recv_timeout(TICK) {
                 Ok(Wake::Drained { began, records }) => self.drained(began, &records),
-                Ok(Wake::DrainEnded) => break,
+                Ok(Wake::DrainEnded) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         for record in self.fence.flush() {
