@@ -14,7 +14,7 @@ use tracer_tests::instructions::{assert_probed, changed, hits, planned, wait_res
 use tracer_tests::live;
 use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
-use tracer_tests::tracer::{ATTACHED, Tracer};
+use tracer_tests::tracer::{ATTACHED, Tracer, binary};
 
 const END: Duration = Duration::from_mins(1);
 
@@ -141,11 +141,14 @@ fn a_second_ctrl_c_prints_what_there_is() {
 fn sigusr1_prints_an_interim_report_and_goes_on() {
     live!();
     let mut target = busy(&Go::demo(), Mode::Ordinary);
-    let mut tracer = Tracer::attach(target.pid(), &["--sampler", "all"]);
+    // After the first, no readings by themselves: what the report knows was read for it.
+    let mut tracer = Tracer::attach(target.pid(), &["--sampler", "all", "--interval", "1h"]);
+    tracer.wait_for("interim report", END);
     works(&mut target);
     for _ in 0..2 {
         tracer.signal(Signal::USR1);
         tracer.wait_for_output("interim report", END);
+        tracer.wait_for_output("main.newPlain2048", END);
     }
     works(&mut target);
     let ended = tracer.interrupt().success();
@@ -174,6 +177,32 @@ fn a_target_that_ends_has_its_report() {
         // Everything the target did was counted, whoever read the tables last.
         let sites = report["allocations"].as_array().unwrap();
         assert!(sites.len() > 20, "{} sites", sites.len());
+    }
+}
+
+#[test]
+fn a_target_that_executes_itself_again_has_its_report() {
+    live!();
+    for mode in [Mode::Ordinary, Mode::StrippedPie] {
+        let mut target = Target::start(&Go::demo().build("again", mode));
+        let pid = target.pid();
+        let mut tracer = Tracer::attach(pid, &["--sampler", "all", "--format", "json"]);
+        tracer.wait_for("interim report", END);
+        target.ask("gc 20");
+        target.tell("again");
+        target.wait_for(END, |line| line == "ready");
+        // Far more of everything in the second life: none of it may be in the report of the first.
+        let second = target.ask("gc 500")["Cycles"].as_u64().unwrap();
+        tracer.wait_for("executed a program again", END);
+        let report = tracer.wait(END).success().json();
+        assert_eq!(report["session"]["ended_by"], "target-exit", "{}", mode.name());
+        // Readings come ten times a second: it may have seen some of the first life's cycles or none.
+        if let Some(cycles) = report["gc"]["cycles"].as_u64() {
+            assert!(cycles <= 20, "{cycles} cycles, {second} in the second life");
+        }
+        wait_restored(pid, "after it executed itself again");
+        target.ask("gc");
+        assert!(target.finish().success());
     }
 }
 
@@ -239,6 +268,48 @@ fn a_commands_exit_status_and_signals_are_its_own() {
     tracer.signal(Signal::TERM);
     let ended = tracer.wait(END);
     assert_eq!(ended.status.code(), Some(128 + Signal::TERM.as_raw()), "{ended:?}");
+}
+
+#[test]
+fn an_interrupt_for_the_tracer_alone_reaches_the_command() {
+    live!();
+    let demo = Go::demo().build("demo", Mode::Ordinary);
+    // In a session of its own: there is no terminal that could have sent it to both.
+    let mut command = Command::new("setsid");
+    command.arg(binary()).args(["--sampler", "none", "-o", "/dev/null", "--"]).arg(demo);
+    let mut tracer = Tracer::start_command(&mut command);
+    tracer.wait_for("interim report", END);
+    tracer.signal(Signal::INT);
+    let ended = tracer.wait(END);
+    assert_eq!(ended.status.code(), Some(128 + Signal::INT.as_raw()), "{ended:?}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_leaves_no_command_behind() {
+    live!();
+    let brief = Go::demo().build("brief", Mode::Ordinary);
+    let brief = brief.to_str().unwrap();
+    for status in [7, 0] {
+        let command = [brief, &status.to_string(), "3"];
+        let options = ["--sampler", "all", "--duration", "1s"];
+
+        // Its status is known only to who waited for it; where it succeeded, the failure is ours.
+        let ended = launch(&[&options[..], &["-o", "/dev/full"]].concat(), &command).wait(END);
+        assert_eq!(ended.status.code(), Some(if status == 0 { 2 } else { status }), "{ended:?}");
+        let told: Vec<&str> = ended.stderr.lines().filter(|line| line.contains("cannot write")).collect();
+        assert_eq!(told.len(), 1, "{ended:?}");
+        assert_eq!(told[0].matches("No space left").count(), 1, "{ended:?}");
+
+        // A reader that went away is a normal end.
+        let mut tracer = Command::new(binary());
+        tracer.args(options).arg("--").args(command);
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let ended = tracer.stdout(write).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(status), "{said}");
+        assert!(!said.contains("cannot write") && !said.contains("roken pipe"), "{said}");
+    }
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn session(seconds: u64, leak: u64) -> Vec<Record> {
             Readout::Counts(counts),
         ] {
             let gc_cycle = Some(cycle as u32);
-            let reading = Reading { from: KTime(t), gc_cycle, torn: 0, readout };
+            let reading = Reading { from: KTime(t), gc_cycle, readout };
             records.push(at(t, Body::Reading(reading)));
         }
     }

@@ -141,7 +141,7 @@ fn any_body() -> impl Strategy<Value = Body> {
             |(id, frames)| Body::Event(Event::Stack { id: StackId(id), frames, truncated: false })
         ),
         4 => (any_readout(), prop::option::of(any::<u32>())).prop_map(|(readout, gc_cycle)| {
-            Body::Reading(Reading { from: KTime(0), gc_cycle, torn: 0, readout })
+            Body::Reading(Reading { from: KTime(0), gc_cycle, readout })
         }),
         1 => prop_oneof![
             Just(Note::End(EndedBy::Signal)),
@@ -165,7 +165,7 @@ fn reading(time: u64, readout: Readout) -> Record {
     Record {
         slot: Slot(0),
         time: KTime(time),
-        body: Body::Reading(Reading { from: KTime(time), gc_cycle: Some(3), torn: 0, readout }),
+        body: Body::Reading(Reading { from: KTime(time), gc_cycle: Some(3), readout }),
     }
 }
 

@@ -46,7 +46,7 @@ fn heap(cycles: u32, dt: f64, noise: f64, seed: u64, live: impl Fn(f64) -> f64) 
         at_s: f64::from(cycles) * dt,
         size_classes: vec![class(8, 96, &points)],
         gc: Some(GcState {
-            cycles,
+            cycles: Some(cycles),
             watched_s: f64::from(cycles) * dt,
             live_bytes: points.last().map(|p| p.live_bytes),
             points,
@@ -372,15 +372,32 @@ fn pools_bursts_and_swings_of_goroutines_are_not_accused() {
     }
 }
 
-#[test]
-fn heap_that_grows_with_leaked_goroutines_is_part_of_their_finding() {
+/// Goroutines and objects of 96 bytes that grow at one rate.
+fn growing_together() -> Evidence {
     let per_s = 500.0;
     let mut e = goroutines(60, |t| 10.0 + per_s * t, Some((30_000, 0)), true, |_| Some(-5.0));
     let heap = heap(60, 1.0, 0.001 * MIB, 3, |t| 20.0 * MIB + per_s * 96.0 * t);
     e.gc = heap.gc;
     e.size_classes = heap.size_classes;
-    let j = judge(&e);
+    e
+}
+
+#[test]
+fn heap_that_the_code_of_leaked_goroutines_allocates_is_part_of_their_finding() {
+    let sites = vec![site("s", &["main.worker.func1", "main.worker"], 8, 96, 30_000.0)];
+    let j = judge(&with_sites(growing_together(), sites));
     assert_eq!(j.findings.len(), 1, "{:#?}", j.findings);
     assert_eq!(j.findings[0].rule, rules::goroutine_growth::NAME);
     assert!(j.findings[0].evidence.iter().any(|s| s.contains("live heap grows")));
+}
+
+#[test]
+fn one_rate_alone_hides_no_leak_of_the_heap() {
+    let j = judge(&growing_together());
+    let [a, b] = j.findings.as_slice() else { panic!("{:#?}", j.findings) };
+    assert_ne!(a.rule, b.rule);
+    for (one, other) in [(a, b), (b, a)] {
+        assert_eq!(one.related, [other.id()]);
+        assert!(one.evidence.iter().any(|s| s.contains("objects of 96 B grow at the same rate")), "{one:?}");
+    }
 }

@@ -1,5 +1,6 @@
-//! One cause, one finding: growing size classes that one piece of code feeds are put together, and what grows
-//! because goroutines leak is put with the goroutines. Then the findings are ranked.
+//! One cause, one finding: growing size classes that one piece of code feeds are put together, and what the code
+//! of leaking goroutines allocates is put with the goroutines. Where no code is known, findings of one rate only
+//! point at each other: another leak may happen to have that rate. Then the findings are ranked.
 
 use super::rules::heap_growth;
 use super::{ClassGrowth, Finding, Growth, Slope, Verdict, own};
@@ -35,11 +36,48 @@ pub(super) fn one_cause_one_finding(findings: Vec<Finding>, module: Option<&str>
                 .map(|group: Vec<ClassGrowth>| heap_growth::compose(group, total, module)),
         );
     }
+    point_at_each_other(&mut out);
     rank(&mut out);
     out
 }
 
-/// Moves the classes that grow with a goroutine finding into it.
+/// Links goroutines with heap growth of which nothing is known but that it comes at their rate.
+fn point_at_each_other(findings: &mut [Finding]) {
+    let mut pairs = Vec::new();
+    for (g, goroutines) in findings.iter().enumerate() {
+        let Growth::Goroutines(growth) = &goroutines.growth else { continue };
+        for (h, heap) in findings.iter().enumerate() {
+            let Growth::Heap { parts, .. } = &heap.growth else { continue };
+            let theirs = |p: &&ClassGrowth| {
+                p.candidates.is_empty() && whole_number_each(p.objects_per_s, growth.slope.per_unit)
+            };
+            let sizes: Vec<String> =
+                parts.iter().filter(theirs).map(|p| heap_growth::size_name(p.size)).collect();
+            if !sizes.is_empty() {
+                pairs.push((g, h, sizes.join(", ")));
+            }
+        }
+    }
+    for (g, h, sizes) in pairs {
+        let (of_goroutines, of_heap) = (findings[g].id(), findings[h].id());
+        findings[g].evidence.push(format!("{sizes} grow at the same rate"));
+        findings[g].related.push(of_heap);
+        findings[h].evidence.push(format!("{sizes} grow at the same rate as goroutines do"));
+        findings[h].related.push(of_goroutines);
+    }
+}
+
+/// Whether objects come as a whole number for each goroutine: one, or a few.
+fn whole_number_each(objects_per_s: f64, goroutines_per_s: f64) -> bool {
+    let each = objects_per_s / goroutines_per_s;
+    plausible(each) && (each - each.round()).abs() <= 0.1 * each.round().max(1.0)
+}
+
+fn plausible(per_goroutine: f64) -> bool {
+    per_goroutine > 1.0 - SAME_RATE && per_goroutine < OBJECTS_PER_GOROUTINE
+}
+
+/// Moves the classes that the code of a goroutine finding feeds into it.
 fn take_goroutine_memory(
     finding: &mut Finding,
     parts: Vec<ClassGrowth>,
@@ -73,13 +111,9 @@ fn belongs_to_goroutines(
     goroutines_per_s: f64,
     module: Option<&str>,
 ) -> bool {
-    let per_goroutine = part.objects_per_s / goroutines_per_s;
-    let plausible = per_goroutine > 1.0 - SAME_RATE && per_goroutine < OBJECTS_PER_GOROUTINE;
-    let Some(candidate) = part.candidates.first() else {
-        // Without sites the rate alone speaks, so it must be a whole number of objects each.
-        return plausible
-            && (per_goroutine - per_goroutine.round()).abs() <= 0.1 * per_goroutine.round().max(1.0);
-    };
+    // Without sites only the rate speaks, and a leak of another cause may have it.
+    let Some(candidate) = part.candidates.first() else { return false };
+    let plausible = plausible(part.objects_per_s / goroutines_per_s);
     let own = own::own_frames(&candidate.stack, module);
     let by_itself = !entry.is_empty() && own.last().is_some_and(|f| f.function == entry);
     let at_start = started.is_some_and(|s| {

@@ -52,10 +52,16 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
     match session::run(&setup, output) {
         Ok(ended) => Ok(ended.child.map_or(ExitCode::SUCCESS, exit_code_of)),
         // The program runs all the same: its own failure wins over ours.
-        Err(SessionError::Untraced { why, mut child }) => {
-            super::say(&super::line(&(*why).into()));
-            let failed = child.wait().ok().filter(|status| !status.success());
-            Ok(failed.map_or(ExitCode::from(super::ERROR), exit_code_of))
+        Err(SessionError::Untraced { why, program }) => {
+            let why = anyhow::Error::from(*why);
+            let ours = if super::is_closed_pipe(&why) {
+                ExitCode::SUCCESS
+            } else {
+                super::say(&super::line(&why));
+                ExitCode::from(super::ERROR)
+            };
+            let failed = program.wait().filter(|status| !status.success());
+            Ok(failed.map_or(ours, exit_code_of))
         }
         Err(e) => Err(e.into()),
     }

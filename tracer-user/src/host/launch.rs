@@ -13,7 +13,8 @@
 //!    `Process::open` makes its identity. Checks of the text in memory come here: before, there was none.
 //!
 //! The child's input, output and error stream are ours. It stays in our process group, so keys like Ctrl-C
-//! reach it from the terminal without us; [`Running::signal`] passes on what was sent to the tracer alone.
+//! reach it from the terminal without us; [`Running::signal`] and [`Running::interrupt`] pass on what was sent to
+//! the tracer alone.
 //! If the tracer ends before the release, the pipe closes and the child ends without running the program.
 
 use std::ffi::{OsStr, OsString};
@@ -147,6 +148,14 @@ impl Running {
         {
             // It may have ended this very moment; then there is nobody to tell.
             let (Ok(()) | Err(_)) = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// Passes on an interrupt. In the terminal's foreground it is Ctrl-C, which the child has had as well.
+    pub fn interrupt(&mut self) {
+        let me = procfs::process::Process::myself().and_then(|me| me.stat());
+        if !me.is_ok_and(|stat| stat.tpgid == stat.pgrp) {
+            self.signal(rustix::process::Signal::INT);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Knows Linux and nothing of Go or eBPF. Never writes to a target and never stops one.
 
+mod address_space;
 pub mod cgroup;
 pub mod discovery;
 mod error;

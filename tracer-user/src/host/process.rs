@@ -1,8 +1,9 @@
 //! One process: its identity, its executable, its mappings and its figures in /proc.
 //!
 //! Apart from `memory` because this is text from the kernel, not foreign memory. A pid alone identifies
-//! nothing: it is reused, and exec replaces the program under it. A [`Process`] is pid, start time and the
-//! inode it runs, and [`Process::still_same`] is asked after each batch of reads. Never signals the process.
+//! nothing: it is reused, and exec replaces the program under it, be it by the same one. A [`Process`] is pid,
+//! start time, the inode it runs and one address space, and [`Process::still_same`] is asked after each batch of
+//! reads. Never signals the process.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -11,11 +12,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use procfs::process::{MMapPath, MemoryMap, Process as ProcDir};
+use procfs::process::{MMapPath, MemoryMap, Process as ProcDir, Stat};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::PidfdFlags;
 
 use super::HostError;
+use super::address_space::AddressSpace;
 use super::cgroup::{self, MemoryLimit};
 use super::memory::ProcessMemory;
 use crate::record::reading;
@@ -30,6 +32,7 @@ pub struct Process {
     /// Absent where the kernel or a sandbox has no pidfd_open (before Linux 5.3).
     pidfd: Option<OwnedFd>,
     start_ticks: u64,
+    space: AddressSpace,
     exe: File,
     exe_file: FileId,
     exe_link: PathBuf,
@@ -90,14 +93,15 @@ impl Process {
         };
         let proc_dir =
             ProcDir::new(raw.as_raw_nonzero().get()).map_err(|e| from_procfs(pid, "open /proc", e))?;
-        let start_ticks = start_ticks(pid, &proc_dir)?;
+        let stat = read_stat(pid, &proc_dir)?;
         let exe = proc_dir
             .open_relative("exe")
             .map_err(|e| no_executable(pid, from_procfs(pid, "open the executable", e)))?;
         let meta = exe.metadata().map_err(|e| HostError::from_proc(pid, "inspect the executable", e))?;
         let exe_link = proc_dir.exe().map_err(|e| from_procfs(pid, "read the link to the executable", e))?;
-        let process =
-            Self { pid, proc_dir, pidfd, start_ticks, exe, exe_file: FileId::from(&meta), exe_link };
+        let space = AddressSpace::open(&proc_dir, &stat);
+        let (start_ticks, exe_file) = (stat.starttime, FileId::from(&meta));
+        let process = Self { pid, proc_dir, pidfd, start_ticks, space, exe, exe_file, exe_link };
         process.still_same()?;
         Ok(process)
     }
@@ -153,13 +157,21 @@ impl Process {
         if self.has_ended() {
             return Err(HostError::Gone { pid });
         }
-        if start_ticks(pid, &self.proc_dir).map_err(gone_if_missing)? != self.start_ticks {
+        let stat = read_stat(pid, &self.proc_dir).map_err(gone_if_missing)?;
+        if stat.starttime != self.start_ticks {
             return Err(HostError::Replaced { pid, how: "the pid now belongs to another process" });
         }
         let now = std::fs::metadata(format!("/proc/{pid}/exe"))
             .map_err(|e| gone_if_missing(HostError::from_proc(pid, "inspect the executable", e)))?;
         if FileId::from(&now) != self.exe_file {
             return Err(HostError::Replaced { pid, how: "it executed another program" });
+        }
+        if !self.space.is_still_there(&stat) {
+            // An ending process leaves its address space before its pidfd tells.
+            return Err(match self.exe_mappings() {
+                Ok(_) if !self.has_ended() => HostError::Replaced { pid, how: "it executed a program again" },
+                _ => HostError::Gone { pid },
+            });
         }
         Ok(())
     }
@@ -323,8 +335,8 @@ fn bias_of(mappings: &[Mapping], segments: &[Segment]) -> Option<LoadBias> {
     found.map(LoadBias)
 }
 
-fn start_ticks(pid: Pid, proc_dir: &ProcDir) -> Result<u64, HostError> {
-    Ok(proc_dir.stat().map_err(|e| from_procfs(pid, "read the start time", e))?.starttime)
+fn read_stat(pid: Pid, proc_dir: &ProcDir) -> Result<Stat, HostError> {
+    proc_dir.stat().map_err(|e| from_procfs(pid, "read the start time", e))
 }
 
 /// Once a process was open, "no such process" means that it ended.

@@ -10,8 +10,6 @@ pub struct Reading {
     pub from: KTime,
     /// `memstats.numgc` when the reading began, where it was known.
     pub gc_cycle: Option<u32>,
-    /// How many parts changed while they were read and were left out.
-    pub torn: u32,
     pub readout: Readout,
 }
 

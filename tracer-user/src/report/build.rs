@@ -287,7 +287,7 @@ fn gc(g: &evidence::GcState) -> Gc {
     Gc {
         cycles: g.cycles,
         since: "attach",
-        per_second: (g.watched_s > 0.0).then(|| f64::from(g.cycles) / g.watched_s),
+        per_second: g.cycles.filter(|_| g.watched_s > 0.0).map(|cycles| f64::from(cycles) / g.watched_s),
         gogc: g.gogc,
         memory_limit: g.memory_limit,
         pause_s: g.pause.map(|p| Pauses { p50: p.p50, p99: p.p99, max: p.max }),

@@ -214,7 +214,9 @@ pub struct Growth {
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Gc {
-    pub cycles: u32,
+    /// Absent where the count went backwards: then it is not one program's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cycles: Option<u32>,
     pub since: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_second: Option<f64>,

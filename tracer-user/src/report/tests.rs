@@ -145,7 +145,7 @@ fn evidence() -> Evidence {
             ],
         }),
         gc: Some(GcState {
-            cycles: 14,
+            cycles: Some(14),
             watched_s: 130.0,
             live_bytes: Some(live(126)),
             goal_bytes: Some(2 * live(126)),

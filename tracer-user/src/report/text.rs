@@ -66,8 +66,8 @@ fn head(lines: &mut Lines, report: &Report) {
 
     let s = &report.session;
     let mut parts = vec![format!("watched {}", figures::duration(s.duration_s))];
-    if let Some(gc) = &report.gc {
-        parts[0] = format!("{}, {}", parts[0], figures::counted(u64::from(gc.cycles), "GC cycle"));
+    if let Some(cycles) = report.gc.as_ref().and_then(|gc| gc.cycles) {
+        parts[0] = format!("{}, {}", parts[0], figures::counted(u64::from(cycles), "GC cycle"));
     }
     parts.extend(cost(s));
     parts.extend(copied(s));

@@ -58,6 +58,7 @@ impl Drain {
                     }
                 }
                 if last {
+                    drop(inbox.send(Wake::DrainEnded));
                     return;
                 }
                 std::thread::sleep(DRAIN_EVERY);
@@ -71,8 +72,14 @@ impl Drain {
         self.undecodable.load(Ordering::Relaxed)
     }
 
-    /// Asks for one last drain; it is the last thing the thread sends.
+    /// Asks for one last drain, after which the thread says that it ends.
     pub(super) fn finish(&self) {
         self.stop.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.finish();
     }
 }

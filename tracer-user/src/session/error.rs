@@ -1,10 +1,7 @@
 //! Why a session could not be held, in one line each.
 
-use super::target::TargetError;
-use crate::{
-    host::{HostError, launch::Running},
-    kernel::KernelError,
-};
+use super::{program::Program, target::TargetError};
+use crate::{host::HostError, kernel::KernelError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -25,7 +22,7 @@ pub enum SessionError {
     Deaf { made: u64 },
     /// The program we started runs, or ran, without us.
     #[error("{why}")]
-    Untraced { why: Box<SessionError>, child: Running },
+    Untraced { why: Box<SessionError>, program: Program },
     #[error("cannot start a thread of the session: {0}")]
     Thread(#[source] std::io::Error),
     #[error("cannot write the report: {0}")]

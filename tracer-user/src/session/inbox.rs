@@ -11,8 +11,12 @@ pub(super) enum Wake {
         began: KTime,
         records: Vec<Record>,
     },
+    /// The drain thread ends: no ring record follows.
+    DrainEnded,
     /// Readings, finished before this was sent.
     Read(Vec<Record>),
+    /// The readings asked for by a report that someone waits for.
+    AskedRead(Vec<Record>),
     /// The readings asked for at the end of the session.
     LastRead(Vec<Record>),
     Signal(Signal),

@@ -6,6 +6,7 @@ use super::{
     error::SessionError,
     plan::{self, Planned, Refusal, plan_sites},
     prober::{self, Probes},
+    program::Program,
     setup::{Events, Sampler, Setup, Subject},
     target::{Target, TargetError, layout_of, open_image},
 };
@@ -21,6 +22,7 @@ use crate::{
     record::Slot,
     units::Pid,
 };
+use tracer_common::cookie::Shape;
 
 /// A target with what was attached to it.
 pub(super) struct Opened {
@@ -31,7 +33,7 @@ pub(super) struct Opened {
     pub(super) not_taken: Vec<Refusal>,
     /// Why figures come from where they come from: one clause.
     pub(super) reason: String,
-    /// The program, where we started it.
+    /// The program, where we started it; the session takes it.
     pub(super) child: Option<Running>,
 }
 
@@ -69,7 +71,7 @@ fn running(setup: &Setup, pid: Pid, capabilities: &Capabilities) -> Result<Opene
     };
     let (probes, reason) = settle(setup.sampler, wanted.events, attached, &refused)?;
     target.process.still_same()?;
-    let not_taken = probes.as_ref().map(|p| p.verify(&target.memory, target.bias)).unwrap_or_default();
+    let not_taken = verify(setup, probes.as_ref(), &target, &refused)?;
     Ok(Opened { target: Arc::new(target), probes, refused, not_taken, reason, child: None })
 }
 
@@ -96,16 +98,25 @@ fn launched(
     };
     let (mut probes, reason) = settle(setup.sampler, wanted.events, attached, &wanted.refused)?;
     let child = waiting.release()?;
-    let target = match started(pid, file, image) {
-        Ok(target) => target,
-        Err(why) => return Err(SessionError::Untraced { why: Box::new(why.into()), child }),
+    let located = || {
+        let target = started(pid, file, image)?;
+        if let Some(probes) = &mut probes {
+            // Where the program lies is known only now.
+            let control = plan::control(layout, namespace, &target.image, Some(target.bias));
+            probes.kernel.set_target(Slot(0), control)?;
+        }
+        let not_taken = verify(setup, probes.as_ref(), &target, &wanted.refused)?;
+        Ok((target, not_taken))
     };
-    if let Some(probes) = &mut probes {
-        // Where the program lies is known only now.
-        let control = plan::control(layout, namespace, &target.image, Some(target.bias));
-        probes.kernel.set_target(Slot(0), control)?;
-    }
-    let not_taken = probes.as_ref().map(|p| p.verify(&target.memory, target.bias)).unwrap_or_default();
+    let (target, not_taken) = match located() {
+        Ok(located) => located,
+        // The program runs: from here on it is waited for, whatever fails.
+        Err(why) => {
+            drop(probes);
+            let program = Program::without_session(child);
+            return Err(SessionError::Untraced { why: Box::new(why), program });
+        }
+    };
     Ok(Opened {
         target: Arc::new(target),
         probes,
@@ -132,6 +143,32 @@ fn started(pid: Pid, file: &File, image: Arc<GoImage>) -> Result<Target, TargetE
     Target::of(process, image, STARTS_WITHIN).map_err(|e| match e {
         TargetError::Host(e) => gone(e).into(),
         e => e,
+    })
+}
+
+/// The probes that did not take. Where allocations were to be counted and no such probe is in place, a report
+/// would be made of zeros.
+fn verify(
+    setup: &Setup,
+    probes: Option<&Probes>,
+    target: &Target,
+    refused: &[Refusal],
+) -> Result<Vec<Refusal>, SessionError> {
+    let Some(probes) = probes else { return Ok(Vec::new()) };
+    let not_taken = probes.verify(&target.memory, target.bias);
+    let allocations =
+        setup.sampler == Sampler::All && setup.events.unwrap_or(Events::of(setup.sampler)).alloc;
+    if allocations && !counts_allocations(&probes.planned, &not_taken) {
+        let why = not_taken.iter().chain(refused).next().map_or("no such function", |r| r.why.as_str());
+        return Err(SessionError::NoSite(why.to_owned()));
+    }
+    Ok(not_taken)
+}
+
+/// Whether a probe for allocations is in place.
+fn counts_allocations(planned: &[Planned], not_taken: &[Refusal]) -> bool {
+    planned.iter().any(|p| {
+        p.cookie.shape == Shape::Alloc && not_taken.iter().all(|missing| missing.function != p.site.function)
     })
 }
 
@@ -183,5 +220,40 @@ fn settle(
         }
         (Sampler::Auto, Some(Err(e))) => Ok((None, format!("memory is read only, probes were refused: {e}"))),
         (Sampler::Auto, None) => Ok((None, format!("memory is read only; {needs_all}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::cookie::Cookie;
+
+    use super::*;
+    use crate::{
+        binary::x86::SiteKind,
+        goruntime::code::sites::ProbeSite,
+        units::{FileOffset, ImageAddr},
+    };
+
+    #[test]
+    fn a_session_without_one_allocation_probe_is_none() {
+        let plan = |function: &str, shape| Planned {
+            site: ProbeSite {
+                function: function.into(),
+                shape,
+                address: ImageAddr(0),
+                file_offset: FileOffset(0),
+                offset: 0,
+                instruction: SiteKind::Push,
+                bytes: vec![0x55],
+                caller_at_sp: true,
+            },
+            cookie: Cookie { shape, flags: 0, slot: 0, probe: 0 },
+        };
+        let missing = |function: &str| Refusal { function: function.into(), why: "gone".into() };
+        let both = [plan("runtime.mallocgc", Shape::Alloc), plan("runtime.newproc1", Shape::GoBorn)];
+        assert!(counts_allocations(&both, &[]));
+        assert!(counts_allocations(&both, &[missing("runtime.newproc1")]));
+        assert!(!counts_allocations(&both, &[missing("runtime.mallocgc")]));
+        assert!(!counts_allocations(&both[1..], &[]));
     }
 }

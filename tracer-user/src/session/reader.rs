@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel},
     },
     time::{Duration, Instant},
 };
@@ -21,15 +21,22 @@ use crate::{
 
 /// GC figures and size classes are a few kilobytes: ten times a second finds the low point of each GC cycle.
 const QUICK_EVERY: Duration = Duration::from_millis(100);
-/// A reading never takes more than this share of the time between two.
+/// A reading of everything, or of all goroutines, never takes more than this share of the time between two. One
+/// that is asked for is taken at once.
 const SHARE: f64 = 0.02;
 
-/// The end of the thread's life, asked for by the loop.
-pub(super) struct LastReading;
+/// What the loop asks the thread for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// One reading of everything.
+    Now,
+    /// The same, and then the end of the thread.
+    Last,
+}
 
 /// A running reader.
 pub(super) struct Reader {
-    stop: std::sync::mpsc::Sender<LastReading>,
+    asks: Sender<Ask>,
 }
 
 /// What is read.
@@ -45,16 +52,21 @@ impl Reader {
         interval: Duration,
         inbox: SyncSender<Wake>,
     ) -> std::io::Result<Self> {
-        let (stop, stopped) = channel();
+        let (asks, asked) = channel();
         std::thread::Builder::new()
             .name("reader".into())
-            .spawn(move || Cadence::new(sources, interval).run(&stopped, &inbox))?;
-        Ok(Self { stop })
+            .spawn(move || Cadence::new(sources, interval).run(&asked, &inbox))?;
+        Ok(Self { asks })
     }
 
     /// Asks for one reading of everything, after which the thread ends. `false`: it has ended already.
     pub(super) fn finish(&self) -> bool {
-        self.stop.send(LastReading).is_ok()
+        self.asks.send(Ask::Last).is_ok()
+    }
+
+    /// Asks for one reading of everything. `false`: the thread has ended.
+    pub(super) fn ask(&self) -> bool {
+        self.asks.send(Ask::Now).is_ok()
     }
 }
 
@@ -73,33 +85,45 @@ impl Cadence {
         Self { sources, interval, last_cycle: None, full_due: now, goroutines_due: now }
     }
 
-    fn run(mut self, stopped: &Receiver<LastReading>, inbox: &SyncSender<Wake>) {
+    fn run(mut self, asked: &Receiver<Ask>, inbox: &SyncSender<Wake>) {
+        let mut ask = None;
         loop {
             let now = Instant::now();
-            let (full, goroutines) = (now >= self.full_due, now >= self.goroutines_due);
-            let Ok(records) = self.read(full, goroutines) else {
-                // What the kernel counted is ours and outlives the target.
-                let sent = inbox.send(Wake::TargetGone);
-                if sent.is_err() || stopped.recv().is_err() {
+            let everything = ask.is_some();
+            let (full, goroutines) =
+                (everything || now >= self.full_due, everything || now >= self.goroutines_due);
+            let read = self.read(full, goroutines);
+            let wake = match (read, ask) {
+                (Ok(records), None) => Wake::Read(records),
+                (Ok(records), Some(Ask::Now)) => Wake::AskedRead(records),
+                (Ok(records), Some(Ask::Last)) => Wake::LastRead(records),
+                (Err(gone), Some(Ask::Last)) => Wake::LastRead(self.last_counts(&gone)),
+                (Err(gone), None | Some(Ask::Now)) => {
+                    let last = self.last_counts(&gone);
+                    if inbox.send(Wake::TargetGone).is_ok() && asked.iter().any(|ask| ask == Ask::Last) {
+                        drop(inbox.send(Wake::LastRead(last)));
+                    }
                     return;
                 }
-                let last = self.counts().into_iter().collect();
-                drop(inbox.send(Wake::LastRead(last)));
-                return;
             };
-            if inbox.send(Wake::Read(records)).is_err() {
+            let last = matches!(wake, Wake::LastRead(_));
+            if inbox.send(wake).is_err() || last {
                 return;
             }
-            match stopped.recv_timeout(QUICK_EVERY.min(self.interval)) {
-                Err(RecvTimeoutError::Timeout) => {}
+            ask = match asked.recv_timeout(QUICK_EVERY.min(self.interval)) {
+                Ok(ask) => Some(ask),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
-                Ok(LastReading) => {
-                    let last =
-                        self.read(true, true).unwrap_or_else(|Gone| self.counts().into_iter().collect());
-                    drop(inbox.send(Wake::LastRead(last)));
-                    return;
-                }
-            }
+            };
+        }
+    }
+
+    /// What the kernel counted is ours and outlives the target. Where the target runs the same file again, the
+    /// probes count on: those counts are of two programs.
+    fn last_counts(&self, gone: &Gone) -> Vec<Record> {
+        match gone {
+            Gone::Ended => self.counts().into_iter().collect(),
+            Gone::Replaced => Vec::new(),
         }
     }
 
@@ -114,12 +138,13 @@ impl Cadence {
         }
         self.quick(&mut records);
         if full {
-            self.full_due = Instant::now() + self.interval;
+            let began = Instant::now();
             let target = &self.sources.target;
             let process =
                 take("process figures", self.last_cycle, || target.process.figures().map(Readout::Process));
             records.push(process);
             records.extend(self.counts());
+            self.full_due = next(began, self.interval);
         }
         if goroutines {
             let began = Instant::now();
@@ -127,15 +152,13 @@ impl Cadence {
             records.push(take("goroutines", self.last_cycle, || {
                 target.state.goroutines(&target.memory, Limits::default()).map(Readout::Goroutines)
             }));
-            let rest = began.elapsed().div_f64(SHARE);
-            self.goroutines_due = began + rest.max(self.interval);
+            self.goroutines_due = next(began, self.interval);
         }
         // Checked after the reads: what was read before a replacement was noticed must not count.
         match self.sources.target.process.still_same() {
             Ok(()) => Ok(records),
-            Err(HostError::Gone { .. } | HostError::NoSuchProcess { .. } | HostError::Replaced { .. }) => {
-                Err(Gone)
-            }
+            Err(HostError::Gone { .. } | HostError::NoSuchProcess { .. }) => Err(Gone::Ended),
+            Err(HostError::Replaced { .. }) => Err(Gone::Replaced),
             Err(e) => {
                 records.push(failed("identity", &e));
                 Ok(records)
@@ -164,7 +187,16 @@ impl Cadence {
     }
 }
 
-struct Gone;
+/// When the next reading is due after one that began at `began` and ends now.
+fn next(began: Instant, interval: Duration) -> Instant {
+    began + interval.max(began.elapsed().div_f64(SHARE))
+}
+
+/// The target is not the process we opened any more.
+enum Gone {
+    Ended,
+    Replaced,
+}
 
 /// One round of every reading, or the failure of what identifies the target.
 pub(super) fn once(target: &Arc<Target>) -> Result<Vec<Record>, HostError> {
@@ -172,7 +204,7 @@ pub(super) fn once(target: &Arc<Target>) -> Result<Vec<Record>, HostError> {
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
     match cadence.read(true, true) {
         Ok(records) => Ok(records),
-        Err(Gone) => {
+        Err(Gone::Ended | Gone::Replaced) => {
             Err(target.process.still_same().err().unwrap_or(HostError::Gone { pid: target.process.pid() }))
         }
     }
@@ -203,7 +235,7 @@ fn take<E: std::error::Error>(
     let from: KTime = clock::now();
     match read() {
         Ok(readout) => {
-            let reading = Reading { from, gc_cycle, torn: 0, readout };
+            let reading = Reading { from, gc_cycle, readout };
             Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) }
         }
         Err(e) => failed(what, &e),
@@ -213,4 +245,19 @@ fn take<E: std::error::Error>(
 fn failed(what: &'static str, e: &dyn std::error::Error) -> Record {
     let note = Note::ReadingFailed { what, why: e.to_string() };
     Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_reading_leaves_the_target_alone_for_long() {
+        let ago = |d| Instant::now().checked_sub(d).unwrap();
+        let interval = Duration::from_millis(100);
+        let quick = Instant::now();
+        assert!(next(quick, Duration::from_hours(1)) == quick + Duration::from_hours(1));
+        let slow = ago(Duration::from_secs(1));
+        assert!(next(slow, interval) >= slow + Duration::from_secs(50));
+    }
 }

@@ -19,6 +19,7 @@ use super::{
     names::ImageNames,
     open::{self, Opened},
     plan::{self, Refusal},
+    program::Program,
     reader::{Reader, Sources},
     setup::{Output, Setup, Until, Which},
     signals,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     aggregate::Ledger,
     analyze,
-    host::launch::Running,
+    host::{HostError, launch::Running},
     kernel::capability::Capabilities,
     record::{Body, Note, Reading, Readout, Record, Slot, note::EndedBy},
     report::{self, Report, model},
@@ -45,6 +46,8 @@ pub struct Ended {
 const TICK: Duration = Duration::from_millis(50);
 /// A last reading that takes longer is not waited for.
 const LAST_READ_WITHIN: Duration = Duration::from_secs(10);
+/// The same for what the drain thread still has.
+const LAST_DRAIN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Fewer allocations than the processors' caches may still publish from before the attach say nothing.
 const CACHED: u64 = 100_000;
@@ -52,12 +55,22 @@ const CACHED: u64 = 100_000;
 /// Holds one session, from attach to the last report.
 pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionError> {
     let capabilities = Capabilities::read();
-    let opened = open::open(setup, &capabilities)?;
-    Session::new(setup, output, opened, capabilities)?.run()
+    let mut opened = open::open(setup, &capabilities)?;
+    let mut child = opened.child.take();
+    let (wakes, inbox) = inbox();
+    let held = Session::new(setup, output, opened, capabilities, wakes, &inbox)
+        .and_then(|session| session.run(child.as_mut()));
+    match (held, child) {
+        (held, None) => held.map(|by| Ended { by, child: None }),
+        (Ok(by), Some(child)) => Ok(Ended { by, child: Program::new(child, inbox).wait() }),
+        (Err(why), Some(child)) => {
+            Err(SessionError::Untraced { why: Box::new(why), program: Program::new(child, inbox) })
+        }
+    }
 }
 
-struct Session<'a> {
-    setup: &'a Setup,
+struct Session<'s, 'a> {
+    setup: &'s Setup,
     output: Output<'a>,
     capabilities: Capabilities,
     opened: Opened,
@@ -65,14 +78,25 @@ struct Session<'a> {
     ledger: Ledger,
     symbolizer: Symbolizer,
     fence: Fence,
-    inbox: Receiver<Wake>,
+    inbox: &'s Receiver<Wake>,
     drain: Option<Drain>,
     reader: Reader,
     began: Instant,
     began_at: SystemTime,
     first_reported: bool,
+    interim: Interim,
     watched: Watched,
     received: u64,
+}
+
+/// An interim report that was asked for: it waits for readings, which wait for the drain behind them.
+#[derive(Clone, Copy)]
+enum Interim {
+    Unasked,
+    /// Until when readings are waited for.
+    Reading(Instant),
+    /// They came; until when the drain is waited for.
+    Read(Instant),
 }
 
 /// The few figures the loop itself decides by.
@@ -90,14 +114,15 @@ struct Watched {
     judged_at: Option<Instant>,
 }
 
-impl<'a> Session<'a> {
+impl<'s, 'a> Session<'s, 'a> {
     fn new(
-        setup: &'a Setup,
+        setup: &'s Setup,
         output: Output<'a>,
         mut opened: Opened,
         capabilities: Capabilities,
+        wakes: SyncSender<Wake>,
+        inbox: &'s Receiver<Wake>,
     ) -> Result<Self, SessionError> {
-        let (wakes, inbox) = inbox();
         let started = clock::now();
         let pidfd = opened.target.process.pidfd().and_then(|fd| fd.try_clone().ok());
         signals::start(pidfd, wakes.clone()).map_err(SessionError::Thread)?;
@@ -129,36 +154,69 @@ impl<'a> Session<'a> {
             began: Instant::now(),
             began_at: SystemTime::now(),
             first_reported: false,
+            interim: Interim::Unasked,
             watched: Watched { counts_allocations, ..Watched::default() },
             received: 0,
         })
     }
 
-    fn run(mut self) -> Result<Ended, SessionError> {
+    fn run(mut self, mut child: Option<&mut Running>) -> Result<EndedBy, SessionError> {
         let by = loop {
             match self.inbox.recv_timeout(TICK) {
                 Ok(Wake::Drained { began, records }) => self.drained(began, &records),
                 Ok(Wake::Read(records) | Wake::LastRead(records)) => self.read(records),
-                Ok(Wake::Signal(Signal::Report)) => self.publish(Which::Interim)?,
-                Ok(Wake::Signal(Signal::Interrupt)) => break EndedBy::Signal,
+                Ok(Wake::AskedRead(records)) => {
+                    self.read(records);
+                    if let Interim::Reading(until) = self.interim {
+                        self.interim = Interim::Read(until);
+                    }
+                }
+                Ok(Wake::Signal(Signal::Report)) => self.ask_interim(),
+                Ok(Wake::Signal(Signal::Interrupt)) => {
+                    if let Some(child) = &mut child {
+                        child.interrupt();
+                    }
+                    break EndedBy::Signal;
+                }
                 Ok(Wake::Signal(Signal::Terminate)) => {
-                    if let Some(child) = &mut self.opened.child {
+                    if let Some(child) = &mut child {
                         child.signal(rustix::process::Signal::TERM);
                     }
                     break EndedBy::Signal;
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Wake::DrainEnded) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Wake::TargetGone) | Err(RecvTimeoutError::Disconnected) => break EndedBy::TargetExit,
             }
             if !self.first_reported && self.watched.last_cycle.is_some() && self.drain_has_opened() {
                 self.first_reported = true;
                 self.publish(Which::First)?;
             }
+            if self.interim_is_due() {
+                self.interim = Interim::Unasked;
+                self.publish(Which::Interim)?;
+            }
             if let Some(by) = self.decided() {
                 break by;
             }
         };
         self.finish(by)
+    }
+
+    /// An interim report is as fresh as the last one: everything is read once more for it.
+    fn ask_interim(&mut self) {
+        if matches!(self.interim, Interim::Unasked) {
+            let asked = self.reader.ask();
+            let until = Instant::now() + if asked { LAST_READ_WITHIN } else { Duration::ZERO };
+            self.interim = Interim::Reading(until);
+        }
+    }
+
+    fn interim_is_due(&self) -> bool {
+        match self.interim {
+            Interim::Unasked => false,
+            Interim::Reading(until) => Instant::now() >= until,
+            Interim::Read(until) => self.fence.is_empty() || Instant::now() >= until,
+        }
     }
 
     /// Whether the first readings have passed the fence.
@@ -194,7 +252,7 @@ impl<'a> Session<'a> {
             Until::Elapsed(duration) => (elapsed >= duration).then_some(EndedBy::Duration),
             Until::GcCycles(wanted) => {
                 let (first, last) = (self.watched.first_cycle?, self.watched.last_cycle?);
-                (last.wrapping_sub(first) >= wanted).then_some(EndedBy::Verdict)
+                (last.checked_sub(first)? >= wanted).then_some(EndedBy::Verdict)
             }
             Until::Verdict { least, most } => {
                 if elapsed >= most {
@@ -234,18 +292,23 @@ impl<'a> Session<'a> {
     }
 
     /// The last readings, the last report, and only then the probes let go.
-    fn finish(mut self, by: EndedBy) -> Result<Ended, SessionError> {
+    fn finish(mut self, by: EndedBy) -> Result<EndedBy, SessionError> {
+        if by == EndedBy::TargetExit
+            && let Err(e @ HostError::Replaced { .. }) = self.opened.target.process.still_same()
+        {
+            (self.output.notice)(&e.to_string());
+        }
         self.last_readings();
         if let Some(drain) = &self.drain {
             drain.finish();
         }
-        // The drain's last batch follows what the readings need.
-        let until = Instant::now() + Duration::from_millis(200);
-        while self.drain.is_some() && !self.fence.is_empty() && Instant::now() < until {
+        // The drain's last batches hold what the readings need.
+        let until = Instant::now() + LAST_DRAIN_WITHIN;
+        while self.drain.is_some() && Instant::now() < until {
             match self.inbox.recv_timeout(TICK) {
                 Ok(Wake::Drained { began, records }) => self.drained(began, &records),
+                Ok(Wake::DrainEnded) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         for record in self.fence.flush() {
@@ -254,16 +317,10 @@ impl<'a> Session<'a> {
         self.ledger.apply(&Record { slot: Slot(0), time: clock::now(), body: Body::Note(Note::End(by)) });
         self.heard_something()?;
         self.publish(Which::Final)?;
-        let Self { opened, drain, inbox, .. } = self;
-        let Opened { probes, mut child, .. } = opened;
-        if let Some(drain) = drain {
-            drain.finish();
-        }
-        if let Some(probes) = probes {
+        if let Some(probes) = self.opened.probes.take() {
             probes.detach();
         }
-        let child = child.as_mut().and_then(|child| wait(child, &inbox));
-        Ok(Ended { by, child })
+        Ok(by)
     }
 
     /// Asks the reader for everything once more. A second Ctrl-C goes on with what there is.
@@ -278,9 +335,10 @@ impl<'a> Session<'a> {
                     self.read(records);
                     return;
                 }
-                Ok(Wake::Read(records)) => self.read(records),
+                Ok(Wake::Read(records) | Wake::AskedRead(records)) => self.read(records),
                 Ok(Wake::Drained { began, records }) => self.drained(began, &records),
-                Ok(Wake::Signal(Signal::Report) | Wake::TargetGone) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Wake::Signal(Signal::Report) | Wake::TargetGone | Wake::DrainEnded)
+                | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Wake::Signal(Signal::Interrupt | Signal::Terminate))
                 | Err(RecvTimeoutError::Disconnected) => {
                     return;
@@ -380,27 +438,10 @@ fn say_attached(output: &Output<'_>, opened: &Opened) {
                 crate::kernel::AttachKind::Multi => "one link",
                 crate::kernel::AttachKind::Single => "single links",
             };
-            (output.notice)(&format!("attached {} probes to process {who} by {kind}", probes.planned.len()));
+            let in_place = probes.planned.len().saturating_sub(opened.not_taken.len());
+            (output.notice)(&format!("attached {in_place} probes to process {who} by {kind}"));
         }
         None => (output.notice)(&format!("attached no probe to process {who}: {}", opened.reason)),
-    }
-}
-
-/// Waits for the program we started, passing on what is sent to us.
-fn wait(child: &mut Running, inbox: &Receiver<Wake>) -> Option<ExitStatus> {
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) => {}
-            Err(_) => return None,
-        }
-        match inbox.recv_timeout(TICK) {
-            Ok(Wake::Signal(Signal::Interrupt)) => child.signal(rustix::process::Signal::INT),
-            Ok(Wake::Signal(Signal::Terminate)) => child.signal(rustix::process::Signal::TERM),
-            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-            // The signals thread is gone: nothing is left to pass on.
-            Err(RecvTimeoutError::Disconnected) => return child.wait().ok(),
-        }
     }
 }
 
@@ -430,8 +471,7 @@ mod tests {
     fn only_probes_for_allocations_hear_allocations() {
         let mut watched = Watched { counts_allocations: vec![true, false, true], ..Watched::default() };
         let counts = crate::record::reading::Counts { hits: vec![0, 9, 4], ..Default::default() };
-        let reading =
-            Reading { from: clock::now(), gc_cycle: None, torn: 0, readout: Readout::Counts(counts) };
+        let reading = Reading { from: clock::now(), gc_cycle: None, readout: Readout::Counts(counts) };
         watched.see(&Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) });
         assert_eq!(watched.hits, 4);
     }

@@ -186,8 +186,8 @@ pub struct GoroutineGroup {
 /// The collector's figures.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct GcState {
-    /// Cycles that ended since the first reading.
-    pub cycles: u32,
+    /// Cycles that ended since the first reading; absent where the count went backwards.
+    pub cycles: Option<u32>,
     /// Seconds over which they were watched.
     pub watched_s: f64,
     /// Live after the newest cycle; absent before the process's first.

@@ -138,7 +138,7 @@ pub(super) fn gc(ledger: &Ledger, clock: Clock) -> Option<GcState> {
         .map(|p| GcPoint { t: clock.at(p.time), cycle: p.cycle, live_bytes: p.heap_marked.0 })
         .collect();
     Some(GcState {
-        cycles: gc.cycles.saturating_sub(first_cycle),
+        cycles: gc.cycles.checked_sub(first_cycle),
         watched_s: time.seconds_since(first_time),
         live_bytes: (gc.cycles > 0).then_some(gc.heap_marked.0),
         goal_bytes: gc.goal.map(|b| b.0),

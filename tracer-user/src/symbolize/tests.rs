@@ -40,7 +40,7 @@ fn record(time: u64, body: Body) -> Record {
 }
 
 fn reading(time: u64, readout: Readout) -> Record {
-    record(time, Body::Reading(Reading { from: KTime(0), gc_cycle: None, torn: 0, readout }))
+    record(time, Body::Reading(Reading { from: KTime(0), gc_cycle: None, readout }))
 }
 
 fn stack(id: u64, frames: &[u64]) -> Record {

@@ -64,7 +64,8 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
         }
         Shape::Rises(rise) => rise,
     };
-    let total = HeapTrend { slope: rise.slope, p: rise.p, cycles: gc.cycles, span_s: rise.span_s };
+    let cycles = gc.cycles.unwrap_or(gc.points.len() as u32);
+    let total = HeapTrend { slope: rise.slope, p: rise.p, cycles, span_s: rise.span_s };
     let mut parts: Vec<ClassGrowth> = evidence
         .size_classes
         .iter()
