@@ -220,7 +220,7 @@ fn facts() -> SessionFacts {
         },
         started_at: Moment { unix_ms: 1_700_273_470_000 },
         sampler: Sampler::All,
-        sampler_reason: "asked for".into(),
+        sampler_reason: "every allocation counted, as asked for".into(),
         attach: Attach::Multi,
         events: Some(Events { received: 3, lost: 0, undecodable: 0 }),
         cost: Cost {
@@ -250,7 +250,7 @@ fn text() {
     checkout-svc  pid 4242  go1.26.3  up 3d4h  stripped  cgroup limit 4.0 GiB
     watched 2m10s, 14 GC cycles · tracer itself used 0.42 s of CPU, 24 MiB
     12 KiB of code pages copied in the target · nothing lost
-    engine: every allocation counted (asked for)
+    engine: every allocation counted, as asked for
 
     LEAK  +57 goroutines/min (57..57, 95 %), 9 981 blocked in chan receive, oldest
           3h12m
@@ -286,6 +286,10 @@ fn text() {
        234 MiB  6.2 %   766 740  main.(*Cache).Put cache.go:42  new main.Session
        4.2 KiB < 0.1 %        90  unknown stack  other
 
+    map writes since attach, updates included: 766 740 to 1 map
+        766 740  map[string]*main.Session at 0xc0000120
+                 100 % by main.(*Cache).Put cache.go:44
+
     goroutines by creation site
          9 981  chan receive   main.startWorker worker.go:23
              1  IO wait        the program's start
@@ -314,7 +318,7 @@ fn text_of_a_session_without_probes_that_lost_something() {
     ];
     let facts = SessionFacts {
         sampler: Sampler::None,
-        sampler_reason: "auto: no budget yet".into(),
+        sampler_reason: "memory is read; allocation sites need --sampler all".into(),
         cost: Cost { target_pages_bytes: Some(0), ..facts().cost },
         ..facts()
     };
@@ -324,13 +328,16 @@ fn text_of_a_session_without_probes_that_lost_something() {
     checkout-svc  pid 4242  go1.26.3  up 3d4h  stripped  cgroup limit 4.0 GiB
     watched 2m10s, 14 GC cycles · tracer itself used 0.42 s of CPU, 24 MiB
     LOSSES: totals are lower bounds
-    engine: memory readings (auto: no budget yet); allocation sites need --sampler
-            all
+    engine: memory is read; allocation sites need --sampler all
 
     NOT YET  goroutine-growth: goroutines have not been read; needs one reading
 
     NOT YET  heap-growth: 8 GC cycles since attach; needs 4 more GC cycles, about
              1m5s at the present rate
+
+    map writes since attach, updates included: 766 740 to 1 map
+        766 740  map[string]*main.Session at 0xc0000120
+                 100 % by main.(*Cache).Put cache.go:44
 
     heap 418 MiB live after GC, goal 835 MiB · GC 6.5/min, pause p99 210 us
     RSS 1.2 GiB · Go heap in use 500 MiB · stacks 90 MiB · heap idle 20 MiB

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::goroutines::{short_table, swapped};
 use super::lines::{Lines, WIDTH, place};
-use super::model::{Allocation, Finding, Frame, Session, Undecided};
+use super::model::{Allocation, Finding, Frame, MapRow, Session, Undecided};
 use super::{Exporter, Report};
 use crate::analyze::figures;
 
@@ -36,6 +36,7 @@ impl Exporter for Text {
             lines.line("Nothing grows: the live heap and the goroutines are steady.");
         }
         allocations(&mut lines, report);
+        map_writes(&mut lines, &report.maps);
         if let Some(g) = report.goroutines.as_ref().filter(|g| g.live.is_some()) {
             lines.blank();
             short_table(&mut lines, g, TOP_CLASSES);
@@ -82,15 +83,7 @@ fn head(lines: &mut Lines, report: &Report) {
         .to_owned(),
     );
     lines.parts(&parts);
-    let engine = match s.sampler.as_str() {
-        "all" => "every allocation counted",
-        _ => "memory readings",
-    };
-    let mut engine = format!("{engine} ({})", s.sampler_reason);
-    if s.sampler == "none" {
-        engine.push_str("; allocation sites need --sampler all");
-    }
-    lines.labelled("engine: ", &engine);
+    lines.labelled("engine: ", &s.sampler_reason);
     match s.ended_by.as_deref() {
         Some("target-exit") => lines.line("the target exited; this is what was seen until then"),
         None => lines.line("interim report: the session goes on"),
@@ -222,6 +215,37 @@ fn allocations(lines: &mut Lines, report: &Report) {
     }
     if rows.len() > TOP_SITES {
         lines.line(&format!("  and {} more", figures::counted((rows.len() - TOP_SITES) as u64, "site")));
+    }
+}
+
+fn map_writes(lines: &mut Lines, rows: &[MapRow]) {
+    if rows.is_empty() {
+        return;
+    }
+    let writes = rows.iter().fold(0, |sum: u64, row| sum.saturating_add(row.writes));
+    lines.blank();
+    lines.labelled(
+        "",
+        &format!(
+            "map writes since attach, updates included: {} to {}",
+            figures::count(writes),
+            figures::counted(rows.len() as u64, "map")
+        ),
+    );
+    for row in rows.iter().take(TOP_SITES) {
+        let what = row.type_name.as_deref().unwrap_or("unknown type");
+        lines.line(&format!("  {:>9}  {what} at {}", figures::count(row.writes), row.address));
+        if let Some(site) = row.sites.iter().max_by_key(|site| site.writes) {
+            let at = match site.stack.first() {
+                Some(f) => format!("{} {}", f.function, place(f)),
+                None => "unknown stack".to_owned(),
+            };
+            let share = site.writes as f64 / row.writes.max(1) as f64;
+            lines.line(&format!("             {} by {at}", figures::percent(share)));
+        }
+    }
+    if rows.len() > TOP_SITES {
+        lines.line(&format!("  and {} more", figures::counted((rows.len() - TOP_SITES) as u64, "map")));
     }
 }
 

@@ -197,13 +197,12 @@ fn settle(
     refused: &[Refusal],
 ) -> Result<(Option<Probes>, String), SessionError> {
     let needs_all = "allocation sites need --sampler all";
+    let counted = counted(events);
     match (sampler, attached) {
         (Sampler::None, _) => {
-            Ok((None, format!("asked for: memory is read and nothing is probed; {needs_all}")))
+            Ok((None, format!("memory is read and nothing is probed, as asked for; {needs_all}")))
         }
-        (Sampler::All, Some(Ok(probes))) => {
-            Ok((Some(probes), "asked for: every allocation is counted".to_owned()))
-        }
+        (Sampler::All, Some(Ok(probes))) => Ok((Some(probes), format!("{counted}, as asked for"))),
         (Sampler::All, Some(Err(e))) => Err(e.into()),
         (Sampler::All, None) if events.any() => {
             let why: Vec<&str> = refused.iter().map(|r| r.why.as_str()).collect();
@@ -211,16 +210,26 @@ fn settle(
         }
         (Sampler::All, None) => Ok((None, "no event to probe was asked for".to_owned())),
         (Sampler::Auto, Some(Ok(probes))) => {
-            let what = if events.goroutine {
-                "memory is read, goroutine births and ends are counted"
-            } else {
-                "memory is read"
-            };
-            Ok((Some(probes), format!("{what}; {needs_all}")))
+            Ok((Some(probes), format!("memory is read, {counted}; {needs_all}")))
         }
         (Sampler::Auto, Some(Err(e))) => Ok((None, format!("memory is read only, probes were refused: {e}"))),
         (Sampler::Auto, None) => Ok((None, format!("memory is read only; {needs_all}"))),
     }
+}
+
+/// What the probes count, in words.
+fn counted(events: Events) -> String {
+    let mut words = Vec::new();
+    if events.alloc {
+        words.push("every allocation");
+    }
+    if events.map {
+        words.push("every map write");
+    }
+    if events.goroutine {
+        words.push("goroutine births and ends");
+    }
+    format!("{} counted", words.join(", "))
 }
 
 #[cfg(test)]
