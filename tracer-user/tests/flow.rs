@@ -205,3 +205,13 @@ fn the_same_records_give_the_same_evidence_and_judgement() {
     let records = session(40, 4_000);
     assert_eq!(judged(&records), judged(&records));
 }
+
+#[test]
+fn cycles_that_went_backwards_are_absent_and_not_none() {
+    let read = |t, cycle| {
+        let readout = Readout::Gc(gc(cycle, 96));
+        at(t * SECOND, Body::Reading(Reading { from: KTime(t), gc_cycle: None, readout }))
+    };
+    let cycles = |last| judged(&[read(1, 100), read(2, last)]).0.gc.unwrap().cycles;
+    assert_eq!((cycles(100), cycles(104), cycles(3)), (Some(0), Some(4), None));
+}
