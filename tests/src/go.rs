@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use xtask::toolchains::{self, PINS, Pin};
 
@@ -41,6 +42,13 @@ impl Go {
     pub fn build(&self, fixture: &str, mode: Mode) -> PathBuf {
         xtask::fixtures::build(&self.path, fixture, mode).unwrap_or_else(|error| panic!("{error:#}"))
     }
+}
+
+/// The `go` command of a pinned version, deaf to what the machine has on its PATH. Call it behind `live!(Go)`.
+pub fn command(version: &str) -> Command {
+    let go = Go::all().into_iter().find(|go| go.pin.version == version);
+    let go = go.unwrap_or_else(|| panic!("Go {version} is not one of the pinned toolchains"));
+    toolchains::go_command(&go.path)
 }
 
 /// Every toolchain in both modes: the matrix of the live tests.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tracer_tests::{go, live};
 use tracer_user::goruntime::layout::Layout;
 
 fn fixture(name: &str) -> PathBuf {
@@ -15,15 +16,14 @@ fn fixture(name: &str) -> PathBuf {
 /// Builds a fixture with one Go version. Tests run side by side: each has files of its own.
 fn build(name: &str, version: &str, test: u32) -> PathBuf {
     let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("layouts-{test}-{name}"));
-    let done = Command::new("go")
+    let done = go::command(version)
         .args(["build", "-o"])
         .arg(&output)
         .arg(".")
         .current_dir(fixture(name))
-        .env("GOTOOLCHAIN", format!("go{version}"))
         .env("CGO_ENABLED", "0")
         .output()
-        .expect("go is on the PATH");
+        .expect("go runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     output
 }
@@ -52,15 +52,18 @@ fn check(minor: u32, version: &str) {
 
 #[test]
 fn go_1_22() {
+    live!(Go);
     check(22, "1.22.10");
 }
 
 #[test]
 fn go_1_26() {
+    live!(Go);
     check(26, "1.26.8");
 }
 
 #[test]
 fn go_1_27() {
+    live!(Go);
     check(27, "1.27.3");
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use tracer_tests::{go, live};
 use tracer_user::binary::file::FileBytes;
 use tracer_user::binary::x86::{Emulates, SiteKind};
 use tracer_user::goruntime::code::hooks;
@@ -46,18 +47,12 @@ impl Build {
     }
 
     /// The built program; `None` (said on stderr) where this toolchain cannot be had.
-    #[expect(clippy::print_stderr, reason = "a skipped test says why")]
-    fn build(self) -> Option<PathBuf> {
+    fn build(self) -> PathBuf {
         let Self { version, args, cgo } = self;
-        let have = go(version).arg("version").stderr(Stdio::null()).output();
-        if !have.is_ok_and(|o| o.status.success()) {
-            eprintln!("skipped: no Go {version} toolchain");
-            return None;
-        }
         let tag: String = args.concat().chars().filter(char::is_ascii_alphanumeric).collect();
         let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("names-{version}-{tag}-{cgo}"));
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/go/names");
-        let status = go(version)
+        let status = go::command(version)
             .env("CGO_ENABLED", if cgo { "1" } else { "0" })
             .current_dir(fixture)
             .args(["build", "-o"])
@@ -67,14 +62,8 @@ impl Build {
             .status()
             .expect("go runs");
         assert!(status.success(), "go build of {self:?}");
-        Some(out)
+        out
     }
-}
-
-fn go(version: &str) -> Command {
-    let mut go = Command::new("go");
-    go.env("GOTOOLCHAIN", format!("go{version}")).env("GOFLAGS", "");
-    go
 }
 
 fn open(path: &Path) -> Result<GoImage, GoError> {
@@ -97,7 +86,7 @@ fn stripped(path: &Path) -> PathBuf {
 
 /// `go tool nm`: name to address. Names that occur twice are left out.
 fn symbols(version: &str, path: &Path) -> BTreeMap<String, u64> {
-    let output = go(version).args(["tool", "nm"]).arg(path).output().expect("go tool nm runs");
+    let output = go::command(version).args(["tool", "nm"]).arg(path).output().expect("go tool nm runs");
     assert!(output.status.success());
     let mut symbols = BTreeMap::new();
     let mut twice = BTreeSet::new();
@@ -120,8 +109,9 @@ fn symbols(version: &str, path: &Path) -> BTreeMap<String, u64> {
 
 #[test]
 fn what_a_build_is() {
+    live!(Go);
     for build in Build::matrix() {
-        let Some(path) = build.build() else { continue };
+        let path = build.build();
         let image = image(&path);
         assert_eq!(image.version().to_string(), format!("go{}", build.version));
         assert_eq!(image.main_module(), Some("example.com/names"));
@@ -136,6 +126,7 @@ fn what_a_build_is() {
 
 #[test]
 fn what_is_no_go_program() {
+    live!(Go);
     let why = |path: &str| match open(Path::new(path)) {
         Err(e) => e.to_string(),
         Ok(_) => panic!("{path} is no Go program"),
@@ -146,8 +137,9 @@ fn what_is_no_go_program() {
 
 #[test]
 fn functions_equal_the_symbol_table() {
+    live!(Go);
     for build in Build::matrix() {
-        let Some(path) = build.build() else { continue };
+        let path = build.build();
         let symbols = symbols(build.version, &path);
         let image = image(&stripped(&path));
         let (mut all, mut compared) = (0, 0);
@@ -175,8 +167,9 @@ fn functions_equal_the_symbol_table() {
 
 #[test]
 fn lines_equal_addr2line() {
+    live!(Go);
     for build in [Build::plain("1.22.10"), Build::plain("1.26.8"), Build::pie("1.27.3")] {
-        let Some(path) = build.build() else { continue };
+        let path = build.build();
         let image = image(&path);
         let functions: Vec<_> = image.functions().collect();
         let pcs: Vec<u64> = functions
@@ -184,7 +177,7 @@ fn lines_equal_addr2line() {
             .step_by(7)
             .flat_map(|f| [f.entry.0, f.entry.0 + (f.end.0 - f.entry.0) / 2])
             .collect();
-        let mut tool = go(build.version)
+        let mut tool = go::command(build.version)
             .args(["tool", "addr2line"])
             .arg(&path)
             .stdin(Stdio::piped())
@@ -216,8 +209,9 @@ fn lines_equal_addr2line() {
 
 #[test]
 fn stacks_and_types_equal_the_programs_own_account() {
+    live!(Go);
     for build in Build::matrix() {
-        let Some(path) = build.build() else { continue };
+        let path = build.build();
         let output = Command::new(&path).output().expect("the fixture runs");
         assert!(output.status.success());
         let output = String::from_utf8(output.stdout).expect("text");
@@ -260,8 +254,9 @@ fn stacks_and_types_equal_the_programs_own_account() {
 
 #[test]
 fn runtime_variables_equal_the_symbol_table() {
+    live!(Go);
     for build in Build::matrix() {
-        let Some(path) = build.build() else { continue };
+        let path = build.build();
         let symbols = symbols(build.version, &path);
         let vars = RuntimeVars::find(&image(&stripped(&path))).expect("all recipes hold");
         let RuntimeVars {
@@ -313,8 +308,9 @@ fn sites(image: &GoImage, emulates: Emulates) -> Vec<ProbeSite> {
 
 #[test]
 fn every_hook_has_a_site() {
+    live!(Go);
     for build in Build::matrix() {
-        let Some(path) = build.build() else { continue };
+        let path = build.build();
         let image = image(&stripped(&path));
         for emulates in [NEW_KERNEL, OLD_KERNEL] {
             let sites = sites(&image, emulates);
@@ -333,6 +329,7 @@ fn every_hook_has_a_site() {
 fn sites_are_where_they_were_read_by_hand() {
     use SiteKind::{Nop, Push};
     type Row = (&'static str, u64, SiteKind, u64, SiteKind);
+    live!(Go);
     let expected: [(&str, &[Row]); 3] = [
         (
             "1.22.10",
@@ -367,9 +364,7 @@ fn sites_are_where_they_were_read_by_hand() {
         ),
     ];
     for (version, rows) in expected {
-        let Some(path) = Build::plain(version).build() else {
-            continue;
-        };
+        let path = Build::plain(version).build();
         let image = image(&path);
         for (function, old_offset, old_kind, new_offset, new_kind) in rows {
             for (emulates, offset, kind) in
@@ -389,11 +384,12 @@ fn sites_are_where_they_were_read_by_hand() {
 
 #[test]
 fn the_race_detector_and_cgo_change_the_set() {
+    live!(Go);
     let race = Build { version: "1.27.3", args: &["-race"], cgo: true };
     let cgo =
         Build { version: "1.26.8", args: &["-buildmode=pie", "-ldflags=-linkmode=external"], cgo: true };
     for (build, is_race) in [(race, true), (cgo, false)] {
-        let Some(path) = build.build() else { continue };
+        let path = build.build();
         let image = image(&stripped(&path));
         assert!(image.is_cgo());
         assert_eq!((image.is_race(), image.is_pie()), (is_race, !is_race));
@@ -432,8 +428,9 @@ fn patched(file: &Arc<Vec<u8>>, patches: Vec<(usize, u8)>) -> Result<GoImage, Go
 
 #[test]
 fn a_file_without_section_headers_reads_the_same() {
+    live!(Go);
     for build in Build::matrix() {
-        let Some(path) = build.build() else { continue };
+        let path = build.build();
         let whole = image(&path);
         let file = Arc::new(std::fs::read(&path).expect("reads"));
         // e_shoff and e_shnum.
@@ -460,9 +457,10 @@ impl Random {
 
 #[test]
 fn a_damaged_file_is_refused_or_read_but_never_panics() {
+    live!(Go);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for build in [Build::plain("1.22.10"), Build::pie("1.26.8"), Build::pie("1.27.3")] {
-        let Some(path) = build.build() else { continue };
+        let path = build.build();
         let file = Arc::new(std::fs::read(stripped(&path)).expect("reads"));
         let whole = patched(&file, Vec::new()).expect("reads");
         let elf = whole.elf();

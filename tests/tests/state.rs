@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
+use tracer_tests::{go, live};
 use tracer_user::goruntime::layout::Layout;
 use tracer_user::goruntime::state::goroutines::Limits;
 use tracer_user::goruntime::state::{RuntimeState, StateError, StateVars};
@@ -41,16 +42,15 @@ impl Drop for Target {
 fn build(version: &str, label: &str, flags: &[&str]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/go/state");
     let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("state-{version}-{label}"));
-    let done = Command::new("go")
+    let done = go::command(version)
         .args(["build", "-o"])
         .arg(&output)
         .args(flags)
         .arg(".")
         .current_dir(source)
-        .env("GOTOOLCHAIN", format!("go{version}"))
         .env("CGO_ENABLED", "0")
         .output()
-        .expect("go is on the PATH");
+        .expect("go runs");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     output
 }
@@ -262,21 +262,25 @@ fn goroutines_equal(version: &str, label: &str, flags: &[&str]) {
 
 #[test]
 fn goroutines_equal_the_runtimes_own_stacks_1_22() {
+    live!(Go);
     goroutines_equal("1.22.10", "exe", &[]);
 }
 
 #[test]
 fn goroutines_equal_the_runtimes_own_stacks_1_26() {
+    live!(Go);
     goroutines_equal("1.26.8", "exe", &[]);
 }
 
 #[test]
 fn goroutines_equal_the_runtimes_own_stacks_1_27() {
+    live!(Go);
     goroutines_equal("1.27.3", "exe", &[]);
 }
 
 #[test]
 fn goroutines_equal_the_runtimes_own_stacks_in_a_position_independent_program() {
+    live!(Go);
     goroutines_equal("1.26.8", "pie", &["-buildmode=pie"]);
 }
 
@@ -340,21 +344,25 @@ fn heap_equals(version: &str, label: &str, env: &[(&str, &str)]) {
 
 #[test]
 fn heap_and_gc_equal_memstats_1_22() {
+    live!(Go);
     heap_equals("1.22.10", "heap", &[]);
 }
 
 #[test]
 fn heap_and_gc_equal_memstats_1_26() {
+    live!(Go);
     heap_equals("1.26.8", "heap", &[]);
 }
 
 #[test]
 fn heap_and_gc_equal_memstats_1_27() {
+    live!(Go);
     heap_equals("1.27.3", "heap", &[]);
 }
 
 #[test]
 fn the_goal_under_a_memory_limit_is_the_pacers() {
+    live!(Go);
     heap_equals("1.27.3", "limit", &[("STATE_LIMIT", "1"), ("GOGC", "1000000")]);
 }
 
@@ -401,16 +409,19 @@ fn churn(version: &str) {
 
 #[test]
 fn a_busy_program_is_read_without_garbage_1_22() {
+    live!(Go);
     churn("1.22.10");
 }
 
 #[test]
 fn a_busy_program_is_read_without_garbage_1_27() {
+    live!(Go);
     churn("1.27.3");
 }
 
 #[test]
 fn another_versions_layout_is_refused_by_name() {
+    live!(Go);
     let target = Target::start("1.27.3", "wrong", &[], &[]);
     for minor in 19..=25 {
         let layout = Layout::for_minor(minor).unwrap();
@@ -437,6 +448,7 @@ fn another_versions_layout_is_refused_by_name() {
 
 #[test]
 fn limits_are_kept_and_what_they_cut_is_counted() {
+    live!(Go);
     let target = Target::start("1.26.8", "limits", &[], &[]);
     let state = target.open();
     let memory = target.memory();
@@ -450,6 +462,7 @@ fn limits_are_kept_and_what_they_cut_is_counted() {
 
 #[test]
 fn a_target_that_ended_is_an_error_and_not_an_empty_reading() {
+    live!(Go);
     let mut target = Target::start("1.26.8", "ended", &[], &[]);
     let state = target.open();
     target.child.kill().unwrap();
@@ -463,6 +476,7 @@ fn a_target_that_ended_is_an_error_and_not_an_empty_reading() {
 
 #[test]
 fn a_hundred_thousand_goroutines_are_one_group_and_read_in_seconds() {
+    live!(Go);
     let target = Target::start("1.26.8", "many", &[], &[("STATE_MANY", "100000")]);
     let state = target.open();
     let began = Instant::now();
@@ -477,6 +491,7 @@ fn a_hundred_thousand_goroutines_are_one_group_and_read_in_seconds() {
 
 #[test]
 fn a_launched_program_is_readable_as_soon_as_its_runtime_has_started() {
+    live!(Go);
     let file = build("1.26.8", "launch", &[]);
     let waiting = Waiting::start(&file, file.as_os_str(), &[]).unwrap();
     let pid = waiting.pid();
