@@ -275,8 +275,13 @@ fn an_interrupt_for_the_tracer_alone_reaches_the_command() {
     live!();
     let demo = Go::demo().build("demo", Mode::Ordinary);
     // In a session of its own: there is no terminal that could have sent it to both.
+    // A background job ignores interrupts, and what it starts does too: here nothing is ignored.
     let mut command = Command::new("setsid");
-    command.arg(binary()).args(["--sampler", "none", "-o", "/dev/null", "--"]).arg(demo);
+    command
+        .args(["env", "--default-signal=INT"])
+        .arg(binary())
+        .args(["--sampler", "none", "-o", "/dev/null", "--"])
+        .arg(demo);
     let mut tracer = Tracer::start_command(&mut command);
     tracer.wait_for("interim report", END);
     tracer.signal(Signal::INT);
