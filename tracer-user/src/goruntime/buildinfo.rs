@@ -57,6 +57,11 @@ impl BuildInfo {
         self.settings.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
+    /// A build of which only the version is known.
+    pub(super) fn of_version(version: GoVersion, version_text: String) -> Self {
+        Self { version, version_text, path: None, module: None, module_version: None, settings: Vec::new() }
+    }
+
     fn read_at<R: ReadAt<FileOffset> + ?Sized>(file: &R, at: FileOffset) -> Result<Option<Self>, GoError> {
         let mut header = [0; HEADER];
         if file.read(at, &mut header).is_err() || header[..14] != *MAGIC {
@@ -76,14 +81,7 @@ impl BuildInfo {
         })?;
         // No module text at all is normal (built by something else than the go command).
         let text = inline_string(file, &mut cursor, MAX_TEXT).unwrap_or_default();
-        let mut info = Self {
-            version,
-            version_text,
-            path: None,
-            module: None,
-            module_version: None,
-            settings: Vec::new(),
-        };
+        let mut info = Self::of_version(version, version_text);
         if text.len() > 2 * SENTINEL {
             info.read_module_text(&String::from_utf8_lossy(&text[SENTINEL..text.len() - SENTINEL]));
         }

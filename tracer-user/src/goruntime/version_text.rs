@@ -46,14 +46,7 @@ pub(super) fn build_info<R: ReadAt<FileOffset> + ?Sized>(
         // The variable is a string: its address and, 8 bytes on, its length.
         let refers =
             x86::pc_relative(&insns).any(|at| at == variable || at == variable.plus(size_of::<u64>() as u64));
-        refers.then(|| BuildInfo {
-            version,
-            version_text,
-            path: None,
-            module: None,
-            module_version: None,
-            settings: Vec::new(),
-        })
+        refers.then(|| BuildInfo::of_version(version, version_text))
     })
 }
 

@@ -86,9 +86,9 @@ impl Kernel {
         if multi {
             match self.attach_multi(path, pid, sites) {
                 Ok(link) => return Ok(Attachment { links: Links::Multi { _link: link } }),
-                // No site could be linked: kernels before 6.6 say so that they have no uprobe_multi.
                 Err(e @ KernelError::Denied { .. }) => return Err(e),
                 Err(e) if choice == AttachChoice::Multi => return Err(e),
+                // No site could be linked: single links may do, or say why not.
                 Err(_) => {}
             }
         }
