@@ -65,7 +65,9 @@ fn about_kernel(text: &mut String, capabilities: &Capabilities) -> Written {
     if let Some(mode) = &capabilities.lockdown {
         writeln!(text, "  lockdown      {mode}: the kernel may refuse eBPF")?;
     }
-    match Kernel::load(AttachChoice::Auto, &[]).and_then(|kernel| kernel.loads().map_err(KernelError::Load)) {
+    // The verifier takes the same program in either form; this form needs no attaching to be looked at.
+    let loaded = Kernel::load(AttachChoice::Multi, &capabilities, &[]);
+    match loaded.and_then(|kernel| kernel.loads().map_err(KernelError::Load)) {
         Ok(()) => writeln!(text, "  eBPF          loads")?,
         Err(e) => writeln!(text, "  eBPF          no: {e}")?,
     }

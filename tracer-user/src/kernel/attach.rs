@@ -18,7 +18,7 @@ use aya::programs::{
 use tracer_common::cookie::Cookie;
 
 use super::{
-    capability::{self, Capabilities},
+    capability,
     error::{KernelError, chain},
     multi,
     object::{Kernel, PROGRAM},
@@ -71,59 +71,17 @@ impl Kernel {
     ///
     /// `path` should be `/proc/self/fd/N` of the descriptor the sites were found through, so that the inode
     /// is the same one even when the file was replaced.
-    pub fn attach(
-        &mut self,
-        choice: AttachChoice,
-        path: &str,
-        pid: Pid,
-        sites: &[Site],
-    ) -> Result<Attachment, KernelError> {
-        let multi = match choice {
-            AttachChoice::Single => false,
-            AttachChoice::Multi => true,
-            AttachChoice::Auto => Capabilities::read().filters_multi_by_process(),
-        };
-        if multi {
-            match self.attach_multi(path, pid, sites) {
+    pub fn attach(&mut self, path: &str, pid: Pid, sites: &[Site]) -> Result<Attachment, KernelError> {
+        if let Some(loaded) = self.multi.take() {
+            match loaded.and_then(|program| attach_multi(&program, path, pid, sites)) {
                 Ok(link) => return Ok(Attachment { links: Links::Multi { _link: link } }),
-                Err(e @ KernelError::Denied { .. }) => return Err(e),
-                Err(e) if choice == AttachChoice::Multi => return Err(e),
+                Err(e) if !self.falls_back || matches!(e, KernelError::Denied { .. }) => return Err(e),
                 // No site could be linked: single links may do, or say why not.
                 Err(_) => {}
             }
         }
         let links = self.attach_single(path, pid, sites)?;
         Ok(Attachment { links: Links::Single { _links: links } })
-    }
-
-    /// One link. Sites that the kernel refuses are left out; reading the sites back says which.
-    fn attach_multi(&mut self, path: &str, pid: Pid, sites: &[Site]) -> Result<OwnedFd, KernelError> {
-        let failed = |source| KernelError::AttachMulti { sites: sites.len(), source };
-        if let Some(Err(e)) = self.multi.take_if(|multi| multi.is_err()) {
-            return Err(e);
-        }
-        let Some(Ok(program)) = &self.multi else {
-            return Err(KernelError::Load("it was loaded for single links".into()));
-        };
-        let path = CString::new(path).map_err(|e| failed(io::Error::other(e)))?;
-        let link = |sites: &[Site]| {
-            let offsets: Vec<u64> = sites.iter().map(|s| s.offset.0).collect();
-            let cookies: Vec<u64> = sites.iter().map(|s| s.cookie.to_bits()).collect();
-            multi::link(program.as_fd(), &path, &offsets, &cookies, pid.0)
-        };
-        let refusal = match link(sites) {
-            Ok(all) => return Ok(all),
-            Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
-                return Err(KernelError::Denied { what: "attach uprobes", capability: "CAP_PERFMON" });
-            }
-            Err(e) => e,
-        };
-        // One refused site refuses the link: each is tried alone, and those that can be linked are.
-        let good: Vec<Site> = sites.iter().copied().filter(|site| link(&[*site]).is_ok()).collect();
-        if good.is_empty() {
-            return Err(failed(refusal));
-        }
-        link(&good).map_err(failed)
     }
 
     fn attach_single(
@@ -169,6 +127,30 @@ impl Kernel {
             _ => Ok(links),
         }
     }
+}
+
+/// One link. Sites that the kernel refuses are left out; reading the sites back says which.
+fn attach_multi(program: &OwnedFd, path: &str, pid: Pid, sites: &[Site]) -> Result<OwnedFd, KernelError> {
+    let failed = |source| KernelError::AttachMulti { sites: sites.len(), source };
+    let path = CString::new(path).map_err(|e| failed(io::Error::other(e)))?;
+    let link = |sites: &[Site]| {
+        let offsets: Vec<u64> = sites.iter().map(|s| s.offset.0).collect();
+        let cookies: Vec<u64> = sites.iter().map(|s| s.cookie.to_bits()).collect();
+        multi::link(program.as_fd(), &path, &offsets, &cookies, pid.0)
+    };
+    let refusal = match link(sites) {
+        Ok(all) => return Ok(all),
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+            return Err(KernelError::Denied { what: "attach uprobes", capability: "CAP_PERFMON" });
+        }
+        Err(e) => e,
+    };
+    // One refused site refuses the link: each is tried alone, and those that can be linked are.
+    let good: Vec<Site> = sites.iter().copied().filter(|site| link(&[*site]).is_ok()).collect();
+    if good.is_empty() {
+        return Err(failed(refusal));
+    }
+    link(&good).map_err(failed)
 }
 
 fn refused(offset: FileOffset, e: &aya::programs::ProgramError) -> KernelError {

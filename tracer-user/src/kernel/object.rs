@@ -10,7 +10,7 @@ use tracer_common::{control::TargetControl, cookie::Shape};
 
 use super::{
     attach::AttachChoice,
-    capability,
+    capability::{self, Capabilities},
     error::{KernelError, chain},
     multi,
     ring::Ring,
@@ -26,16 +26,22 @@ pub(super) const PROGRAM: &str = "tracer";
 /// A loaded object: maps exist, nothing is attached yet.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
-    /// The program as uprobe_multi wants it, or why it did not load; absent where only single links are wanted.
+    /// The program as uprobe_multi wants it, or why it did not load; absent where single links are to be used.
     /// Loaded before any map is taken, because it is relocated against the maps in `ebpf`.
     pub(super) multi: Option<Result<OwnedFd, KernelError>>,
+    /// Whether single links may stand in for a multi link that the kernel refuses.
+    pub(super) falls_back: bool,
     targets: Array<MapData, TargetControl>,
 }
 
 impl Kernel {
-    /// Creates the maps, and loads what `choice` may attach by one link. Needs CAP_BPF and CAP_PERFMON.
+    /// Creates the maps, and decides between one link and single links for good. Needs CAP_BPF and CAP_PERFMON.
     /// A table that none of `shapes` fills takes no memory.
-    pub fn load(choice: AttachChoice, shapes: &[Shape]) -> Result<Self, KernelError> {
+    pub fn load(
+        choice: AttachChoice,
+        capabilities: &Capabilities,
+        shapes: &[Shape],
+    ) -> Result<Self, KernelError> {
         let mut loader = EbpfLoader::new();
         for (table, shape) in [("ALLOCS", Shape::Alloc), ("MAP_WRITES", Shape::MapWrite)] {
             if !shapes.contains(&shape) {
@@ -49,9 +55,14 @@ impl Kernel {
             }
             KernelError::Load(text)
         })?;
-        let multi = (choice != AttachChoice::Single).then(|| multi::load(OBJECT, &ebpf, PROGRAM));
+        let one_link = match choice {
+            AttachChoice::Single => false,
+            AttachChoice::Multi => true,
+            AttachChoice::Auto => capabilities.filters_multi_by_process(),
+        };
+        let multi = one_link.then(|| multi::load(OBJECT, &ebpf, PROGRAM));
         let targets = take(&mut ebpf, "TARGETS")?;
-        Ok(Self { ebpf, multi, targets })
+        Ok(Self { ebpf, multi, falls_back: choice == AttachChoice::Auto, targets })
     }
 
     /// Whether the program loads as one link for all probes wants it; an error says why not.

@@ -67,7 +67,7 @@ fn running(setup: &Setup, pid: Pid, capabilities: &Capabilities) -> Result<Opene
     let attached = if planned.is_empty() {
         None
     } else {
-        Some(Probes::attach(setup, &path.to_string_lossy(), pid, &control, planned))
+        Some(Probes::attach(setup, capabilities, &path.to_string_lossy(), pid, &control, planned))
     };
     let (probes, reason) = settle(setup.sampler, wanted.events, attached, &refused)?;
     target.process.still_same()?;
@@ -94,7 +94,7 @@ fn launched(
     let attached = if wanted.planned.is_empty() {
         None
     } else {
-        Some(Probes::attach(setup, &path, pid, &control, wanted.planned))
+        Some(Probes::attach(setup, capabilities, &path, pid, &control, wanted.planned))
     };
     let (mut probes, reason) = settle(setup.sampler, wanted.events, attached, &wanted.refused)?;
     let child = waiting.release()?;

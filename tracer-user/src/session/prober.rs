@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     goruntime::layouts::CLASS_TO_SIZE,
-    kernel::{AttachKind, Attachment, Kernel, KernelError, Site, ring::Ring, tables::Tables},
+    kernel::{
+        AttachKind, Attachment, Kernel, KernelError, Site, capability::Capabilities, ring::Ring,
+        tables::Tables,
+    },
     memory::ReadAt,
     record::Slot,
     units::{LoadBias, Pid, ProcAddr},
@@ -32,19 +35,20 @@ impl Probes {
     /// Loads the object and attaches `planned`, all of it or nothing.
     pub(super) fn attach(
         setup: &Setup,
+        capabilities: &Capabilities,
         path: &str,
         pid: Pid,
         control: &TargetControl,
         planned: Vec<Planned>,
     ) -> Result<Self, KernelError> {
         let shapes: Vec<Shape> = planned.iter().map(|p| p.cookie.shape).collect();
-        let mut kernel = Kernel::load(setup.attach, &shapes)?;
+        let mut kernel = Kernel::load(setup.attach, capabilities, &shapes)?;
         kernel.set_target(Slot(0), *control)?;
         let ring = kernel.ring()?;
         let tables = kernel.tables(CLASS_TO_SIZE.iter().map(|&size| u64::from(size)).collect())?;
         let sites: Vec<Site> =
             planned.iter().map(|p| Site { offset: p.site.file_offset, cookie: p.cookie }).collect();
-        let attachment = kernel.attach(setup.attach, path, pid, &sites)?;
+        let attachment = kernel.attach(path, pid, &sites)?;
         Ok(Self { planned, kernel, ring: Some(ring), tables: Some(tables), attachment })
     }
 
