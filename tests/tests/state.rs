@@ -381,6 +381,14 @@ fn churn(version: &str) {
         let all = state.goroutines(&memory, Limits::default()).unwrap();
         skipped += all.skipped;
         total += all.total;
+        let counted: u64 = all.groups.iter().map(|group| group.count).sum();
+        assert!(counted <= all.total, "counted twice: {counted} of {}", all.total);
+        assert!(
+            counted + all.skipped >= all.total,
+            "lost uncounted: {counted} and {} skipped of {}",
+            all.skipped,
+            all.total
+        );
         for group in &all.groups {
             for pc in group.stack.iter().chain(&group.created_at).chain([&group.entry]) {
                 assert!(text.contains(&pc.0), "{pc} is no code: {group:#x?}");
