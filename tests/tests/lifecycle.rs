@@ -196,6 +196,11 @@ fn a_target_that_executes_itself_again_has_its_report() {
         tracer.wait_for("executed a program again", END);
         let report = tracer.wait(END).success().json();
         assert_eq!(report["session"]["ended_by"], "target-exit", "{}", mode.name());
+        // What came between the last reading and the new program is lost, and the report says so.
+        assert_eq!(report["session"]["complete"], false, "{}", report["session"]);
+        assert_eq!(report["session"]["counters"]["target_replaced"], 1);
+        let remarks = report["session"]["remarks"].to_string();
+        assert!(remarks.contains("executed a program again"), "{remarks}");
         // Readings come ten times a second: it may have seen some of the first life's cycles or none.
         if let Some(cycles) = report["gc"]["cycles"].as_u64() {
             assert!(cycles <= 20, "{cycles} cycles, {second} in the second life");

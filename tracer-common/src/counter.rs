@@ -45,11 +45,13 @@ pub enum Counter {
     GoroutineTorn = 18,
     /// User side: goroutines left unread, whole or in part, because reading would have brought swapped-out pages back.
     PageSwapped = 19,
+    /// User side: the target executed a program again; what it did since the last reading is in no figure.
+    TargetReplaced = 20,
 }
 
 impl Counter {
     /// Every counter, in wire order.
-    pub const ALL: [Counter; 20] = [
+    pub const ALL: [Counter; 21] = [
         Counter::RingFull,
         Counter::AllocTableFull,
         Counter::MapTableFull,
@@ -70,6 +72,7 @@ impl Counter {
         Counter::StackTableFull,
         Counter::GoroutineTorn,
         Counter::PageSwapped,
+        Counter::TargetReplaced,
     ];
 
     /// The name in reports; never reused for another meaning.
@@ -95,6 +98,7 @@ impl Counter {
             Counter::StackTableFull => "stack_table_full",
             Counter::GoroutineTorn => "goroutine_torn",
             Counter::PageSwapped => "page_swapped",
+            Counter::TargetReplaced => "target_replaced",
         }
     }
 }

@@ -34,6 +34,8 @@ pub enum Remark {
     SiteRefused { function: String, why: String },
     /// A kind of reading failed at least once.
     ReadingFailed { what: &'static str, why: String },
+    /// The process became another program.
+    Replaced { why: String },
 }
 
 /// Everything believed about one target.
@@ -134,6 +136,10 @@ impl Ledger {
             Note::ReadingFailed { what, why } => {
                 self.lose(Counter::ReadingFailed, 1);
                 self.remark(Remark::ReadingFailed { what, why: why.clone() });
+            }
+            Note::Replaced { why } => {
+                self.lose(Counter::TargetReplaced, 1);
+                self.remark(Remark::Replaced { why: why.clone() });
             }
             Note::Lost { counter, count } => {
                 let held = self.told.entry(*counter).or_default();

@@ -66,7 +66,7 @@ fn about_kernel(text: &mut String, capabilities: &Capabilities) -> Written {
         writeln!(text, "  lockdown      {mode}: the kernel may refuse eBPF")?;
     }
     // The verifier takes the same program in either form; this form needs no attaching to be looked at.
-    let loaded = Kernel::load(AttachChoice::Multi, &capabilities, &[]);
+    let loaded = Kernel::load(AttachChoice::Multi, capabilities, &[]);
     match loaded.and_then(|kernel| kernel.loads().map_err(KernelError::Load)) {
         Ok(()) => writeln!(text, "  eBPF          loads")?,
         Err(e) => writeln!(text, "  eBPF          no: {e}")?,

@@ -11,7 +11,8 @@ use crate::units::Bytes;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemoryLimit {
     pub limit: Bytes,
-    /// What the limiting cgroup is charged with now; absent where it cannot be read.
+    /// What the limiting cgroup is charged with now, without the file pages that can be dropped: other processes in
+    /// it count too. Absent where it cannot be read.
     pub used: Option<Bytes>,
 }
 
@@ -28,10 +29,17 @@ struct Mount {
 struct Files {
     limit: &'static str,
     used: &'static str,
+    /// The rows of `memory.stat` that are pages of files, shared memory left out.
+    file_pages: [&'static str; 2],
 }
 
-const V1: Files = Files { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes" };
-const V2: Files = Files { limit: "memory.max", used: "memory.current" };
+const V1: Files = Files {
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    file_pages: ["total_active_file", "total_inactive_file"],
+};
+const V2: Files =
+    Files { limit: "memory.max", used: "memory.current", file_pages: ["active_file", "inactive_file"] };
 
 /// cgroup v1 says "no limit" as the largest page count in bytes; nothing near it is a real limit.
 const NO_LIMIT: u64 = 1 << 60;
@@ -88,9 +96,23 @@ fn tightest(mount: &Mount, path: &Path) -> Option<MemoryLimit> {
         .filter_map(|dir| {
             let number = |name| std::fs::read_to_string(dir.join(name)).ok()?.trim().parse::<u64>().ok();
             let limit = number(mount.files.limit).filter(|&l| l < NO_LIMIT)?;
-            Some(MemoryLimit { limit: Bytes(limit), used: number(mount.files.used).map(Bytes) })
+            let used = || {
+                let stat = std::fs::read_to_string(dir.join("memory.stat")).ok()?;
+                Some(Bytes(
+                    number(mount.files.used)?.saturating_sub(file_bytes(&stat, mount.files.file_pages)?),
+                ))
+            };
+            Some(MemoryLimit { limit: Bytes(limit), used: used() })
         })
         .min_by_key(|found| found.limit)
+}
+
+/// The sum of two rows of `memory.stat`; absent where one is.
+fn file_bytes(stat: &str, rows: [&str; 2]) -> Option<u64> {
+    let row =
+        |name| stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
+    let [one, other]: [Option<u64>; 2] = rows.map(row);
+    one?.checked_add(other?)
 }
 
 fn mounts() -> Vec<Mount> {
@@ -113,6 +135,15 @@ fn mounts() -> Vec<Mount> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_files_are_summed_and_not_guessed() {
+        let stat = "anon 100\nfile 70\nactive_file 20\ninactive_file 40\n";
+        assert_eq!(file_bytes(stat, V2.file_pages), Some(60));
+        assert_eq!(file_bytes(stat, V1.file_pages), None);
+        assert_eq!(file_bytes("active_file 20\n", V2.file_pages), None);
+        assert_eq!(file_bytes("active_file x\ninactive_file 18446744073709551616\n", V2.file_pages), None);
+    }
 
     #[test]
     fn paths_are_found_in_both_generations() {
@@ -146,12 +177,13 @@ mod tests {
         std::fs::write(leaf.join("memory.max"), "max\n").unwrap();
         std::fs::write(root.join("pods/memory.max"), "1048576\n").unwrap();
         std::fs::write(root.join("pods/memory.current"), "4096\n").unwrap();
+        std::fs::write(root.join("pods/memory.stat"), "active_file 1000\ninactive_file 96\n").unwrap();
         std::fs::write(root.join("memory.max"), "2097152\n").unwrap();
         let mount = Mount { root: "/".into(), point: root.clone(), files: V2 };
         let found = tightest(&mount, Path::new("/pods/app"));
         let outside = tightest(&mount, Path::new("/../other"));
         std::fs::remove_dir_all(&root).unwrap();
-        assert_eq!(found, Some(MemoryLimit { limit: Bytes(1_048_576), used: Some(Bytes(4096)) }));
+        assert_eq!(found, Some(MemoryLimit { limit: Bytes(1_048_576), used: Some(Bytes(3000)) }));
         assert_eq!(outside, None);
     }
 }

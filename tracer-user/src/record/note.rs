@@ -15,6 +15,8 @@ pub enum Note {
     SiteNotTaken { function: String, why: String },
     /// A reading failed; counted and shown, the session goes on.
     ReadingFailed { what: &'static str, why: String },
+    /// The process is no longer the target; what the target did since the last reading is not known.
+    Replaced { why: String },
     /// What the session itself lost so far, cumulative.
     Lost { counter: Counter, count: u64 },
     /// The session ended.

@@ -53,6 +53,8 @@ pub struct TargetFacts {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LimitFacts {
     pub bytes: u64,
+    /// What all processes under the limit use of it together; absent where it cannot be read.
+    pub used: Option<u64>,
     pub source: LimitSource,
 }
 
@@ -114,7 +116,7 @@ pub fn report(facts: &SessionFacts, evidence: &Evidence, judgement: &Judgement) 
 fn limit(facts: &SessionFacts, evidence: &Evidence, findings: &mut [Finding]) -> Option<Limit> {
     let found = facts.target.limit?;
     let (used, source) = match found.source {
-        LimitSource::Cgroup => (evidence.process.as_ref().map(used_of_cgroup), "cgroup"),
+        LimitSource::Cgroup => (found.used.or(evidence.process.as_ref().map(used_of_cgroup)), "cgroup"),
         LimitSource::Host => (evidence.process.as_ref().map(used_of_cgroup), "host"),
         LimitSource::GoMemLimit => (evidence.gc.as_ref().map(|g| g.mapped_bytes), "gomemlimit"),
     };
@@ -213,6 +215,9 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
             .iter()
             .map(|r| match r {
                 Remark::SiteRefused { function, why } => format!("{function} is not probed: {why}"),
+                Remark::Replaced { why } => {
+                    format!("{why}; what it did since the last reading before that is in no figure")
+                }
                 Remark::ReadingFailed { what, why } => format!("reading {what} failed: {why}"),
             })
             .collect(),

@@ -215,7 +215,7 @@ fn facts() -> SessionFacts {
             arch: "amd64".into(),
             started_at: Some(Moment { unix_ms: 1_700_000_000_000 }),
             stripped: true,
-            limit: Some(LimitFacts { bytes: 4 << 30, source: LimitSource::Cgroup }),
+            limit: Some(LimitFacts { bytes: 4 << 30, used: None, source: LimitSource::Cgroup }),
             ..TargetFacts::default()
         },
         started_at: Moment { unix_ms: 1_700_273_470_000 },

@@ -49,9 +49,11 @@ pub(super) fn facts(
             pie: image.is_pie(),
             cgo: image.is_cgo(),
             race: image.is_race(),
-            limit: process
-                .memory_limit()
-                .map(|limit| LimitFacts { bytes: limit.limit.0, source: LimitSource::Cgroup }),
+            limit: process.memory_limit().map(|limit| LimitFacts {
+                bytes: limit.limit.0,
+                used: limit.used.map(|used| used.0),
+                source: LimitSource::Cgroup,
+            }),
             container: process.container_id().map(|id| Container { id, ..Container::default() }),
         },
         started_at: moment(started_at),

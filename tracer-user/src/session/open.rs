@@ -6,7 +6,6 @@ use super::{
     error::SessionError,
     plan::{self, Planned, Refusal, plan_sites},
     prober::{self, Probes},
-    program::Program,
     setup::{Events, Sampler, Setup, Subject},
     target::{Target, TargetError, layout_of, open_image},
 };
@@ -37,12 +36,24 @@ pub(super) struct Opened {
     pub(super) child: Option<Running>,
 }
 
+/// What went wrong, and the program where it was started already.
+pub(super) struct Failed {
+    pub(super) why: SessionError,
+    pub(super) child: Option<Running>,
+}
+
+impl<E: Into<SessionError>> From<E> for Failed {
+    fn from(why: E) -> Self {
+        Self { why: why.into(), child: None }
+    }
+}
+
 /// Go's own set-up takes a few milliseconds after exec; on a busy machine more.
 const STARTS_WITHIN: Duration = Duration::from_secs(5);
 
-pub(super) fn open(setup: &Setup, capabilities: &Capabilities) -> Result<Opened, SessionError> {
+pub(super) fn open(setup: &Setup, capabilities: &Capabilities) -> Result<Opened, Failed> {
     match &setup.subject {
-        Subject::Pid(pid) => running(setup, *pid, capabilities),
+        Subject::Pid(pid) => Ok(running(setup, *pid, capabilities)?),
         Subject::Command { command, args } => {
             let program = launch::resolve(command)?;
             let file = File::open(&program).map_err(|source| TargetError::File {
@@ -83,7 +94,7 @@ fn launched(
     image: Arc<GoImage>,
     waiting: Waiting,
     capabilities: &Capabilities,
-) -> Result<Opened, SessionError> {
+) -> Result<Opened, Failed> {
     let pid = waiting.pid();
     let who = || format!("process {pid}");
     let layout = layout_of(&image).map_err(|source| TargetError::Go { who: who(), source })?;
@@ -113,8 +124,7 @@ fn launched(
         // The program runs: from here on it is waited for, whatever fails.
         Err(why) => {
             drop(probes);
-            let program = Program::without_session(child);
-            return Err(SessionError::Untraced { why: Box::new(why), program });
+            return Err(Failed { why, child: Some(child) });
         }
     };
     Ok(Opened {

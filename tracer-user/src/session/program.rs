@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    inbox::{Signal, Wake, inbox},
-    signals,
-};
+use super::inbox::{Signal, Wake};
 use crate::host::launch::Running;
 
 /// A program that runs, and where its signals arrive.
@@ -29,14 +26,6 @@ const TICK: Duration = Duration::from_millis(50);
 impl Program {
     /// Signals already arrive in `inbox`.
     pub(super) fn new(child: Running, inbox: Receiver<Wake>) -> Self {
-        Self { child, inbox: Mutex::new(inbox) }
-    }
-
-    /// No session began, so that nothing listens to signals yet.
-    pub(super) fn without_session(child: Running) -> Self {
-        let (wakes, inbox) = inbox();
-        // Where that fails, a signal ends us as it ends any program.
-        drop(signals::start(None, wakes));
         Self { child, inbox: Mutex::new(inbox) }
     }
 

@@ -119,11 +119,14 @@ impl Cadence {
     }
 
     /// What the kernel counted is ours and outlives the target. Where the target runs the same file again, the
-    /// probes count on: those counts are of two programs.
+    /// probes count on: those counts are of two programs, and the loss of the first one's last is noted.
     fn last_counts(&self, gone: &Gone) -> Vec<Record> {
         match gone {
             Gone::Ended => self.counts().into_iter().collect(),
-            Gone::Replaced => Vec::new(),
+            Gone::Replaced(why) => {
+                let note = Note::Replaced { why: why.clone() };
+                vec![Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) }]
+            }
         }
     }
 
@@ -158,7 +161,7 @@ impl Cadence {
         match self.sources.target.process.still_same() {
             Ok(()) => Ok(records),
             Err(HostError::Gone { .. } | HostError::NoSuchProcess { .. }) => Err(Gone::Ended),
-            Err(HostError::Replaced { .. }) => Err(Gone::Replaced),
+            Err(e @ HostError::Replaced { .. }) => Err(Gone::Replaced(e.to_string())),
             Err(e) => {
                 records.push(failed("identity", &e));
                 Ok(records)
@@ -195,7 +198,8 @@ fn next(began: Instant, interval: Duration) -> Instant {
 /// The target is not the process we opened any more.
 enum Gone {
     Ended,
-    Replaced,
+    /// And how.
+    Replaced(String),
 }
 
 /// One round of every reading, or the failure of what identifies the target.
@@ -204,7 +208,7 @@ pub(super) fn once(target: &Arc<Target>) -> Result<Vec<Record>, HostError> {
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
     match cadence.read(true, true) {
         Ok(records) => Ok(records),
-        Err(Gone::Ended | Gone::Replaced) => {
+        Err(Gone::Ended | Gone::Replaced(_)) => {
             Err(target.process.still_same().err().unwrap_or(HostError::Gone { pid: target.process.pid() }))
         }
     }

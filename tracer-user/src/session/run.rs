@@ -17,7 +17,7 @@ use super::{
     fence::Fence,
     inbox::{Signal, Wake, inbox},
     names::ImageNames,
-    open::{self, Opened},
+    open::{self, Failed, Opened},
     plan::{self, Refusal},
     program::Program,
     reader::{Reader, Sources},
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     aggregate::Ledger,
     analyze,
-    host::{HostError, launch::Running},
+    host::launch::Running,
     kernel::capability::Capabilities,
     record::{Body, Note, Reading, Readout, Record, Slot, note::EndedBy},
     report::{self, Report, model},
@@ -55,11 +55,17 @@ const CACHED: u64 = 100_000;
 /// Holds one session, from attach to the last report.
 pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionError> {
     let capabilities = Capabilities::read();
-    let mut opened = open::open(setup, &capabilities)?;
-    let mut child = opened.child.take();
     let (wakes, inbox) = inbox();
-    let held = Session::new(setup, output, opened, capabilities, wakes, &inbox)
-        .and_then(|session| session.run(child.as_mut()));
+    signals::start(wakes.clone()).map_err(SessionError::Thread)?;
+    let (held, child) = match open::open(setup, &capabilities) {
+        Ok(mut opened) => {
+            let mut child = opened.child.take();
+            let held = Session::new(setup, output, opened, capabilities, wakes, &inbox)
+                .and_then(|session| session.run(child.as_mut()));
+            (held, child)
+        }
+        Err(Failed { why, child }) => (Err(why), child),
+    };
     match (held, child) {
         (held, None) => held.map(|by| Ended { by, child: None }),
         (Ok(by), Some(child)) => Ok(Ended { by, child: Program::new(child, inbox).wait() }),
@@ -112,6 +118,8 @@ struct Watched {
     /// Of those probes.
     hits: u64,
     judged_at: Option<Instant>,
+    /// How the process came to be another program.
+    replaced: Option<String>,
 }
 
 impl<'s, 'a> Session<'s, 'a> {
@@ -124,8 +132,9 @@ impl<'s, 'a> Session<'s, 'a> {
         inbox: &'s Receiver<Wake>,
     ) -> Result<Self, SessionError> {
         let started = clock::now();
-        let pidfd = opened.target.process.pidfd().and_then(|fd| fd.try_clone().ok());
-        signals::start(pidfd, wakes.clone()).map_err(SessionError::Thread)?;
+        if let Some(pidfd) = opened.target.process.pidfd().and_then(|fd| fd.try_clone().ok()) {
+            signals::watch_end(pidfd, wakes.clone()).map_err(SessionError::Thread)?;
+        }
         let mut ledger = Ledger::new(Slot(0), started);
         for record in notes(&opened) {
             ledger.apply(&record);
@@ -293,12 +302,10 @@ impl<'s, 'a> Session<'s, 'a> {
 
     /// The last readings, the last report, and only then the probes let go.
     fn finish(mut self, by: EndedBy) -> Result<EndedBy, SessionError> {
-        if by == EndedBy::TargetExit
-            && let Err(e @ HostError::Replaced { .. }) = self.opened.target.process.still_same()
-        {
-            (self.output.notice)(&e.to_string());
-        }
         self.last_readings();
+        if let Some(why) = &self.watched.replaced {
+            (self.output.notice)(why);
+        }
         if let Some(drain) = &self.drain {
             drain.finish();
         }
@@ -362,8 +369,13 @@ impl Watched {
     }
 
     fn see(&mut self, record: &Record) {
-        let Body::Reading(Reading { readout, .. }) = &record.body else {
-            return;
+        let readout = match &record.body {
+            Body::Reading(Reading { readout, .. }) => readout,
+            Body::Note(Note::Replaced { why }) => {
+                self.replaced = Some(why.clone());
+                return;
+            }
+            _ => return,
         };
         match readout {
             Readout::Gc(gc) => {

@@ -1,4 +1,6 @@
 //! The signals thread and its twin: Ctrl-C, SIGTERM, SIGUSR1 and the target's end, turned into wake-ups.
+//!
+//! Signals are listened to before a program is started, so that none ends us and leaves it behind.
 
 use std::{os::fd::OwnedFd, sync::mpsc::SyncSender};
 
@@ -7,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::inbox::{Signal, Wake};
 
-/// Starts the threads. `pidfd` becomes readable when the target ends.
-pub(super) fn start(pidfd: Option<OwnedFd>, inbox: SyncSender<Wake>) -> std::io::Result<()> {
+/// From here on signals arrive in `inbox`.
+pub(super) fn start(inbox: SyncSender<Wake>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     // The handlers are in place when this returns: a Ctrl-C right after is not the default one.
     let guard = runtime.enter();
@@ -16,10 +18,6 @@ pub(super) fn start(pidfd: Option<OwnedFd>, inbox: SyncSender<Wake>) -> std::io:
     let mut terminate = signal(SignalKind::terminate())?;
     let mut report = signal(SignalKind::user_defined1())?;
     drop(guard);
-    if let Some(pidfd) = pidfd {
-        let inbox = inbox.clone();
-        std::thread::Builder::new().name("pidfd".into()).spawn(move || watch(&pidfd, &inbox))?;
-    }
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async move {
             loop {
@@ -36,6 +34,11 @@ pub(super) fn start(pidfd: Option<OwnedFd>, inbox: SyncSender<Wake>) -> std::io:
         });
     })?;
     Ok(())
+}
+
+/// From here on the target's end arrives in `inbox`: `pidfd` becomes readable then.
+pub(super) fn watch_end(pidfd: OwnedFd, inbox: SyncSender<Wake>) -> std::io::Result<()> {
+    std::thread::Builder::new().name("pidfd".into()).spawn(move || watch(&pidfd, &inbox)).map(drop)
 }
 
 /// Waits for the target's end. Where the wait itself fails, the reader notices the end in /proc.

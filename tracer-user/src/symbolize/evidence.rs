@@ -46,6 +46,7 @@ pub struct Evidence {
 pub enum Remark {
     SiteRefused { function: String, why: String },
     ReadingFailed { what: String, why: String },
+    Replaced { why: String },
 }
 
 /// A named loss and what it means for the figures.

@@ -93,6 +93,7 @@ fn remark(remark: &LedgerRemark) -> evidence::Remark {
         LedgerRemark::SiteRefused { function, why } => {
             evidence::Remark::SiteRefused { function: function.clone(), why: why.clone() }
         }
+        LedgerRemark::Replaced { why } => evidence::Remark::Replaced { why: why.clone() },
         LedgerRemark::ReadingFailed { what, why } => {
             evidence::Remark::ReadingFailed { what: (*what).to_owned(), why: why.clone() }
         }
@@ -128,7 +129,8 @@ fn harm(counter: Counter) -> evidence::Harm {
         | Counter::GoroutineTableFull
         | Counter::BadCookie
         | Counter::SiteRefused
-        | Counter::SiteNotTaken => Harm::Totals,
+        | Counter::SiteNotTaken
+        | Counter::TargetReplaced => Harm::Totals,
         Counter::RingFull
         | Counter::StackCut
         | Counter::ScratchBusy
