@@ -36,8 +36,9 @@ pub(super) fn list() -> anyhow::Result<ExitCode> {
     out.flush()?;
     if !listing.refused.is_empty() {
         super::say(&format!(
-            "{} processes could not be looked at, the first because: {}",
+            "{} {} could not be looked at, the first because: {}",
             listing.refused.len(),
+            if listing.refused.len() == 1 { "process" } else { "processes" },
             listing.refused[0].1
         ));
     }

@@ -74,11 +74,23 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
 /// An error: one line said what to do next.
 const ERROR: u8 = 2;
 
-/// Help and version go to stdout and are no error; what was typed wrong is told in clap's words.
+/// Help and version go to stdout and are no error; what was typed wrong is told in clap's words, on one line.
 fn usage(e: &clap::Error) -> ExitCode {
-    // A closed pipe while printing help is a normal end.
-    drop(e.print());
-    if e.use_stderr() { ExitCode::from(ERROR) } else { ExitCode::SUCCESS }
+    if !e.use_stderr() {
+        // A closed pipe while printing help is a normal end.
+        drop(e.print());
+        return ExitCode::SUCCESS;
+    }
+    say(&format!("{}; see 'tracer --help'", complaint(&e.to_string())));
+    ExitCode::from(ERROR)
+}
+
+/// What is wrong in clap's words: its first paragraph and the values it would take, without tips and usage.
+fn complaint(told: &str) -> String {
+    let told = told.strip_prefix("error: ").unwrap_or(told);
+    let said = told.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let said = said.filter(|line| !line.is_empty() && !line.starts_with("tip:"));
+    said.take_while(|line| !line.starts_with("For more information")).collect::<Vec<_>>().join(" ")
 }
 
 fn is_closed_pipe(e: &anyhow::Error) -> bool {

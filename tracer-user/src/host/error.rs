@@ -55,10 +55,20 @@ impl HostError {
 
     /// Names the setting that stands in the way, so that the user need not guess.
     pub(super) fn denied(pid: Pid, doing: &'static str) -> Self {
+        let holds = procfs::process::Process::myself().and_then(|me| me.status());
+        if holds.is_ok_and(|status| status.capeff & (1 << CAP_SYS_PTRACE) != 0) {
+            return Self::Denied { pid, doing, advice: REFUSED_ANYWAY.to_owned() };
+        }
         let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
         Self::Denied { pid, doing, advice: denial_advice(scope.as_deref()).to_owned() }
     }
 }
+
+const CAP_SYS_PTRACE: u32 = 19;
+
+/// Advice where the right is held and does not do.
+const REFUSED_ANYWAY: &str = "CAP_SYS_PTRACE is held, so a security module or another user namespace forbids it; run where \
+                              the process was started";
 
 /// Advice for a refused ptrace access check, from `kernel.yama.ptrace_scope` (absent without Yama).
 fn denial_advice(ptrace_scope: Option<&str>) -> &'static str {

@@ -108,4 +108,8 @@ pub(super) fn short_table(lines: &mut Lines, g: &Goroutines, top: usize) {
     if user.len() > top {
         lines.line(&format!("  and {} more", figures::counted((user.len() - top) as u64, "group")));
     }
+    let own = g.sites.iter().filter(|s| s.internal).fold(0_u64, |sum, s| sum.saturating_add(s.count));
+    if own > 0 {
+        lines.line(&format!("  {:>8}  of the runtime's own", figures::count(own)));
+    }
 }

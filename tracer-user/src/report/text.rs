@@ -307,6 +307,9 @@ fn losses(lines: &mut Lines, s: &Session) {
 }
 
 fn next(lines: &mut Lines, report: &Report) {
+    if report.session.ended_by.as_deref() == Some("target-exit") {
+        return;
+    }
     let pid = report.target.pid;
     let goroutines = report.findings.iter().any(|f| f.goroutines_per_s.is_some());
     let unsited = report.session.sampler != "all" && report.findings.iter().any(|f| f.bytes_per_s.is_some());

@@ -57,6 +57,7 @@ pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionErr
     let capabilities = Capabilities::read();
     let (wakes, inbox) = inbox();
     signals::start(wakes.clone()).map_err(SessionError::Thread)?;
+    let notice = Arc::clone(&output.notice);
     let (held, child) = match open::open(setup, &capabilities) {
         Ok(mut opened) => {
             let mut child = opened.child.take();
@@ -68,7 +69,15 @@ pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionErr
     };
     match (held, child) {
         (held, None) => held.map(|by| Ended { by, child: None }),
-        (Ok(by), Some(child)) => Ok(Ended { by, child: Program::new(child, inbox).wait() }),
+        (Ok(by), Some(child)) => {
+            if matches!(by, EndedBy::Duration | EndedBy::Verdict) {
+                notice(&format!(
+                    "traced; the program goes on as process {} and its exit status is awaited",
+                    child.pid()
+                ));
+            }
+            Ok(Ended { by, child: Program::new(child, inbox).wait() })
+        }
         (Err(why), Some(child)) => {
             Err(SessionError::Untraced { why: Box::new(why), program: Program::new(child, inbox) })
         }

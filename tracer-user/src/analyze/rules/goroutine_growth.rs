@@ -236,7 +236,9 @@ fn advice(wait: Option<&str>) -> &'static str {
         w if w.starts_with("chan send") => {
             "make sure someone receives until they have sent, or let them leave by a context"
         }
-        w if w.starts_with("select") => "give their select a case that ends them, such as ctx.Done()",
+        w if w.starts_with("select") => {
+            "no case of their select becomes ready: cancel the context it waits on, or add a case that ends them"
+        }
         w if w.starts_with("sync.") || w.starts_with("semacquire") => {
             "find who holds the lock or never signals: they wait for it for ever"
         }
