@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use tracer_tests::go::{Go, Mode};
@@ -273,6 +273,39 @@ fn a_commands_exit_status_and_signals_are_its_own() {
     tracer.signal(Signal::TERM);
     let ended = tracer.wait(END);
     assert_eq!(ended.status.code(), Some(128 + Signal::TERM.as_raw()), "{ended:?}");
+}
+
+/// The first process that a thread of `pid` started.
+fn first_child(pid: u32) -> u32 {
+    let began = Instant::now();
+    while began.elapsed() < END {
+        for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            if let Some(child) = children.split_whitespace().next() {
+                return child.parse().unwrap();
+            }
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    panic!("process {pid} started nothing");
+}
+
+#[test]
+fn a_signal_before_the_session_begins_leaves_no_program_behind() {
+    live!();
+    let demo = Go::demo().build("demo", Mode::Ordinary);
+    for signal in [Signal::TERM, Signal::INT] {
+        // A background job ignores interrupts, and what it starts does too: here nothing is ignored.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(binary()).args(["--sampler", "all", "-o", "/dev/null", "--"]);
+        let tracer = Tracer::start_command(command.arg(&demo));
+        let child = first_child(tracer.pid());
+        tracer.signal(signal);
+        let ended = tracer.wait(END);
+        // Not tracer's own death by the signal: it passed the program's end on.
+        assert_eq!(ended.status.code(), Some(128 + signal.as_raw()), "{ended:?}");
+        assert!(!Path::new(&format!("/proc/{child}")).exists(), "{child} was left behind: {ended:?}");
+    }
 }
 
 #[test]

@@ -97,3 +97,24 @@ fn is_closed_pipe(e: &anyhow::Error) -> bool {
     e.chain()
         .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_wrong_is_told_on_one_line() {
+        let told = |typed: &str| {
+            let words = std::iter::once("tracer").chain(typed.split_whitespace());
+            complaint(&Arguments::try_parse_from(words).unwrap_err().to_string())
+        };
+        assert_eq!(told("--pid x"), "invalid value 'x' for '--pid <N>': invalid digit found in string");
+        assert!(told("--pid 1 --format f").ends_with("[possible values: text, json, folded]"));
+        assert_eq!(told("--pid -1"), "unexpected argument '-1' found");
+        assert_eq!(
+            told("goroutines"),
+            "the following required arguments were not provided: <--pid <N>|--name <EXE>>"
+        );
+        assert_eq!(complaint(""), "");
+    }
+}

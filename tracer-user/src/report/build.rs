@@ -133,7 +133,7 @@ fn limit(facts: &SessionFacts, evidence: &Evidence, findings: &mut [Finding]) ->
 }
 
 /// File pages can be dropped, so only anonymous and shared memory count against a limit.
-fn used_of_cgroup(p: &evidence::ProcessState) -> u64 {
+pub(super) fn used_of_cgroup(p: &evidence::ProcessState) -> u64 {
     match (p.rss_anon, p.rss_shmem) {
         (Some(anon), shmem) => anon.saturating_add(shmem.unwrap_or(0)),
         (None, _) => p.rss,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::build::{Attach, LimitFacts, LimitSource, Sampler};
+use super::build::{Attach, LimitFacts, LimitSource, Sampler, used_of_cgroup};
 use super::folded::{Folded, Profile};
 use super::goroutines::GoroutineText;
 use super::json::Json;
@@ -299,6 +299,23 @@ fn text() {
     RSS 1.2 GiB · Go heap in use 500 MiB · stacks 90 MiB · heap idle 20 MiB
     next: tracer goroutines --pid 4242
     ");
+}
+
+#[test]
+fn a_limit_is_used_up_by_everyone_under_it() {
+    let e = evidence();
+    let eta = |used| {
+        let mut facts = facts();
+        facts.target.limit = Some(LimitFacts { bytes: 4 << 30, used, source: LimitSource::Cgroup });
+        let report = report(&facts, &e, &judge(&e));
+        report.target.limit.and_then(|limit| limit.eta_s)
+    };
+    let alone = eta(None).unwrap();
+    // Another process takes half of what this one left.
+    let left = (4 << 30) - used_of_cgroup(e.process.as_ref().unwrap());
+    let shared = eta(Some((4 << 30) - left / 2)).unwrap();
+    assert!((shared / alone - 0.5).abs() < 1e-6, "{shared} s of {alone} s");
+    assert_eq!(eta(Some(5 << 30)), Some(0.0));
 }
 
 #[test]
