@@ -11,7 +11,7 @@ use super::Effort;
 use super::statistics::{Dice, Estimate};
 use super::table::{Bound, Row, figure};
 use super::target::{Entries, Mill, Work};
-use super::tools::{self, Bpftrace, Tracer};
+use super::tools::{Bpftrace, Null, Tracer};
 use crate::fixtures::{self, Mode};
 use crate::toolchains::Toolchain;
 
@@ -98,9 +98,9 @@ fn one_round(
     for tool in order {
         match tool {
             Tool::Null => {
-                let null = tools::start_null()?;
+                let null = Null::start()?;
                 bare = per_allocation(&mill.run(each(NULL_ROUNDS), workers)?);
-                drop(null);
+                null.stop()?;
             }
             Tool::Tracer => {
                 let arguments = ["--sampler", "all", "--events", "alloc", "--format", "json"];

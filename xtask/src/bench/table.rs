@@ -85,7 +85,7 @@ pub(super) fn missed(chapters: &[Chapter]) -> Vec<&Row> {
 const HEAD: &str = "\
 # Benchmarks
 
-Written by `cargo xtask bench` (root, about ten minutes); `cargo xtask bench --check` also fails where a bound is missed. No test and
+Written by `cargo xtask bench` (root, about twenty minutes); `cargo xtask bench --check` also fails where a bound is missed. No test and
 no CI run looks at these figures: they belong to one machine and one commit.
 
 A ratio is measured by toggling the tools on one running target, in a random order within each round, so that what else the machine does

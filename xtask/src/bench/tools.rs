@@ -2,7 +2,7 @@
 //!
 //! A tool is on from the moment `start` returns to the moment `stop` does.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -19,8 +19,9 @@ use crate::project;
 const FOREVER: &str = "1h";
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
 
-/// Sleeps as tracer's threads do without probes and reads nothing: the loop's 50 ms, the reader's 100 ms.
+/// Sleeps as tracer's threads do without probes and reads nothing: the loop's 50 ms, the reader's 100 ms. It says when it runs.
 pub(super) fn null_tool() -> Result<()> {
+    writeln!(std::io::stdout(), "ready")?;
     thread::spawn(|| {
         loop {
             thread::sleep(Duration::from_millis(100));
@@ -31,11 +32,47 @@ pub(super) fn null_tool() -> Result<()> {
     }
 }
 
-/// A null tool that runs.
-pub(super) fn start_null() -> Result<Owned> {
-    let own = std::env::current_exe().context("cannot find this program's own file")?;
-    let child = Command::new(own).args(["bench", "--null-tool"]).stdin(Stdio::null()).spawn()?;
-    Ok(Owned(child))
+/// A null tool that runs, watched as tracer is.
+#[derive(Debug)]
+pub(super) struct Null {
+    child: Owned,
+    peak: Receiver<u64>,
+}
+
+impl Null {
+    pub(super) fn start() -> Result<Self> {
+        let own = std::env::current_exe().context("cannot find this program's own file")?;
+        let mut command = Command::new(own);
+        command.args(["bench", "--null-tool"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let mut stdout = BufReader::new(child.stdout.take().context("stdout is a pipe")?);
+        let child = Owned(child);
+        let mut line = String::new();
+        ensure!(stdout.read_line(&mut line)? > 0, "the null tool ended before it ran");
+        let peak = watch_peak(child.pid());
+        Ok(Self { child, peak })
+    }
+
+    pub(super) fn stop(self) -> Result<()> {
+        drop(self.child);
+        self.peak.recv().context("the peak is read until the end")?;
+        Ok(())
+    }
+}
+
+/// Reads a process's peak memory, in KiB, until it is gone; then says the last.
+fn watch_peak(pid: u32) -> Receiver<u64> {
+    let (sender, peak) = channel();
+    thread::spawn(move || {
+        let mut last = 0;
+        while let Some(kib) = peak_kib(pid) {
+            last = kib;
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Nobody asked for it: then nobody needs it.
+        sender.send(last).ok();
+    });
+    peak
 }
 
 /// A running session of tracer.
@@ -88,16 +125,7 @@ impl Tracer {
                 drop(sender.send((Instant::now(), piece[..length].to_vec())));
             }
         });
-        let (sender, peak) = channel();
-        let own = child.pid();
-        thread::spawn(move || {
-            let mut last = 0;
-            while let Some(kib) = peak_kib(own) {
-                last = kib;
-                thread::sleep(Duration::from_millis(5));
-            }
-            sender.send(last).ok();
-        });
+        let peak = watch_peak(child.pid());
         Ok(Self { child, begun, output, first_report, peak })
     }
 
