@@ -19,8 +19,10 @@ use crate::project;
 const FOREVER: &str = "1h";
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
 
-/// Sleeps as tracer's threads do without probes and reads nothing: the loop's 50 ms, the reader's 100 ms. It says when it runs.
+/// Sleeps as tracer's threads do without probes and reads nothing: the loop's 50 ms, the reader's 100 ms. It says when it runs, and
+/// ends with the program that started it.
 pub(super) fn null_tool() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     writeln!(std::io::stdout(), "ready")?;
     thread::spawn(|| {
         loop {
