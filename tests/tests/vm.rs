@@ -30,7 +30,7 @@ END
   cmp -l /tmp/memory /tmp/file 2>/dev/null | grep -c .
 }
 echo "CHANGED-BEFORE $(changed)"
-tracer --pid $target --sampler all --duration 60s --format json -o /tmp/report.json 2> /tmp/tracer.err & session=$!
+tracer --pid $target --sampler all --until verdict --format json -o /tmp/report.json 2> /tmp/tracer.err & session=$!
 while ! grep -q attached /tmp/tracer.err && kill -0 $session 2>/dev/null; do sleep 0.2; done
 echo "CHANGED-DURING $(changed)"
 wait $session; status=$?
@@ -51,7 +51,7 @@ fn the_demo_is_judged_on_debians_kernel() {
     fs::set_permissions(&tracer, fs::Permissions::from_mode(0o755)).unwrap();
     let demo = Go::demo().build("demo", Mode::Ordinary);
     let guest =
-        Guest { kernel: KERNEL, command: SCRIPT, files: &[tracer, demo], limit: Duration::from_mins(5) };
+        Guest { kernel: KERNEL, command: SCRIPT, files: &[tracer, demo], limit: Duration::from_mins(10) };
     let outcome = vm::run(&guest).unwrap_or_else(|error| panic!("{error:#}"));
     let said = &outcome.output;
     assert!(outcome.kernel.starts_with("6.1."), "{}", outcome.kernel);
