@@ -12,12 +12,20 @@ pub enum Shape {
     GoBorn = 3,
     /// A goroutine ended: its g in the first.
     GoEnd = 4,
+    /// A deletion from a map: map type in the first, map in the second, or where [`MAP_FIRST`] says.
+    MapDelete = 5,
+    /// A map grows: the same, or where [`MAP_THIRD`] says.
+    MapGrow = 6,
 }
 
 /// The caller's return address is at the stack pointer: the function's frame is not set up yet.
 pub const CALLER_AT_SP: u8 = 1;
 /// Count hits only; take no stack and fill no table.
 pub const HITS_ONLY: u8 = 2;
+/// The map is in the first argument register and its type in the second: a method of the map.
+pub const MAP_FIRST: u8 = 4;
+/// The map's type is in the second and the map in the third: a method of one of its tables.
+pub const MAP_THIRD: u8 = 8;
 
 /// A cookie taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +50,8 @@ impl Cookie {
             2 => Shape::MapWrite,
             3 => Shape::GoBorn,
             4 => Shape::GoEnd,
+            5 => Shape::MapDelete,
+            6 => Shape::MapGrow,
             _ => return None,
         };
         Some(Self { shape, flags: (bits >> 8) as u8, slot: (bits >> 16) as u16, probe: (bits >> 32) as u16 })

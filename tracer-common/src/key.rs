@@ -27,14 +27,21 @@ pub struct AllocValue {
     pub pages_bytes: u64,
 }
 
-/// Map writes are counted by stack and map.
+/// What was done to a map.
+pub const MAP_WRITE: u32 = 0;
+pub const MAP_DELETE: u32 = 1;
+pub const MAP_GROW: u32 = 2;
+
+/// Calls that write to, delete from or grow a map are counted by stack and map.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct MapKey {
     pub stack: u64,
     pub type_addr: u64,
     pub map: u64,
-    pub slot: u64,
+    pub slot: u32,
+    /// [`MAP_WRITE`], [`MAP_DELETE`] or [`MAP_GROW`].
+    pub event: u32,
 }
 
 /// Goroutines are counted by creation site.

@@ -1,20 +1,22 @@
-//! What each kind of probe counts: allocations by stack, type and class; map writes; goroutines by site.
+//! What each kind of probe counts: allocations by stack, type and class; map calls; goroutines by site.
 
 use aya_ebpf::{helpers::generated::bpf_probe_read_user, programs::ProbeContext};
 use tracer_common::{
     control::{AllocControl, LARGE_STEPS, SMALL_STEPS, TargetControl},
-    cookie::{Cookie, Shape},
+    cookie::{Cookie, MAP_FIRST, MAP_THIRD, Shape},
     counter::Counter,
-    key::{AllocKey, CLASS_BELOW_TINY, CLASS_LARGE, GoKey, MapKey},
+    key::{
+        AllocKey, CLASS_BELOW_TINY, CLASS_LARGE, GoKey, MAP_DELETE, MAP_GROW, MAP_WRITE, MapKey,
+    },
 };
 
 use crate::{
     goabi::Registers,
-    maps::{self, ALLOCS, GOROUTINES, MAP_WRITES, add, lose},
+    maps::{self, ALLOCS, GOROUTINES, MAP_CALLS, add, lose},
     stack::{self, Taken},
 };
 
-/// An allocation or a map write: what is counted by stack. The stack is taken in one place only, because the
+/// An allocation or a call on a map: what is counted by stack. The stack is taken in one place only, because the
 /// verifier walks every copy of the loop.
 #[inline(always)]
 pub fn with_stack(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
@@ -27,7 +29,7 @@ pub fn with_stack(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
     if taken.as_ref().map_or(is_alloc, |t| t.is_alloc) {
         alloc(ctx, cookie, control, taken.as_ref());
     } else {
-        map_write(ctx, cookie, control, taken.as_ref());
+        map_call(ctx, cookie, control, taken.as_ref());
     }
     if let Some(taken) = taken {
         taken.free();
@@ -104,22 +106,32 @@ fn has_pointers(alloc: &AllocControl, type_addr: u64) -> bool {
     bytes != 0
 }
 
-/// A write of a map of type `arg0` at address `arg1`; updates count like inserts.
+/// A call that writes to, deletes from or grows a map; updates count like inserts.
 #[inline(always)]
-fn map_write(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken: Option<&Taken>) {
+fn map_call(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken: Option<&Taken>) {
     let registers = Registers::of(ctx);
-    let mut key = MapKey {
-        stack: taken.map_or(0, |t| t.id),
-        type_addr: registers.arg0(),
-        map: registers.arg1(),
-        slot: u64::from(cookie.slot),
+    // All three before choosing: the verifier takes no computed address in the context.
+    let (first, second, third) = (registers.arg0(), registers.arg1(), registers.arg2());
+    let (type_addr, map) = if cookie.flags & MAP_FIRST != 0 {
+        (second, first)
+    } else if cookie.flags & MAP_THIRD != 0 {
+        (second, third)
+    } else {
+        (first, second)
     };
-    let mut value = MAP_WRITES.get_ptr_mut(&key);
+    let event = match cookie.shape {
+        Shape::MapDelete => MAP_DELETE,
+        Shape::MapGrow => MAP_GROW,
+        _ => MAP_WRITE,
+    };
+    let slot = u32::from(cookie.slot);
+    let mut key = MapKey { stack: taken.map_or(0, |t| t.id), type_addr, map, slot, event };
+    let mut value = MAP_CALLS.get_ptr_mut(&key);
     if value.is_none() {
         if taken.is_some_and(|t| !t.send_once(cookie, control)) {
             key.stack = 0;
         }
-        value = maps::entry(&MAP_WRITES, &key);
+        value = maps::entry(&MAP_CALLS, &key);
     }
     match value {
         Some(value) => add(value, 1),

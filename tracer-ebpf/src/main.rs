@@ -43,7 +43,7 @@ pub fn tracer(ctx: ProbeContext) -> u32 {
     match cookie.shape {
         Shape::GoBorn => count::goroutine_born(&ctx, cookie),
         Shape::GoEnd => count::goroutine_ended(&ctx, cookie, control),
-        Shape::Alloc | Shape::MapWrite => count::with_stack(&ctx, cookie, control),
+        Shape::Alloc | Shape::MapWrite | Shape::MapDelete | Shape::MapGrow => count::with_stack(&ctx, cookie, control),
     }
     0
 }

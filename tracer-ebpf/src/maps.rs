@@ -37,9 +37,9 @@ static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len
 #[map]
 pub static ALLOCS: PerCpuHashMap<AllocKey, AllocValue> = PerCpuHashMap::with_max_entries(32_768, 0);
 
-/// Map writes by stack and map.
+/// Writes to, deletions from and growths of maps, by stack and map.
 #[map]
-pub static MAP_WRITES: PerCpuHashMap<MapKey, u64> = PerCpuHashMap::with_max_entries(16_384, 0);
+pub static MAP_CALLS: PerCpuHashMap<MapKey, u64> = PerCpuHashMap::with_max_entries(16_384, 0);
 
 /// Goroutines by creation site: `go` statements in the binary, some hundreds.
 #[map]

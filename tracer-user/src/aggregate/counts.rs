@@ -1,4 +1,4 @@
-//! What the kernel side counted since attach: allocations, map writes, goroutines born and ended.
+//! What the kernel side counted since attach: allocations, calls on maps, goroutines born and ended.
 //!
 //! Every reading of the counting tables is cumulative, so a reading replaces what was believed and nothing is
 //! ever added up over readings. A figure that would fall keeps its highest value: a table entry can be
@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::reading::{AllocClass, AllocCount, Counts, GoroutineCount, MapWriteCount};
+use crate::record::reading::{AllocClass, AllocCount, Counts, GoroutineCount, MapCall, MapCallCount};
 use crate::units::{KTime, ProcAddr, StackId};
 
 /// Allocation keys kept; the kernel's own table is smaller, so only a replayed or damaged stream reaches this.
 pub const MAX_ALLOC_KEYS: usize = 65_536;
-/// Map-write keys kept.
+/// Keys of calls on maps kept.
 pub const MAX_MAP_KEYS: usize = 16_384;
 /// Goroutine creation sites kept.
 pub const MAX_GOROUTINE_KEYS: usize = 16_384;
@@ -34,18 +34,19 @@ pub struct AllocTotal {
     pub last: KTime,
 }
 
-/// One row of map writes.
+/// One row of calls on maps.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct MapWriteKey {
+pub struct MapCallKey {
     pub stack: StackId,
     pub type_addr: ProcAddr,
     pub map: ProcAddr,
+    pub call: MapCall,
 }
 
-/// Writes to one map by one stack.
+/// Calls on one map by one stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct MapWriteTotal {
-    pub writes: u64,
+pub struct MapCallTotal {
+    pub calls: u64,
     pub first: KTime,
     pub last: KTime,
 }
@@ -65,8 +66,8 @@ pub struct Tallies {
     pub(super) allocs: BTreeMap<AllocKey, AllocTotal>,
     /// Allocations whose key found no room here: in the totals, without a site.
     pub(super) allocs_unlisted: AllocTotal,
-    pub(super) map_writes: BTreeMap<MapWriteKey, MapWriteTotal>,
-    pub(super) map_writes_unlisted: u64,
+    pub(super) map_calls: BTreeMap<MapCallKey, MapCallTotal>,
+    pub(super) map_calls_unlisted: u64,
     pub(super) births: BTreeMap<ProcAddr, BirthTotal>,
     pub(super) births_unlisted: BirthTotal,
     pub(super) hits: Vec<u64>,
@@ -78,7 +79,7 @@ impl Tallies {
     pub(super) fn apply(&mut self, time: KTime, counts: &Counts) {
         self.read_at = Some(time);
         self.apply_allocs(time, &counts.allocs);
-        self.apply_map_writes(time, &counts.map_writes);
+        self.apply_map_calls(time, &counts.map_calls);
         self.apply_births(time, &counts.goroutines);
         if counts.hits.len() > self.hits.len() {
             self.hits.resize(counts.hits.len(), 0);
@@ -112,29 +113,27 @@ impl Tallies {
         raise_alloc(&mut self.allocs_unlisted, unlisted, time);
     }
 
-    fn apply_map_writes(&mut self, time: KTime, rows: &[MapWriteCount]) {
-        let mut now: BTreeMap<MapWriteKey, u64> = BTreeMap::new();
+    fn apply_map_calls(&mut self, time: KTime, rows: &[MapCallCount]) {
+        let mut now: BTreeMap<MapCallKey, u64> = BTreeMap::new();
         for row in rows {
-            let MapWriteCount { stack, type_addr, map, writes } = *row;
-            let sum = now.entry(MapWriteKey { stack, type_addr, map }).or_default();
-            *sum = sum.saturating_add(writes);
+            let MapCallCount { stack, type_addr, map, call, calls } = *row;
+            let sum = now.entry(MapCallKey { stack, type_addr, map, call }).or_default();
+            *sum = sum.saturating_add(calls);
         }
         let mut unlisted = 0_u64;
-        for (key, writes) in now {
-            if self.map_writes.len() >= MAX_MAP_KEYS && !self.map_writes.contains_key(&key) {
-                unlisted = unlisted.saturating_add(writes);
+        for (key, calls) in now {
+            if self.map_calls.len() >= MAX_MAP_KEYS && !self.map_calls.contains_key(&key) {
+                unlisted = unlisted.saturating_add(calls);
                 continue;
             }
-            let held = self
-                .map_writes
-                .entry(key)
-                .or_insert(MapWriteTotal { first: time, ..MapWriteTotal::default() });
-            if writes > held.writes {
-                held.writes = writes;
+            let held =
+                self.map_calls.entry(key).or_insert(MapCallTotal { first: time, ..MapCallTotal::default() });
+            if calls > held.calls {
+                held.calls = calls;
                 held.last = time;
             }
         }
-        self.map_writes_unlisted = self.map_writes_unlisted.max(unlisted);
+        self.map_calls_unlisted = self.map_calls_unlisted.max(unlisted);
     }
 
     fn apply_births(&mut self, time: KTime, rows: &[GoroutineCount]) {
@@ -164,11 +163,11 @@ impl Tallies {
     pub fn allocs_unlisted(&self) -> AllocTotal {
         self.allocs_unlisted
     }
-    pub fn map_writes(&self) -> &BTreeMap<MapWriteKey, MapWriteTotal> {
-        &self.map_writes
+    pub fn map_calls(&self) -> &BTreeMap<MapCallKey, MapCallTotal> {
+        &self.map_calls
     }
-    pub fn map_writes_unlisted(&self) -> u64 {
-        self.map_writes_unlisted
+    pub fn map_calls_unlisted(&self) -> u64 {
+        self.map_calls_unlisted
     }
     pub fn births(&self) -> &BTreeMap<ProcAddr, BirthTotal> {
         &self.births

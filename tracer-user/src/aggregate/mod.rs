@@ -8,6 +8,7 @@
 pub mod counts;
 pub mod goroutines;
 pub mod heap;
+pub mod maps;
 pub mod process;
 pub mod series;
 pub mod stacks;
@@ -21,6 +22,7 @@ use crate::units::KTime;
 pub use counts::Tallies;
 pub use goroutines::GoroutineHistory;
 pub use heap::{GcHistory, SizeHistory};
+pub use maps::MapHistories;
 pub use process::ProcessHistory;
 pub use stacks::Stacks;
 
@@ -49,6 +51,7 @@ pub struct Ledger {
     gc: GcHistory,
     sizes: SizeHistory,
     goroutines: GoroutineHistory,
+    maps: MapHistories,
     process: ProcessHistory,
     probes: Vec<Probe>,
     remarks: Vec<Remark>,
@@ -73,6 +76,7 @@ impl Ledger {
             gc: GcHistory::default(),
             sizes: SizeHistory::default(),
             goroutines: GoroutineHistory::default(),
+            maps: MapHistories::default(),
             process: ProcessHistory::default(),
             probes: Vec::new(),
             remarks: Vec::new(),
@@ -108,6 +112,7 @@ impl Ledger {
                         self.lose(Counter::GoroutineTorn, g.skipped.saturating_sub(g.swapped));
                         self.lose(Counter::PageSwapped, g.swapped.saturating_add(g.stackless));
                     }
+                    Readout::Maps(maps) => self.maps.apply(*time, maps),
                     Readout::Process(p) => self.process.apply(*time, p),
                     Readout::Counts(counts) => {
                         self.tallies.apply(*time, counts);
@@ -183,10 +188,11 @@ impl Ledger {
     pub fn cuts(&self) -> BTreeMap<&'static str, u64> {
         let mut cuts = BTreeMap::from([
             ("ledger_allocations_unlisted", self.tallies.allocs_unlisted().objects),
-            ("ledger_map_writes_unlisted", self.tallies.map_writes_unlisted()),
+            ("ledger_map_calls_unlisted", self.tallies.map_calls_unlisted()),
             ("ledger_goroutines_unlisted", self.tallies.births_unlisted().created),
             ("ledger_goroutine_sites_cut", self.goroutines.sites_cut()),
             ("ledger_goroutine_groups_cut", self.goroutines.groups_cut()),
+            ("ledger_maps_cut", self.maps.cut()),
             ("ledger_pauses_cut", self.gc.pauses_cut()),
             ("ledger_size_classes_torn", self.sizes.torn()),
             ("ledger_remarks_cut", self.remarks_cut),
@@ -217,6 +223,9 @@ impl Ledger {
     }
     pub fn goroutines(&self) -> &GoroutineHistory {
         &self.goroutines
+    }
+    pub fn maps(&self) -> &MapHistories {
+        &self.maps
     }
     pub fn process(&self) -> &ProcessHistory {
         &self.process

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::record::Reading;
 use crate::record::reading::{
-    AllocClass, AllocCount, Counts, Gc, GoState, GoroutineCount, GoroutineGroup, Goroutines, MapWriteCount,
-    Process, SizeClass, SizeClasses,
+    AllocClass, AllocCount, Counts, Gc, GoState, GoroutineCount, GoroutineGroup, Goroutines, MapCall,
+    MapCallCount, Process, SizeClass, SizeClasses,
 };
 use crate::units::{Bytes, ProcAddr, StackId};
 
@@ -42,13 +42,14 @@ fn any_counts() -> impl Strategy<Value = Counts> {
     )
         .prop_map(|(allocs, maps, births, hits, losses)| Counts {
             allocs,
-            map_writes: maps
+            map_calls: maps
                 .into_iter()
-                .map(|(stack, writes)| MapWriteCount {
+                .map(|(stack, writes)| MapCallCount {
                     stack: StackId(stack),
                     type_addr: ProcAddr(1),
                     map: ProcAddr(2),
-                    writes,
+                    call: MapCall::Write,
+                    calls: writes,
                 })
                 .collect(),
             goroutines: births

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::symbolize::evidence::{
     AllocSite, Allocations, Amount, ClassPoint, GcPoint, GcState, GoroutineGroup, GoroutinePoint,
-    GoroutineSite, Goroutines, SizeClass,
+    GoroutineSite, Goroutines, MapHeld, MapPoint, MapRow, SizeClass,
 };
 
 const MIB: f64 = 1_048_576.0;
@@ -400,4 +400,52 @@ fn one_rate_alone_hides_no_leak_of_the_heap() {
         assert_eq!(one.related, [other.id()]);
         assert!(one.evidence.iter().any(|s| s.contains("objects of 96 B grow at the same rate")), "{one:?}");
     }
+}
+
+/// A map that holds `entries` at each second.
+fn map_over(seconds: u32, entries: impl Fn(f64) -> f64) -> Evidence {
+    let points: Vec<MapPoint> =
+        (0..seconds).map(f64::from).map(|t| MapPoint { t, entries: entries(t).max(0.0) as u64 }).collect();
+    let held = points.last().map(|p| MapHeld { entries: p.entries, capacity: None, tombstones: None });
+    let map = MapRow {
+        id: "m".into(),
+        type_name: Some("map[string]int".into()),
+        address: 8,
+        variable: None,
+        held,
+        points,
+        writes: None,
+        deletes: None,
+        grows: Some(3),
+        sites: Vec::new(),
+    };
+    Evidence { at_s: f64::from(seconds), maps: vec![map], ..Evidence::default() }
+}
+
+#[test]
+fn a_map_that_only_grows_is_suspected_with_its_rate() {
+    let judged = rules::map_growth::judge(&map_over(60, |t| 500.0 + 70.0 * t));
+    let [Answer::Finding(f)] = judged.as_slice() else { panic!("{judged:#?}") };
+    let Growth::Map(growth) = &f.growth else { panic!("a map finding") };
+    assert_eq!((f.verdict, growth.entries), (Verdict::Suspect, 500 + 70 * 59));
+    assert!((growth.slope.per_unit - 70.0).abs() < 1.0, "{growth:?}");
+}
+
+#[test]
+fn maps_that_stay_fill_up_or_empty_are_not_accused() {
+    type Entries = fn(f64) -> f64;
+    let cases: [(&str, Entries); 6] = [
+        ("steady", |_| 40_000.0),
+        ("a bounded cache that has filled", |t| (900.0 * t).min(20_000.0)),
+        ("filling ever more slowly", |t| 20_000.0 * (1.0 - (-t / 9.0).exp())),
+        ("emptied every twenty seconds", |t| 500.0 * (t % 20.0)),
+        ("shrinking", |t| 50_000.0 - 300.0 * t),
+        ("a burst", |t| if t > 30.0 { 9_000.0 } else { 100.0 }),
+    ];
+    for (name, entries) in cases {
+        let judged = rules::map_growth::judge(&map_over(60, entries));
+        assert!(!judged.iter().any(|a| matches!(a, Answer::Finding(_))), "{name}: {judged:#?}");
+    }
+    let young = rules::map_growth::judge(&map_over(5, |t| 50_000.0 + 900.0 * t));
+    assert!(matches!(young.as_slice(), [Answer::NotYet(n)] if n.needs.contains("more")), "{young:#?}");
 }

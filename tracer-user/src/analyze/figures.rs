@@ -37,6 +37,21 @@ pub fn per_minute_interval(what: &str, per_s: f64, low: f64, high: f64) -> Strin
     )
 }
 
+/// "+5 600 entries/s (5 500..5 700, 95 %)"; by the minute where they are few.
+pub fn per_second_interval(what: &str, per_s: f64, low: f64, high: f64) -> String {
+    if per_s.abs() < 10.0 {
+        return per_minute_interval(what, per_s, low, high);
+    }
+    let whole = |x: f64| format!("{}{}", if x < 0.0 { "-" } else { "" }, count(x.abs().round() as u64));
+    format!(
+        "{}{} {what}/s ({}..{}, 95 %)",
+        sign(per_s),
+        count(per_s.abs().round() as u64),
+        whole(low),
+        whole(high)
+    )
+}
+
 /// "9 981", "1.9 M".
 pub fn count(n: u64) -> String {
     if n >= 1_000_000 {
@@ -145,6 +160,11 @@ mod tests {
         assert_eq!(byte_rate(1.8 * 1_048_576.0), "+1.8 MiB/s");
         assert_eq!(byte_rate_interval(1_887_437.0, 1_677_722.0, 2_097_152.0), "+1.8 MiB/s (1.6..2.0, 95 %)");
         assert_eq!(per_minute_interval("goroutines", 0.95, 0.9, 1.0), "+57 goroutines/min (54..60, 95 %)");
+        assert_eq!(
+            per_second_interval("entries", 5_600.4, 5_500.0, 5_700.0),
+            "+5 600 entries/s (5 500..5 700, 95 %)"
+        );
+        assert_eq!(per_second_interval("entries", 0.5, 0.4, 0.6), "+30 entries/min (24..36, 95 %)");
         assert_eq!(count(981), "981");
         assert_eq!(count(9_981), "9 981");
         assert_eq!(count(10_042), "10 042");

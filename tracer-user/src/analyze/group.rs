@@ -1,9 +1,9 @@
-//! One cause, one finding: growing size classes that one piece of code feeds are put together, and what the code
-//! of leaking goroutines allocates is put with the goroutines. Where no code is known, findings of one rate only
+//! One cause, one finding: growing size classes that one piece of code feeds are put together, what the code of leaking
+//! goroutines allocates is put with the goroutines, and a map with what its writer allocates. Where no code is known, findings of one rate only
 //! point at each other: another leak may happen to have that rate. Then the findings are ranked.
 
 use super::rules::heap_growth;
-use super::{ClassGrowth, Finding, Growth, Slope, Verdict, own};
+use super::{ClassGrowth, Finding, Growth, Slope, Verdict, figures, own};
 use crate::symbolize::evidence::{Cause, Frame};
 
 /// Object rates this near to each other are one rate.
@@ -13,7 +13,7 @@ const OBJECTS_PER_GOROUTINE: f64 = 4.5;
 
 /// Merges and ranks.
 pub(super) fn one_cause_one_finding(findings: Vec<Finding>, module: Option<&str>) -> Vec<Finding> {
-    let mut goroutines = Vec::new();
+    let (mut goroutines, mut maps) = (Vec::new(), Vec::new());
     let mut parts = Vec::new();
     let mut heap = None;
     for finding in findings {
@@ -23,6 +23,7 @@ pub(super) fn one_cause_one_finding(findings: Vec<Finding>, module: Option<&str>
                 parts.extend(more);
             }
             Growth::Goroutines(_) => goroutines.push(finding),
+            Growth::Map(_) => maps.push(finding),
         }
     }
     for finding in &mut goroutines {
@@ -36,40 +37,73 @@ pub(super) fn one_cause_one_finding(findings: Vec<Finding>, module: Option<&str>
                 .map(|group: Vec<ClassGrowth>| heap_growth::compose(group, total, module)),
         );
     }
+    maps.retain(|map| !out.iter_mut().any(|finding| takes_map(finding, map, module)));
+    out.extend(maps);
     point_at_each_other(&mut out);
     rank(&mut out);
     out
 }
 
-/// Links goroutines with heap growth of which nothing is known but that it comes at their rate.
+/// Puts a growing map with the growth of what its writer allocates, where code says that they belong together.
+fn takes_map(finding: &mut Finding, map: &Finding, module: Option<&str>) -> bool {
+    let Growth::Heap { parts, .. } = &finding.growth else { return false };
+    let Growth::Map(growth) = &map.growth else { return false };
+    let Some(writer) = &map.place else { return false };
+    let ours = |part: &ClassGrowth| {
+        let own = part.candidates.first().map(|c| own::own_frames(&c.stack, module)).unwrap_or_default();
+        // The writer, or what it calls for a value; the outermost frame calls everything.
+        let inner = if own.len() > 2 { &own[..own.len() - 1] } else { &own[..] };
+        inner.iter().any(|f| f.function == writer.function)
+    };
+    if !parts.iter().any(ours) {
+        return false;
+    }
+    let what = map.type_name.as_deref().unwrap_or("a map");
+    finding.evidence.push(format!(
+        "{what}, which {} writes to, grows by {} and holds {} entries",
+        writer.function,
+        figures::event_rate(growth.slope.per_unit),
+        figures::count(growth.entries)
+    ));
+    finding.advice.clone_from(&map.advice);
+    true
+}
+
+/// Links goroutines and maps with heap growth of which nothing is known but that it comes at their rate.
 fn point_at_each_other(findings: &mut [Finding]) {
     let mut pairs = Vec::new();
-    for (g, goroutines) in findings.iter().enumerate() {
-        let Growth::Goroutines(growth) = &goroutines.growth else { continue };
+    for (o, other) in findings.iter().enumerate() {
+        let (per_s, what) = match &other.growth {
+            Growth::Goroutines(growth) => (growth.slope.per_unit, "goroutines do".to_owned()),
+            Growth::Map(growth) => {
+                let what = other.type_name.as_deref().unwrap_or("a map");
+                (growth.slope.per_unit, format!("entries come to {what}"))
+            }
+            Growth::Heap { .. } => continue,
+        };
         for (h, heap) in findings.iter().enumerate() {
             let Growth::Heap { parts, .. } = &heap.growth else { continue };
-            let theirs = |p: &&ClassGrowth| {
-                p.candidates.is_empty() && whole_number_each(p.objects_per_s, growth.slope.per_unit)
-            };
+            let theirs =
+                |p: &&ClassGrowth| p.candidates.is_empty() && whole_number_each(p.objects_per_s, per_s);
             let sizes: Vec<String> =
                 parts.iter().filter(theirs).map(|p| heap_growth::size_name(p.size)).collect();
             if !sizes.is_empty() {
-                pairs.push((g, h, sizes.join(", ")));
+                pairs.push((o, h, sizes.join(", "), what.clone()));
             }
         }
     }
-    for (g, h, sizes) in pairs {
-        let (of_goroutines, of_heap) = (findings[g].id(), findings[h].id());
-        findings[g].evidence.push(format!("{sizes} grow at the same rate"));
-        findings[g].related.push(of_heap);
-        findings[h].evidence.push(format!("{sizes} grow at the same rate as goroutines do"));
-        findings[h].related.push(of_goroutines);
+    for (o, h, sizes, what) in pairs {
+        let (of_other, of_heap) = (findings[o].id(), findings[h].id());
+        findings[o].evidence.push(format!("{sizes} grow at the same rate"));
+        findings[o].related.push(of_heap);
+        findings[h].evidence.push(format!("{sizes} grow at the same rate as {what}"));
+        findings[h].related.push(of_other);
     }
 }
 
-/// Whether objects come as a whole number for each goroutine: one, or a few.
-fn whole_number_each(objects_per_s: f64, goroutines_per_s: f64) -> bool {
-    let each = objects_per_s / goroutines_per_s;
+/// Whether objects come as a whole number for each goroutine or entry: one, or a few.
+fn whole_number_each(objects_per_s: f64, per_s: f64) -> bool {
+    let each = objects_per_s / per_s;
     plausible(each) && (each - each.round()).abs() <= 0.1 * each.round().max(1.0)
 }
 
@@ -170,11 +204,12 @@ fn same_rate(a: &ClassGrowth, b: &ClassGrowth) -> bool {
     low > 0.0 && low >= (1.0 - SAME_RATE) * high
 }
 
-/// Leaks before suspects; heap bytes before goroutines of the same verdict; the fastest first.
+/// Leaks before suspects; heap bytes before goroutines before maps of the same verdict; the fastest first.
 fn rank(findings: &mut [Finding]) {
     let speed = |f: &Finding| match &f.growth {
         Growth::Heap { slope, .. } => (0, slope.per_unit),
         Growth::Goroutines(g) => (1, g.slope.per_unit),
+        Growth::Map(m) => (2, m.slope.per_unit),
     };
     findings.sort_by(|a, b| {
         let (kind_a, speed_a) = speed(a);

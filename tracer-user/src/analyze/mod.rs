@@ -47,6 +47,8 @@ pub enum Subject {
     Site(String),
     /// A goroutine creation site's id.
     GoroutineSite(String),
+    /// A map's id.
+    Map(String),
     /// Objects of this many bytes, where no site is known; `None`: larger than any size class.
     SizeClass(Option<u64>),
 }
@@ -54,7 +56,7 @@ pub enum Subject {
 impl Subject {
     fn key(&self) -> String {
         match self {
-            Subject::Site(id) | Subject::GoroutineSite(id) => id.clone(),
+            Subject::Site(id) | Subject::GoroutineSite(id) | Subject::Map(id) => id.clone(),
             Subject::SizeClass(Some(bytes)) => format!("class-{bytes}"),
             Subject::SizeClass(None) => "class-large".to_owned(),
         }
@@ -100,6 +102,7 @@ pub enum Growth {
         parts: Vec<ClassGrowth>,
     },
     Goroutines(GoroutineGrowth),
+    Map(MapGrowth),
 }
 
 /// The trend of the whole live heap.
@@ -154,6 +157,15 @@ pub struct GoroutineGrowth {
     pub oldest_wait_s: Option<f64>,
     /// Heap bytes per second that grow with them, where size classes or sites say so.
     pub heap: Option<Slope>,
+}
+
+/// A map that gets ever more entries.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MapGrowth {
+    /// Entries per second.
+    pub slope: Slope,
+    pub entries: u64,
+    pub capacity: Option<u64>,
 }
 
 /// A rule cannot tell yet.

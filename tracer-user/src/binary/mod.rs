@@ -6,6 +6,7 @@
 
 pub mod elf;
 pub mod file;
+pub mod operands;
 pub mod x86;
 
 use crate::memory::ReadFault;

@@ -23,7 +23,7 @@ pub struct DecodeError {
 /// One decoded instruction and where it lies in its function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Insn {
-    raw: Instruction,
+    pub(super) raw: Instruction,
 }
 
 /// What a kernel's uprobes run without a single step. Everything else costs ten times as much per hit.

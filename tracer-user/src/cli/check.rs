@@ -111,7 +111,11 @@ fn about_probes(text: &mut String, target: &Target, capabilities: &Capabilities)
     let kinds = [
         ("probes for allocations (--sampler all)", Events { alloc: true, ..Events::default() }),
         ("probes for goroutines (--sampler auto, all)", Events { goroutine: true, ..Events::default() }),
-        ("probes for map writes (--sampler all --events map)", Events { map: true, ..Events::default() }),
+        ("probes for maps that grow (--sampler auto, all)", Events { map_growth: true, ..Events::default() }),
+        (
+            "probes for map writes and deletions (--sampler all --events map)",
+            Events { map: true, ..Events::default() },
+        ),
     ];
     for (title, events) in kinds {
         writeln!(text, "{title}")?;

@@ -107,6 +107,7 @@ fn events(typed: Option<&[EventArgument]>, sampler: Sampler) -> anyhow::Result<O
     let events = Events {
         alloc: typed.contains(&EventArgument::Alloc),
         map: typed.contains(&EventArgument::Map),
+        map_growth: typed.contains(&EventArgument::Map),
         goroutine: typed.contains(&EventArgument::Goroutine),
     };
     match sampler {

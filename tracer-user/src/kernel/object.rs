@@ -43,8 +43,9 @@ impl Kernel {
         shapes: &[Shape],
     ) -> Result<Self, KernelError> {
         let mut loader = EbpfLoader::new();
-        for (table, shape) in [("ALLOCS", Shape::Alloc), ("MAP_WRITES", Shape::MapWrite)] {
-            if !shapes.contains(&shape) {
+        let of_maps: &[Shape] = &[Shape::MapWrite, Shape::MapDelete, Shape::MapGrow];
+        for (table, fill) in [("ALLOCS", [Shape::Alloc].as_slice()), ("MAP_CALLS", of_maps)] {
+            if !shapes.iter().any(|shape| fill.contains(shape)) {
                 loader.map_max_entries(table, 1);
             }
         }
@@ -91,7 +92,7 @@ impl Kernel {
             hits: take(&mut self.ebpf, "HITS")?,
             losses: take(&mut self.ebpf, "LOSSES")?,
             allocs: take(&mut self.ebpf, "ALLOCS")?,
-            map_writes: take(&mut self.ebpf, "MAP_WRITES")?,
+            map_calls: take(&mut self.ebpf, "MAP_CALLS")?,
             goroutines: take(&mut self.ebpf, "GOROUTINES")?,
             class_bytes,
         })

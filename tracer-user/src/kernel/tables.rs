@@ -3,12 +3,15 @@
 use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
 use tracer_common::{
     counter::Counter,
-    key::{AllocKey, AllocValue, CLASS_BELOW_TINY, CLASS_LARGE, GoKey, GoValue, MapKey},
+    key::{
+        AllocKey, AllocValue, CLASS_BELOW_TINY, CLASS_LARGE, GoKey, GoValue, MAP_DELETE, MAP_GROW, MAP_WRITE,
+        MapKey,
+    },
 };
 
 use super::error::{KernelError, chain};
 use crate::{
-    record::reading::{AllocClass, AllocCount, Counts, GoroutineCount, MapWriteCount},
+    record::reading::{AllocClass, AllocCount, Counts, GoroutineCount, MapCall, MapCallCount},
     units::{Bytes, ProcAddr, StackId},
 };
 
@@ -17,7 +20,7 @@ pub struct Tables {
     pub(super) hits: PerCpuArray<MapData, u64>,
     pub(super) losses: PerCpuArray<MapData, u64>,
     pub(super) allocs: PerCpuHashMap<MapData, AllocKey, AllocValue>,
-    pub(super) map_writes: PerCpuHashMap<MapData, MapKey, u64>,
+    pub(super) map_calls: PerCpuHashMap<MapData, MapKey, u64>,
     pub(super) goroutines: PerCpuHashMap<MapData, GoKey, GoValue>,
     /// Bytes of an object of each size class, by class number.
     pub(super) class_bytes: Vec<u64>,
@@ -42,14 +45,22 @@ impl Tables {
             let (key, values) = entry.map_err(|e| failed("ALLOCS", &e))?;
             counts.allocs.push(self.alloc(key, &values));
         }
-        for entry in &self.map_writes {
-            let (MapKey { stack, type_addr, map, slot: _ }, values) =
-                entry.map_err(|e| failed("MAP_WRITES", &e))?;
-            counts.map_writes.push(MapWriteCount {
+        for entry in &self.map_calls {
+            let (MapKey { stack, type_addr, map, slot: _, event }, values) =
+                entry.map_err(|e| failed("MAP_CALLS", &e))?;
+            let call = match event {
+                MAP_WRITE => MapCall::Write,
+                MAP_DELETE => MapCall::Delete,
+                MAP_GROW => MapCall::Grow,
+                // The kernel side writes no other.
+                _ => continue,
+            };
+            counts.map_calls.push(MapCallCount {
                 stack: StackId(stack),
                 type_addr: ProcAddr(type_addr),
                 map: ProcAddr(map),
-                writes: values.iter().sum(),
+                call,
+                calls: values.iter().sum(),
             });
         }
         for entry in &self.goroutines {

@@ -5,6 +5,7 @@
 
 pub mod decode;
 pub mod event;
+pub mod maps;
 pub mod note;
 pub mod reading;
 

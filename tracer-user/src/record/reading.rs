@@ -1,6 +1,8 @@
 //! What was read from memory: the target's (GC, size classes, goroutines), the host's (/proc) and the kernel's
 //! counting maps. Each field is what was found; what could not be read is absent, never 0.
 
+pub use super::maps::{MapState, Maps};
+
 use crate::units::{Bytes, Goid, KTime, ProcAddr, StackId};
 
 /// One reading: when it was taken and what it found.
@@ -21,6 +23,7 @@ pub enum Readout {
     Goroutines(Goroutines),
     Process(Process),
     Counts(Counts),
+    Maps(Maps),
 }
 
 /// The GC controller's and memstats' figures.
@@ -143,7 +146,7 @@ pub struct Process {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     pub allocs: Vec<AllocCount>,
-    pub map_writes: Vec<MapWriteCount>,
+    pub map_calls: Vec<MapCallCount>,
     pub goroutines: Vec<GoroutineCount>,
     /// Hits per probe, in the order of the session's probe list.
     pub hits: Vec<u64>,
@@ -176,13 +179,25 @@ pub enum AllocClass {
     Large,
 }
 
-/// Calls of the mapassign family by one stack on one map.
+/// What a call did to a map.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum MapCall {
+    /// `m[k] = v`, updates of existing keys included.
+    Write,
+    /// `delete(m, k)`, of absent keys too.
+    Delete,
+    /// More room was made.
+    Grow,
+}
+
+/// Calls by one stack on one map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MapWriteCount {
+pub struct MapCallCount {
     pub stack: StackId,
     pub type_addr: ProcAddr,
     pub map: ProcAddr,
-    pub writes: u64,
+    pub call: MapCall,
+    pub calls: u64,
 }
 
 /// Goroutines created and ended since attach, by creation site.

@@ -97,7 +97,7 @@ pub fn report(facts: &SessionFacts, evidence: &Evidence, judgement: &Judgement) 
             .map(|a| a.sites.iter().take(MAX_ALLOCATIONS).map(|s| allocation(s, evidence)).collect()),
         allocated_total: evidence.allocations.as_ref().map(|a| allocated(a.total)),
         goroutines: evidence.goroutines.as_ref().map(goroutines),
-        maps: maps(&evidence.map_writes),
+        maps: evidence.maps.iter().filter(|m| is_worth_a_row(m)).map(map_row).collect(),
         findings,
         undecided: judgement
             .undecided
@@ -249,7 +249,7 @@ fn heap(evidence: &Evidence, judgement: &Judgement) -> Option<Heap> {
         .iter()
         .filter_map(|f| match &f.growth {
             analyze::Growth::Heap { parts, .. } => Some(parts),
-            analyze::Growth::Goroutines(_) => None,
+            analyze::Growth::Goroutines(_) | analyze::Growth::Map(_) => None,
         })
         .flatten()
         .map(|p| (p.class, growth(p.slope)))
@@ -374,22 +374,42 @@ fn goroutines(g: &evidence::Goroutines) -> Goroutines {
     }
 }
 
-fn maps(writes: &[evidence::MapWrites]) -> Vec<MapRow> {
-    let mut rows: BTreeMap<(u64, Option<&str>), MapRow> = BTreeMap::new();
-    for w in writes {
-        let row = rows.entry((w.map, w.type_name.as_deref())).or_insert_with(|| MapRow {
-            type_name: w.type_name.clone(),
-            address: format!("{:#x}", w.map),
-            writes: 0,
-            since: "attach",
-            sites: Vec::new(),
-        });
-        row.writes = row.writes.saturating_add(w.writes);
-        row.sites.push(MapSite { site: w.id.clone(), stack: frames(&w.stack), writes: w.writes });
+/// Maps that are neither called on nor hold much are left out of reports: a program has thousands.
+fn is_worth_a_row(map: &evidence::MapRow) -> bool {
+    const MANY: u64 = 1_000;
+    map.sites.iter().any(|s| s.writes > 0 || s.deletes > 0 || s.grows > 0)
+        || map.held.is_some_and(|held| held.entries >= MANY)
+}
+
+fn map_row(map: &evidence::MapRow) -> MapRow {
+    let points: Vec<(f64, f64)> = map.points.iter().map(|p| (p.t, p.entries as f64)).collect();
+    let slope = analyze::stats::theil_sen(&points);
+    MapRow {
+        type_name: map.type_name.clone(),
+        address: format!("{:#x}", map.address),
+        variable: map.variable.map(|v| format!("{v:#x}")),
+        entries: map.held.map(|h| h.entries),
+        capacity: map.held.and_then(|h| h.capacity),
+        tombstones: map.held.and_then(|h| h.tombstones),
+        entries_per_s: slope.map(|s| s.per_unit),
+        low: slope.map(|s| s.low),
+        high: slope.map(|s| s.high),
+        writes: map.writes,
+        deletes: map.deletes,
+        grows: map.grows,
+        since: "attach",
+        sites: map
+            .sites
+            .iter()
+            .map(|s| MapSite {
+                site: s.id.clone(),
+                stack: frames(&s.stack),
+                writes: map.writes.map(|_| s.writes),
+                deletes: map.deletes.map(|_| s.deletes),
+                grows: map.grows.map(|_| s.grows),
+            })
+            .collect(),
     }
-    let mut rows: Vec<MapRow> = rows.into_values().collect();
-    rows.sort_by_key(|r| std::cmp::Reverse(r.writes));
-    rows
 }
 
 fn finding(f: &analyze::Finding) -> Finding {
@@ -402,6 +422,7 @@ fn finding(f: &analyze::Finding) -> Finding {
         subject: match &f.subject {
             analyze::Subject::Site(id) => Subject::Site(id.clone()),
             analyze::Subject::GoroutineSite(id) => Subject::GoroutineSite(id.clone()),
+            analyze::Subject::Map(id) => Subject::Map(id.clone()),
             analyze::Subject::SizeClass(size) => {
                 Subject::SizeClass(size.map_or_else(|| "large".to_owned(), |s| s.to_string()))
             }
@@ -411,6 +432,8 @@ fn finding(f: &analyze::Finding) -> Finding {
         cause: f.cause.map(|c| c.name().to_owned()),
         bytes_per_s: None,
         goroutines_per_s: None,
+        entries_per_s: None,
+        entries: None,
         low: 0.0,
         high: 0.0,
         confidence: f.confidence,
@@ -447,6 +470,11 @@ fn finding(f: &analyze::Finding) -> Finding {
                         .collect(),
                 })
                 .collect();
+        }
+        analyze::Growth::Map(m) => {
+            out.entries_per_s = Some(m.slope.per_unit);
+            (out.low, out.high) = (m.slope.low, m.slope.high);
+            out.entries = Some(m.entries);
         }
         analyze::Growth::Goroutines(g) => {
             out.goroutines_per_s = Some(g.slope.per_unit);

@@ -346,12 +346,37 @@ pub struct GoroutineGroup {
     pub example_goids: Vec<u64>,
 }
 
+/// A map that grew, was written to while that was counted, or is large.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct MapRow {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_name: Option<String>,
     pub address: String,
-    pub writes: u64,
+    /// The address of the package variable that holds it, where it was found by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variable: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
+    /// Slots, used or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
+    /// Deleted slots that still take room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tombstones: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entries_per_s: Option<f64>,
+    /// The 95 % interval of the rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<f64>,
+    /// Calls since `since`, updates of existing keys included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grows: Option<u64>,
     pub since: &'static str,
     pub sites: Vec<MapSite>,
 }
@@ -360,7 +385,12 @@ pub struct MapRow {
 pub struct MapSite {
     pub site: String,
     pub stack: Vec<Frame>,
-    pub writes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grows: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -368,6 +398,7 @@ pub struct MapSite {
 pub enum Subject {
     Site(String),
     GoroutineSite(String),
+    Map(String),
     /// Bytes per object; "large" above the classes.
     SizeClass(String),
 }
@@ -391,6 +422,11 @@ pub struct Finding {
     pub bytes_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goroutines_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entries_per_s: Option<f64>,
+    /// In the map, as of the newest reading.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
     pub low: f64,
     pub high: f64,
     pub confidence: f64,

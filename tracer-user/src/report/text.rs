@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::goroutines::{short_table, swapped};
 use super::lines::{Lines, WIDTH, place};
-use super::model::{Allocation, Finding, Frame, MapRow, Session, Undecided};
+use super::model::{Allocation, Finding, Frame, MapRow, MapSite, Session, Undecided};
 use super::{Exporter, Report};
 use crate::analyze::figures;
 
@@ -36,7 +36,7 @@ impl Exporter for Text {
             lines.line("Nothing grows: the live heap and the goroutines are steady.");
         }
         allocations(&mut lines, report);
-        map_writes(&mut lines, &report.maps);
+        maps(&mut lines, &report.maps);
         if let Some(g) = report.goroutines.as_ref().filter(|g| g.live.is_some()) {
             lines.blank();
             short_table(&mut lines, g, TOP_CLASSES);
@@ -127,6 +127,15 @@ fn finding(lines: &mut Lines, report: &Report, f: &Finding) {
         lines.labelled(&format!("{verdict}  "), &what);
         frames(lines, "started", "by", &f.stack, "");
         frames(lines, "blocked", "in", &f.blocked_at, "");
+    } else if let Some(rate) = f.entries_per_s {
+        let what = format!(
+            "{}, {} in it",
+            figures::per_second_interval("entries", rate, f.low, f.high),
+            figures::count(f.entries.unwrap_or(0))
+        );
+        lines.labelled(&format!("{verdict}  "), &what);
+        lines.labelled("  map        ", f.type_name.as_deref().unwrap_or("of unknown type"));
+        frames(lines, "written", "by", &own_first(f), "");
     } else {
         let rate = figures::byte_rate_interval(f.bytes_per_s.unwrap_or(0.0), f.low, f.high);
         lines.labelled(&format!("{verdict}  "), &format!("{rate} of live heap{eta}"));
@@ -218,35 +227,73 @@ fn allocations(lines: &mut Lines, report: &Report) {
     }
 }
 
-fn map_writes(lines: &mut Lines, rows: &[MapRow]) {
+fn maps(lines: &mut Lines, rows: &[MapRow]) {
     if rows.is_empty() {
         return;
     }
-    let writes = rows.iter().fold(0, |sum: u64, row| sum.saturating_add(row.writes));
     lines.blank();
+    let counted: Option<u64> = rows.iter().map(|row| row.writes).sum();
     lines.labelled(
         "",
-        &format!(
-            "map writes since attach, updates included: {} to {}",
-            figures::count(writes),
-            figures::counted(rows.len() as u64, "map")
-        ),
+        &match counted {
+            Some(writes) => format!(
+                "maps, by entries; {} since attach, updates included (clear, maps.Clone and sync.Map go past the count)",
+                figures::counted(writes, "write")
+            ),
+            None => "maps that grew since attach or are large, by entries".to_owned(),
+        },
     );
     for row in rows.iter().take(TOP_SITES) {
+        let entries = row.entries.map_or_else(|| "?".to_owned(), figures::count);
         let what = row.type_name.as_deref().unwrap_or("unknown type");
-        lines.line(&format!("  {:>9}  {what} at {}", figures::count(row.writes), row.address));
-        if let Some(site) = row.sites.iter().max_by_key(|site| site.writes) {
-            let at = match site.stack.first() {
-                Some(f) => format!("{} {}", f.function, place(f)),
-                None => "unknown stack".to_owned(),
-            };
-            let share = site.writes as f64 / row.writes.max(1) as f64;
-            lines.line(&format!("             {} by {at}", figures::percent(share)));
+        lines.line(&format!("  {entries:>9}  {what} at {}", row.address));
+        let facts = map_facts(row);
+        if !facts.is_empty() {
+            lines.labelled("             ", &facts.join(", "));
+        }
+        if let Some(who) = writer(row) {
+            lines.labelled("             ", &who);
         }
     }
     if rows.len() > TOP_SITES {
         lines.line(&format!("  and {} more", figures::counted((rows.len() - TOP_SITES) as u64, "map")));
     }
+}
+
+fn map_facts(row: &MapRow) -> Vec<String> {
+    let mut facts = Vec::new();
+    if let Some(capacity) = row.capacity {
+        facts.push(format!("room for {}", figures::count(capacity)));
+    }
+    if let Some(deleted) = row.tombstones.filter(|n| *n > 0) {
+        facts.push(format!("{} of it deleted", figures::count(deleted)));
+    }
+    if let Some(rate) = row.entries_per_s.filter(|_| row.low > Some(0.0)) {
+        facts.push(format!("+{}", figures::event_rate(rate)));
+    }
+    if let (Some(writes), Some(deletes)) = (row.writes, row.deletes) {
+        facts.push(format!(
+            "{}, {}",
+            figures::counted(writes, "write"),
+            figures::counted(deletes, "deletion")
+        ));
+    }
+    facts
+}
+
+/// The site that writes most; where writes are not counted, the one that made the map grow most often.
+fn writer(row: &MapRow) -> Option<String> {
+    let at = |site: &MapSite| match site.stack.first() {
+        Some(f) => format!("{} {}", f.function, place(f)),
+        None => "unknown stack".to_owned(),
+    };
+    if let Some(all) = row.writes.filter(|n| *n > 0) {
+        let site = row.sites.iter().max_by_key(|site| site.writes)?;
+        let share = site.writes.unwrap_or(0) as f64 / all as f64;
+        return Some(format!("{} of the writes by {}", figures::percent(share), at(site)));
+    }
+    let site = row.sites.iter().filter(|site| site.grows > Some(0)).max_by_key(|site| site.grows)?;
+    Some(format!("grown by {}", at(site)))
 }
 
 fn site_line(row: &Allocation) -> (String, String) {

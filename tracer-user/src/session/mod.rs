@@ -10,6 +10,7 @@ mod error;
 mod facts;
 mod fence;
 mod inbox;
+mod maps;
 mod names;
 mod once;
 mod open;

@@ -234,7 +234,10 @@ fn counted(events: Events) -> String {
         words.push("every allocation");
     }
     if events.map {
-        words.push("every map write");
+        words.push("every map write and deletion");
+    }
+    if events.map_growth {
+        words.push("map growth");
     }
     if events.goroutine {
         words.push("goroutine births and ends");

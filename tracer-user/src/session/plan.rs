@@ -12,7 +12,7 @@ use crate::{
     binary::x86::Emulates,
     goruntime::{
         code::{
-            hooks::{alloc_hooks, goroutine_hooks, map_hooks, stack_ends},
+            hooks::{alloc_hooks, goroutine_hooks, map_growth_hooks, map_hooks, stack_ends},
             sites::{ProbeSite, probe_site},
         },
         image::GoImage,
@@ -53,6 +53,9 @@ pub fn plan_sites(
     if events.map {
         sets.push(map_hooks(image));
     }
+    if events.map_growth {
+        sets.push(map_growth_hooks(image));
+    }
     if events.goroutine {
         sets.push(goroutine_hooks(image));
     }
@@ -70,7 +73,7 @@ pub fn plan_sites(
             Ok(site) => {
                 let cookie = Cookie {
                     shape: site.shape,
-                    flags: if site.caller_at_sp { CALLER_AT_SP } else { 0 },
+                    flags: hook.flags | if site.caller_at_sp { CALLER_AT_SP } else { 0 },
                     slot: slot.0,
                     probe: planned.len() as u16,
                 };

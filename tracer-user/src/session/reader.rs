@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{clock, inbox::Wake, target::Target};
+use super::{clock, inbox::Wake, maps::MapFinder, target::Target};
 use crate::{
     goruntime::state::{StateError, goroutines::Limits},
     host::HostError,
@@ -24,6 +24,9 @@ const QUICK_EVERY: Duration = Duration::from_millis(100);
 /// A reading of everything, or of all goroutines, never takes more than this share of the time between two. One
 /// that is asked for is taken at once.
 const SHARE: f64 = 0.02;
+
+/// How long a reading that was asked for waits for the variables that hold maps: a short session has them too.
+const MAPS_WITHIN: Duration = Duration::from_millis(250);
 
 /// What the loop asks the thread for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub(super) struct Sources {
     pub(super) target: Arc<Target>,
     /// The kernel's tables and how many probes they count.
     pub(super) tables: Option<(Tables, usize)>,
+    /// Absent in a program without maps that grow.
+    pub(super) maps: Option<MapFinder>,
 }
 
 impl Reader {
@@ -92,7 +97,7 @@ impl Cadence {
             let everything = ask.is_some();
             let (full, goroutines) =
                 (everything || now >= self.full_due, everything || now >= self.goroutines_due);
-            let read = self.read(full, goroutines);
+            let read = self.read(full, goroutines, everything);
             let wake = match (read, ask) {
                 (Ok(records), None) => Wake::Read(records),
                 (Ok(records), Some(Ask::Now)) => Wake::AskedRead(records),
@@ -131,7 +136,7 @@ impl Cadence {
     }
 
     /// One round of readings, or the news that the target is not the process we opened.
-    fn read(&mut self, full: bool, goroutines: bool) -> Result<Vec<Record>, Gone> {
+    fn read(&mut self, full: bool, goroutines: bool, asked: bool) -> Result<Vec<Record>, Gone> {
         let mut records = Vec::new();
         if full || goroutines {
             // First: what was swapped out since the last look is left alone in this round.
@@ -146,7 +151,15 @@ impl Cadence {
             let process =
                 take("process figures", self.last_cycle, || target.process.figures().map(Readout::Process));
             records.push(process);
-            records.extend(self.counts());
+            let counts = self.counts();
+            if let (Some(finder), Some(Record { body: Body::Reading(reading), .. })) =
+                (&mut self.sources.maps, &counts)
+                && let Readout::Counts(counts) = &reading.readout
+            {
+                finder.learn(counts);
+            }
+            records.extend(counts);
+            records.extend(self.maps(asked));
             self.full_due = next(began, self.interval);
         }
         if goroutines {
@@ -184,6 +197,14 @@ impl Cadence {
         }));
     }
 
+    fn maps(&mut self, asked: bool) -> Option<Record> {
+        let target = &self.sources.target;
+        let finder = self.sources.maps.as_mut()?;
+        let known = finder.known(if asked { MAPS_WITHIN } else { Duration::ZERO });
+        let read = || Ok::<_, StateError>(target.state.maps(&target.memory, finder.kind(), &known));
+        Some(take("maps", self.last_cycle, || read().map(Readout::Maps)))
+    }
+
     fn counts(&self) -> Option<Record> {
         let (tables, probes) = self.sources.tables.as_ref()?;
         Some(take("kernel tables", self.last_cycle, || tables.read(*probes).map(Readout::Counts)))
@@ -204,9 +225,9 @@ enum Gone {
 
 /// One round of every reading, or the failure of what identifies the target.
 pub(super) fn once(target: &Arc<Target>) -> Result<Vec<Record>, HostError> {
-    let sources = Sources { target: Arc::clone(target), tables: None };
+    let sources = Sources { target: Arc::clone(target), tables: None, maps: None };
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
-    match cadence.read(true, true) {
+    match cadence.read(true, true, true) {
         Ok(records) => Ok(records),
         Err(Gone::Ended | Gone::Replaced(_)) => {
             Err(target.process.still_same().err().unwrap_or(HostError::Gone { pid: target.process.pid() }))

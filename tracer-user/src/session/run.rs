@@ -16,6 +16,7 @@ use super::{
     facts,
     fence::Fence,
     inbox::{Signal, Wake, inbox},
+    maps::MapFinder,
     names::ImageNames,
     open::{self, Failed, Opened},
     plan::{self, Refusal},
@@ -150,7 +151,8 @@ impl<'s, 'a> Session<'s, 'a> {
         }
         let drain = start_drain(&mut opened, &output, &wakes)?;
         let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
-        let sources = Sources { target: Arc::clone(&opened.target), tables };
+        let maps = MapFinder::start(&opened.target).map_err(SessionError::Thread)?;
+        let sources = Sources { target: Arc::clone(&opened.target), tables, maps };
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
         let names = ImageNames { image: Arc::clone(&opened.target.image), bias: opened.target.bias };
         say_attached(&output, &opened);
@@ -401,7 +403,7 @@ impl Watched {
                 let probes = counts.hits.iter().zip(&self.counts_allocations);
                 self.hits = probes.filter_map(|(hits, counted)| counted.then_some(*hits)).sum();
             }
-            Readout::Goroutines(_) | Readout::Process(_) => {}
+            Readout::Goroutines(_) | Readout::Maps(_) | Readout::Process(_) => {}
         }
     }
 }

@@ -49,9 +49,13 @@ impl Sampler {
 
 /// What is probed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of independent kinds")]
 pub struct Events {
     pub alloc: bool,
+    /// Every write to a map and every deletion.
     pub map: bool,
+    /// Maps that make room: rare, and it finds them.
+    pub map_growth: bool,
     pub goroutine: bool,
 }
 
@@ -60,13 +64,13 @@ impl Events {
     pub fn of(sampler: Sampler) -> Self {
         match sampler {
             Sampler::None => Self::default(),
-            Sampler::Auto => Self { goroutine: true, ..Self::default() },
-            Sampler::All => Self { alloc: true, goroutine: true, map: false },
+            Sampler::Auto => Self { goroutine: true, map_growth: true, ..Self::default() },
+            Sampler::All => Self { alloc: true, goroutine: true, map_growth: true, map: false },
         }
     }
 
     pub fn any(self) -> bool {
-        self.alloc || self.map || self.goroutine
+        self.alloc || self.map || self.map_growth || self.goroutine
     }
 }
 

@@ -29,7 +29,8 @@ pub struct Evidence {
     /// The target's main module path.
     pub module: Option<String>,
     pub allocations: Option<Allocations>,
-    pub map_writes: Vec<MapWrites>,
+    /// The ones with most entries first.
+    pub maps: Vec<MapRow>,
     pub goroutines: Option<Goroutines>,
     pub gc: Option<GcState>,
     pub size_classes: Vec<SizeClass>,
@@ -115,14 +116,50 @@ pub struct AllocSite {
     pub truncated: bool,
 }
 
-/// Writes to one map by one site.
+/// One map: what it holds, and who writes to it.
 #[derive(Clone, PartialEq, Debug)]
-pub struct MapWrites {
+pub struct MapRow {
+    /// Stable id of the map: by its type and the site that grew it most, or by its variable.
+    pub id: String,
+    pub type_name: Option<String>,
+    /// The header's address.
+    pub address: u64,
+    /// The package variable that holds it, where it was found by one.
+    pub variable: Option<u64>,
+    /// Absent where its memory was not read, or holds another map by now.
+    pub held: Option<MapHeld>,
+    /// Entries at each reading.
+    pub points: Vec<MapPoint>,
+    /// Calls since attach; absent where they are not counted. Updates are writes too.
+    pub writes: Option<u64>,
+    pub deletes: Option<u64>,
+    pub grows: Option<u64>,
+    /// Who called, most calls first.
+    pub sites: Vec<MapSite>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MapHeld {
+    pub entries: u64,
+    /// Slots; absent where they were not counted.
+    pub capacity: Option<u64>,
+    pub tombstones: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct MapPoint {
+    pub t: f64,
+    pub entries: u64,
+}
+
+/// Calls on one map by one site.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MapSite {
     pub id: String,
     pub stack: Vec<Frame>,
-    pub type_name: Option<String>,
-    pub map: u64,
     pub writes: u64,
+    pub deletes: u64,
+    pub grows: u64,
 }
 
 /// Goroutines by creation site.

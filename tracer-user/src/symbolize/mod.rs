@@ -6,6 +6,7 @@
 
 pub mod evidence;
 mod goroutines;
+mod maps;
 mod memo;
 mod rows;
 mod stack;
@@ -65,7 +66,7 @@ impl Symbolizer {
             at_s: clock.at(ledger.now()),
             module: names.module(),
             allocations,
-            map_writes: rows::map_writes(ledger, &mut named),
+            maps: maps::maps(ledger, clock, &mut named),
             goroutines: goroutines::goroutines(ledger, clock, &mut named),
             gc: rows::gc(ledger, clock),
             size_classes: rows::size_classes(ledger, clock),

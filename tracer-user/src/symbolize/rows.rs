@@ -1,11 +1,11 @@
-//! Rows of counted and read figures: allocations, map writes, GC, size classes, process, probes.
+//! Rows of counted and read figures: allocations, GC, size classes, process, probes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Clock;
 use super::evidence::{
-    AllocSite, Allocations, Amount, ClassPoint, Frame, GcPoint, GcState, MapWrites, Pauses, ProbeRow,
-    ProcessPoint, ProcessState, SizeClass,
+    AllocSite, Allocations, Amount, ClassPoint, Frame, GcPoint, GcState, Pauses, ProbeRow, ProcessPoint,
+    ProcessState, SizeClass,
 };
 use super::memo::Named;
 use super::stack::{UserStack, site_id};
@@ -103,29 +103,6 @@ pub(super) fn allocations(
     sites.sort_by_key(|s| std::cmp::Reverse((s.amount.rounded, s.amount.objects)));
     let read_at_s = clock.at(read_at);
     (Some(Allocations { sites, total, read_at_s, counted_s: read_at_s.max(0.0) }), missing.len() as u64)
-}
-
-pub(super) fn map_writes(ledger: &Ledger, named: &mut Named<'_>) -> Vec<MapWrites> {
-    let mut rows: BTreeMap<(Vec<Frame>, Option<String>, u64), u64> = BTreeMap::new();
-    for (key, held) in ledger.tallies().map_writes() {
-        let frames =
-            ledger.stacks().get(key.stack).map(|s| named.user_stack(&s.frames).frames).unwrap_or_default();
-        let type_name = named.type_info(key.type_addr).map(|t| t.name);
-        let sum = rows.entry((frames, type_name, key.map.0)).or_default();
-        *sum = sum.saturating_add(held.writes);
-    }
-    let mut out: Vec<MapWrites> = rows
-        .into_iter()
-        .map(|((stack, type_name, map), writes)| MapWrites {
-            id: if stack.is_empty() { UNKNOWN.to_owned() } else { site_id(&stack) },
-            stack,
-            type_name,
-            map,
-            writes,
-        })
-        .collect();
-    out.sort_by_key(|r| std::cmp::Reverse(r.writes));
-    out
 }
 
 pub(super) fn gc(ledger: &Ledger, clock: Clock) -> Option<GcState> {

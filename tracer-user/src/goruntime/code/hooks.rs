@@ -4,7 +4,7 @@
 //! detector and -asan builds link other functions than the release's default. Each set fires exactly once per
 //! event; the reasons are written beside it.
 
-use tracer_common::cookie::Shape;
+use tracer_common::cookie::{MAP_FIRST, MAP_THIRD, Shape};
 
 use super::super::image::{Function, GoImage};
 use crate::binary::x86::Reg;
@@ -14,13 +14,15 @@ use crate::binary::x86::Reg;
 pub struct Hook {
     pub function: String,
     pub shape: Shape,
+    /// Flags of the cookie that say which argument is which.
+    pub flags: u8,
     /// Registers that must still hold the function's arguments at the site.
     pub needs: &'static [Reg],
 }
 
 impl Hook {
     fn new(function: impl Into<String>, shape: Shape, needs: &'static [Reg]) -> Self {
-        Self { function: function.into(), shape, needs }
+        Self { function: function.into(), shape, flags: 0, needs }
     }
 }
 
@@ -28,6 +30,8 @@ impl Hook {
 const ALLOC: &[Reg] = &[Reg::Rax, Reg::Rbx];
 /// Map type in the first, map in the second.
 const MAP: &[Reg] = &[Reg::Rax, Reg::Rbx];
+/// A table's method: the table, the map's type, the map.
+const TABLE: &[Reg] = &[Reg::Rax, Reg::Rbx, Reg::Rcx];
 /// newproc1(fn, callergp, callerpc, ...): the creation site is the third.
 const GO_BORN: &[Reg] = &[Reg::Rcx];
 /// gdestroy(gp), goexit0(gp).
@@ -101,10 +105,14 @@ fn is_specialised(name: &str) -> bool {
     })
 }
 
-/// Every `m[k] = v` in compiled code and in reflect calls one of these once; none calls another. Copies made by
-/// maps.Clone and internal growth go around them (internal/runtime/maps).
+/// Every `m[k] = v` in compiled code and in reflect calls one of the first once. Every `delete(m, k)` calls one of the
+/// others, which from go1.24 on end in the map's own `Delete`, once; a small one of them is inlined into reflect's, so
+/// that one is probed where it is. Some deletions from an empty map end before it.
+///
+/// Around them go maps.Clone, `clear`, a loop that deletes every key, which becomes `clear`, and sync.Map from go1.24
+/// on (internal/runtime/maps, internal/sync).
 pub fn map_hooks(image: &GoImage) -> HookSet {
-    const FAMILY: [&str; 6] = [
+    const WRITE: [&str; 6] = [
         "runtime.mapassign",
         "runtime.mapassign_fast32",
         "runtime.mapassign_fast32ptr",
@@ -112,10 +120,64 @@ pub fn map_hooks(image: &GoImage) -> HookSet {
         "runtime.mapassign_fast64ptr",
         "runtime.mapassign_faststr",
     ];
-    HookSet {
-        hooks: present(image, &FAMILY, Shape::MapWrite, MAP),
-        inlined: image.inlined(&FAMILY).into_iter().collect(),
+    const DELETE: [&str; 4] = [
+        "runtime.mapdelete",
+        "runtime.mapdelete_fast32",
+        "runtime.mapdelete_fast64",
+        "runtime.mapdelete_faststr",
+    ];
+    const METHOD: &str = "internal/runtime/maps.(*Map).Delete";
+    let mut hooks = present(image, &WRITE, Shape::MapWrite, MAP);
+    let mut family: Vec<&str> = WRITE.into();
+    let method = image.function(METHOD).is_some() && image.inlined(&[METHOD]).is_empty();
+    if method {
+        hooks.extend(methods(present(image, &[METHOD], Shape::MapDelete, MAP), MAP_FIRST));
+    } else {
+        family.extend(DELETE);
+        hooks.extend(present(image, &DELETE, Shape::MapDelete, MAP));
     }
+    HookSet { hooks, inlined: image.inlined(&family).into_iter().collect() }
+}
+
+/// The same hooks, with the map where `flags` say.
+fn methods(hooks: Vec<Hook>, flags: u8) -> impl Iterator<Item = Hook> {
+    hooks.into_iter().map(move |hook| Hook { flags, ..hook })
+}
+
+/// Calls that make room in a map, a handful in the life of most: up to go1.23 `hashGrow` (runtime/map.go), later a
+/// table's `rehash`, which grows or splits it, and the first table made (internal/runtime/maps, table.go and map.go).
+/// A map that was made large enough passes none of them.
+pub fn map_growth_hooks(image: &GoImage) -> HookSet {
+    const OLD: &str = "runtime.hashGrow";
+    const REHASH: &str = "internal/runtime/maps.(*table).rehash";
+    const PARTS: [&str; 2] = ["internal/runtime/maps.(*table).grow", "internal/runtime/maps.(*table).split"];
+    const TO_TABLE: &str = "internal/runtime/maps.(*Map).growToTable";
+    let inlined = image.inlined(&[OLD, REHASH, PARTS[0], PARTS[1], TO_TABLE]);
+    let whole = |name: &&str| !inlined.contains(*name);
+    let tables: &[&str] = if whole(&REHASH) { &[REHASH] } else { &PARTS };
+    let mut hooks = present(image, &[OLD], Shape::MapGrow, MAP);
+    hooks.extend(methods(present(image, tables, Shape::MapGrow, TABLE), MAP_THIRD));
+    hooks.extend(methods(present(image, &[TO_TABLE], Shape::MapGrow, MAP), MAP_FIRST));
+    let missed = tables.iter().chain(&[OLD, TO_TABLE]).filter(|name| !whole(name));
+    HookSet { hooks, inlined: missed.map(|name| (*name).to_owned()).collect() }
+}
+
+/// How this program's maps are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapKind {
+    /// runtime/map.go: buckets of eight, up to go1.23 and with GOEXPERIMENT=noswissmap in 1.24 and 1.25.
+    Buckets,
+    /// internal/runtime/maps: tables of groups, from go1.24 on.
+    Swiss,
+}
+
+/// By what is linked in; absent in a program without maps that grow.
+pub fn map_kind(image: &GoImage) -> Option<MapKind> {
+    if image.function("runtime.hashGrow").is_some() {
+        return Some(MapKind::Buckets);
+    }
+    let swiss = image.function("internal/runtime/maps.(*Map).growToTable");
+    swiss.is_some().then_some(MapKind::Swiss)
 }
 
 /// Births: `newproc1`, once per `go` statement (and per coroutine). Ends: `gdestroy` where it exists (go1.22 on),

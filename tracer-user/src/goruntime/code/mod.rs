@@ -4,5 +4,6 @@
 //! chooses and proves places; attaching to them is `kernel`'s.
 
 pub mod hooks;
+pub mod map_variables;
 pub mod recipes;
 pub mod sites;

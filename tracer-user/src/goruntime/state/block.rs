@@ -12,6 +12,10 @@ impl Block<'_> {
         self.array::<1>(offset).map(|[b]| b)
     }
 
+    pub fn u16(&self, offset: u32) -> Option<u16> {
+        self.array(offset).map(u16::from_le_bytes)
+    }
+
     pub fn u32(&self, offset: u32) -> Option<u32> {
         self.array(offset).map(u32::from_le_bytes)
     }
@@ -34,6 +38,7 @@ mod tests {
     fn numbers_past_the_end_are_absent() {
         let block = Block(&[1, 0, 0, 0, 2, 0, 0, 0, 3]);
         assert_eq!((block.u8(8), block.u32(4), block.u64(0)), (Some(3), Some(2), Some(0x2_0000_0001)));
+        assert_eq!((block.u16(0), block.u16(8)), (Some(1), None));
         assert_eq!((block.u8(9), block.u32(6), block.u64(2), block.u64(u32::MAX)), (None, None, None, None));
     }
 }

@@ -9,6 +9,7 @@ mod g;
 pub mod gc;
 pub mod goroutines;
 pub mod heap_stats;
+pub mod maps;
 pub mod selfcheck;
 pub mod size_classes;
 pub mod wait_reasons;
@@ -121,6 +122,16 @@ impl RuntimeState {
         let late = if self.wait_reasons.is_some() { None } else { self.read_wait_reasons(memory) };
         let wait_reasons = self.wait_reasons.as_ref().or(late.as_ref());
         goroutines::read(memory, self.layout, &self.vars, wait_reasons, limits)
+    }
+
+    /// The maps among `known`, which may have gone since.
+    pub fn maps(
+        &self,
+        memory: &dyn ReadAt<ProcAddr>,
+        kind: crate::goruntime::code::hooks::MapKind,
+        known: &[maps::Known],
+    ) -> reading::Maps {
+        maps::read(memory, kind, known)
     }
 
     fn read_wait_reasons(&self, memory: &dyn ReadAt<ProcAddr>) -> Option<wait_reasons::WaitReasons> {

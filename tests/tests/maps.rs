@@ -1,0 +1,101 @@
+//! What maps hold, read from outside, equals what the program itself says: entries of maps that grew and of package
+//! variables, writes and deletions, on both generations of Go's maps.
+
+use serde_json::Value;
+use tracer_tests::go::{Go, Mode, matrix};
+use tracer_tests::live;
+use tracer_tests::report::{self, list, number, text};
+use tracer_tests::target::Target;
+use tracer_tests::tracer::Tracer;
+
+/// Traces the fixture while it obeys the commands; the report and the last answer.
+fn traced(go: &Go, mode: Mode, commands: &[&str], arguments: &[&str]) -> (Value, Value) {
+    let mut target = Target::start(&go.build("maps", mode));
+    let mut all = vec!["--format", "json"];
+    all.extend(arguments);
+    let tracer = Tracer::attach(target.pid(), &all);
+    let mut answer = Value::Null;
+    for command in commands {
+        answer = target.ask(command);
+    }
+    let report = tracer.interrupt().success().json();
+    assert!(target.finish().success());
+    if !arguments.contains(&"none") {
+        report::assert_nothing_lost(
+            &report,
+            &format!("go {} {}: {arguments:?}", go.pin.version, mode.name()),
+        );
+    }
+    (report, answer)
+}
+
+/// The row of a type; where several maps have the type, the one with most entries.
+fn row<'a>(report: &'a Value, of: &str) -> Option<&'a Value> {
+    let rows = list(report, "/maps").iter().filter(|row| row["type"] == of);
+    rows.max_by_key(|row| row["entries"].as_u64())
+}
+
+/// Room is there for what a map holds and for what was deleted from it.
+fn assert_room(row: &Value, what: &str) {
+    let (entries, capacity) = (number(row, "/entries"), number(row, "/capacity"));
+    let deleted = row["tombstones"].as_u64().unwrap_or(0);
+    assert!(entries + deleted <= capacity, "{what}: {row}");
+    assert!(capacity <= 64 * entries.max(8), "{what}: {row}");
+}
+
+#[test]
+fn maps_that_grow_are_found_and_hold_what_the_program_says() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let (report, answer) = traced(&go, mode, &["run 20000"], &["--sampler", "auto"]);
+        for family in answer.as_array().expect("the fixture answers with families") {
+            let of = text(family, "/type");
+            let row = row(&report, of).unwrap_or_else(|| panic!("{what}: no {of} in {}", report["maps"]));
+            assert_eq!(number(row, "/entries"), number(family, "/entries"), "{what}: {of}");
+            assert_room(row, &what);
+            assert!(number(row, "/grows") > 0, "{what}: {of}");
+            assert!(row.get("writes").is_none(), "{what}: writes were not counted");
+            let site = &list(row, "/sites")[0];
+            assert_eq!(report::innermost(site), Some(text(family, "/function")), "{what}: {of}");
+        }
+    }
+}
+
+#[test]
+fn package_variables_are_read_without_a_probe() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let (report, answer) = traced(&go, mode, &["hold 30000"], &["--sampler", "none"]);
+        for held in answer.as_array().expect("the fixture answers with what it holds") {
+            let of = text(held, "/type");
+            let row = row(&report, of).unwrap_or_else(|| panic!("{what}: no {of} in {}", report["maps"]));
+            assert_eq!(number(row, "/entries"), number(held, "/entries"), "{what}: {of}");
+            assert!(row["variable"].is_string(), "{what}: {row}");
+            assert_room(row, &what);
+        }
+    }
+}
+
+#[test]
+fn writes_and_deletions_are_exact() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let arguments = ["--sampler", "all", "--events", "map"];
+        let (report, answer) = traced(&go, mode, &["hold 5000"], &arguments);
+        for held in answer.as_array().expect("the fixture answers with what it holds") {
+            let of = text(held, "/type");
+            let row = row(&report, of).unwrap_or_else(|| panic!("{what}: no {of} in {}", report["maps"]));
+            for (name, truth) in [("/writes", "/writes"), ("/deletes", "/deletes"), ("/entries", "/entries")]
+            {
+                assert_eq!(number(row, name), number(held, truth), "{what}: {of} {name}");
+            }
+            let sites = list(row, "/sites");
+            let deleting: Vec<Option<&str>> =
+                sites.iter().filter(|s| number(s, "/deletes") > 0).map(report::innermost).collect();
+            assert_eq!(deleting, [Some("main.forget")], "{what}: {of}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! map-growth: a map gets ever more entries.
+//!
+//! The number of entries, which is read and exact, must rise evenly, in its later part too. It is a suspect, never a
+//! leak: a cache that is still filling looks the same until it is full.
+
+use crate::analyze::shape::{Rise, Shape, shape};
+use crate::analyze::{Answer, Finding, Growth, MapGrowth, NotYet, Slope, Subject, Verdict, figures, own};
+use crate::symbolize::evidence::{Evidence, Frame, MapRow, MapSite};
+
+pub const NAME: &str = "map-growth";
+
+/// Readings before anything is said of a map.
+const MIN_READINGS: usize = 12;
+/// Seconds before anything is said: shorter growth is a burst.
+const MIN_SPAN_S: f64 = 10.0;
+/// Fewer entries gained than this are not worth a line.
+const MIN_GAIN: f64 = 100.0;
+/// A map that is too new to judge is mentioned from this many entries on.
+const NEW_MAP: u64 = 10_000;
+
+pub fn judge(evidence: &Evidence) -> Vec<Answer> {
+    let mut answers: Vec<Answer> = evidence
+        .maps
+        .iter()
+        .map(|map| judge_map(map, evidence.module.as_deref()))
+        .filter(|answer| *answer != Answer::Quiet)
+        .collect();
+    if answers.is_empty() {
+        answers.push(Answer::Quiet);
+    }
+    answers
+}
+
+fn judge_map(map: &MapRow, module: Option<&str>) -> Answer {
+    let Some(held) = map.held else { return Answer::Quiet };
+    let points: Vec<(f64, f64)> = map.points.iter().map(|p| (p.t, p.entries as f64)).collect();
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return Answer::Quiet };
+    let span_s = last.0 - first.0;
+    let not_yet = |reason: String, more_s: f64| {
+        let name = map.type_name.clone().unwrap_or_else(|| format!("map at {:#x}", map.address));
+        let needs = format!("about {} more", figures::duration(more_s.max(1.0).ceil()));
+        Answer::NotYet(NotYet { rule: NAME, subject: Some(name), reason, needs })
+    };
+    if points.len() < MIN_READINGS || span_s < MIN_SPAN_S {
+        let grows = last.1 - first.1 >= MIN_GAIN;
+        if !grows || held.entries < NEW_MAP {
+            return Answer::Quiet;
+        }
+        let each = if points.len() > 1 { span_s / (points.len() - 1) as f64 } else { 1.0 };
+        let missing = MIN_READINGS.saturating_sub(points.len()) as f64 * each;
+        let so_far = figures::counted(points.len() as u64, "reading");
+        return not_yet(format!("grows, {so_far} so far"), missing.max(MIN_SPAN_S - span_s));
+    }
+    match shape(&points, MIN_GAIN) {
+        Shape::TooShort | Shape::Quiet => Answer::Quiet,
+        Shape::Unsettled(doubt, rise) => not_yet(
+            format!(
+                "{} more entries in {}, {}",
+                figures::count(rise.gain as u64),
+                figures::duration(rise.span_s),
+                doubt.words()
+            ),
+            rise.span_s,
+        ),
+        Shape::Rises(rise) => {
+            let growth = MapGrowth { slope: rise.slope, entries: held.entries, capacity: held.capacity };
+            Answer::Finding(Box::new(finding(map, growth, &rise, module)))
+        }
+    }
+}
+
+fn finding(map: &MapRow, growth: MapGrowth, rise: &Rise, module: Option<&str>) -> Finding {
+    let what = map.type_name.as_deref().unwrap_or("a map of unknown type");
+    let Slope { per_unit, low, high } = rise.slope;
+    let rate = figures::per_second_interval("entries", per_unit, low, high);
+    let writer = writer(map);
+    let stack: Vec<Frame> = writer.map(|s| s.stack.clone()).unwrap_or_default();
+    let place = own::place(&stack, module);
+    Finding {
+        rule: NAME,
+        verdict: Verdict::Suspect,
+        subject: Subject::Map(map.id.clone()),
+        title: format!("{rate}, {what}"),
+        place,
+        stack,
+        type_name: map.type_name.clone(),
+        cause: None,
+        evidence: sentences(map, writer),
+        growth: Growth::Map(growth),
+        confidence: 1.0 - rise.p,
+        advice: "delete entries when they are done with, or bound the map".to_owned(),
+        related: Vec::new(),
+    }
+}
+
+/// The site that writes most, else the one that made it grow most often.
+fn writer(map: &MapRow) -> Option<&MapSite> {
+    let known = || map.sites.iter().filter(|s| !s.stack.is_empty());
+    known().filter(|s| s.writes > 0).max_by_key(|s| s.writes).or_else(|| known().max_by_key(|s| s.grows))
+}
+
+fn sentences(map: &MapRow, writer: Option<&MapSite>) -> Vec<String> {
+    let mut said = Vec::new();
+    if let (Some(first), Some(last)) = (map.points.first(), map.points.last()) {
+        said.push(format!(
+            "from {} to {} entries in {}",
+            figures::count(first.entries),
+            figures::count(last.entries),
+            figures::duration(last.t - first.t)
+        ));
+    }
+    if let (Some(writes), Some(deletes)) = (map.writes, map.deletes) {
+        said.push(format!(
+            "{} and {} since attach",
+            figures::counted(writes, "write"),
+            match deletes {
+                0 => "no deletion".to_owned(),
+                n => figures::counted(n, "deletion"),
+            }
+        ));
+    }
+    match writer {
+        Some(site) if site.writes > 0 => {
+            let share = site.writes as f64 / map.writes.unwrap_or(site.writes).max(1) as f64;
+            said.push(format!("{} of the writes come from there", figures::percent(share)));
+        }
+        Some(site) => said.push(format!(
+            "it made room {} when written to from there; all its writers are seen with --events map",
+            figures::counted(site.grows, "time")
+        )),
+        None => said.push("who writes to it is seen with --sampler all --events map".to_owned()),
+    }
+    said
+}

@@ -1,0 +1,337 @@
+//! Maps from their headers: entries, room and deleted slots of both generations of Go's maps.
+//!
+//! A map's address came from a probe or a variable some time ago: by now its memory may hold anything. A header that
+//! contradicts itself is no map; the hash seed tells one map from the next at an address. Keys and values are never
+//! read. A read of one map costs a header, and its tables only as long as there is budget for them.
+
+use super::block::Block;
+use crate::goruntime::code::hooks::MapKind;
+use crate::memory::ReadAt;
+use crate::record::reading::{MapState, Maps};
+use crate::units::ProcAddr;
+
+/// A map to be read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Known {
+    pub at: Place,
+    pub type_addr: ProcAddr,
+}
+
+/// Where a map is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Place {
+    /// A package variable of a map type points at it, or is nil.
+    Variable(ProcAddr),
+    /// Its header was here.
+    Header(ProcAddr),
+}
+
+/// Maps read at once: each costs some 50 bytes, in batches.
+pub const MAX_MAPS: usize = 4_096;
+/// Tables read at once, of all maps together; a table holds up to 1024 slots.
+const MAX_TABLES: u64 = 16_384;
+/// No map has more entries: each takes at least a byte of a 47-bit address space.
+const MAX_ENTRIES: u64 = 1 << 47;
+
+/// Reads `known`; what is beyond [`MAX_MAPS`] is counted.
+pub fn read(memory: &dyn ReadAt<ProcAddr>, kind: MapKind, known: &[Known]) -> Maps {
+    let (now, later) = known.split_at(known.len().min(MAX_MAPS));
+    let mut maps = Maps { beyond_cap: later.len() as u64, ..Maps::default() };
+    let headers = headers(memory, now, &mut maps.skipped);
+    let addresses: Vec<ProcAddr> = headers.iter().map(|(address, _)| *address).collect();
+    let mut tables_left = MAX_TABLES;
+    for ((address, known), header) in headers.into_iter().zip(blocks::<HEADER>(memory, &addresses)) {
+        let variable = match known.at {
+            Place::Variable(at) => Some(at),
+            Place::Header(_) => None,
+        };
+        let found = header.and_then(|header| match kind {
+            MapKind::Buckets => Found::buckets(&header),
+            MapKind::Swiss => Found::swiss(memory, &header, &mut tables_left),
+        });
+        let Some(Found { seed, entries, capacity, tombstones }) = found else {
+            maps.skipped += 1;
+            continue;
+        };
+        let type_addr = known.type_addr;
+        maps.maps.push(MapState { address, type_addr, variable, seed, entries, capacity, tombstones });
+    }
+    maps
+}
+
+/// The headers' addresses, variables followed. A nil map is no map: it holds nothing and is left out unsaid.
+fn headers(memory: &dyn ReadAt<ProcAddr>, known: &[Known], skipped: &mut u64) -> Vec<(ProcAddr, Known)> {
+    let variables: Vec<ProcAddr> = known
+        .iter()
+        .filter_map(|k| match k.at {
+            Place::Variable(at) => Some(at),
+            Place::Header(_) => None,
+        })
+        .collect();
+    let mut pointers = blocks::<8>(memory, &variables).into_iter();
+    let mut found: Vec<(ProcAddr, Known)> = Vec::with_capacity(known.len());
+    for k in known {
+        match k.at {
+            Place::Header(at) => found.push((at, *k)),
+            Place::Variable(_) => match pointers.next().flatten().map(u64::from_le_bytes) {
+                None => *skipped += 1,
+                Some(0) => {}
+                Some(at) => found.push((ProcAddr(at), *k)),
+            },
+        }
+    }
+    // A variable's name says more than where it grew: variables sort first.
+    found.sort_by_key(|(address, k)| (*address, k.at));
+    found.dedup_by_key(|(address, _)| *address);
+    found
+}
+
+/// Blocks of `N` bytes at each address, absent where they cannot be read.
+fn blocks<const N: usize>(memory: &dyn ReadAt<ProcAddr>, at: &[ProcAddr]) -> Vec<Option<[u8; N]>> {
+    let mut room = vec![[0; N]; at.len()];
+    let mut requests: Vec<(ProcAddr, &mut [u8])> =
+        at.iter().zip(&mut room).map(|(at, block)| (*at, block.as_mut_slice())).collect();
+    let answers = memory.read_many(&mut requests);
+    room.into_iter().zip(answers).map(|(block, answer)| answer.is_ok().then_some(block)).collect()
+}
+
+/// Bytes of either header: runtime.hmap and internal/runtime/maps.Map.
+const HEADER: usize = 48;
+
+/// What a header says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Found {
+    seed: u64,
+    entries: u64,
+    capacity: Option<u64>,
+    tombstones: Option<u64>,
+}
+
+impl Found {
+    /// runtime/map.go, type hmap: count, flags, B, noverflow, hash0, buckets, oldbuckets. The same from go1.19 to
+    /// go1.23. A deleted slot is free again at once.
+    fn buckets(header: &[u8; HEADER]) -> Option<Self> {
+        const SLOTS: u64 = 8;
+        /// loadFactorNum / loadFactorDen: at most 6.5 entries per bucket before it grows; while it does, twice that.
+        const MOST_PER_BUCKET: u64 = 14;
+        let block = Block(header);
+        let entries = block.u64(0)?;
+        let log2 = block.u8(9)?;
+        let (buckets, old) = (block.u64(16)?, block.u64(24)?);
+        let slots = 1_u64.checked_shl(u32::from(log2)).filter(|n| *n < MAX_ENTRIES / SLOTS)? * SLOTS;
+        let fits = entries <= SLOTS.max(slots / SLOTS * MOST_PER_BUCKET);
+        let aligned = buckets.is_multiple_of(8) && old.is_multiple_of(8);
+        // A small map makes its bucket with the first key.
+        let has_room = buckets != 0 || (entries == 0 && log2 == 0 && old == 0);
+        (fits && aligned && has_room).then_some(Self {
+            seed: u64::from(block.u32(12)?),
+            entries,
+            capacity: Some(if buckets == 0 { 0 } else { slots }),
+            tombstones: None,
+        })
+    }
+
+    /// internal/runtime/maps/map.go, type Map: used, seed, dirPtr, dirLen, globalDepth; the same from go1.24 to 1.27.
+    fn swiss(memory: &dyn ReadAt<ProcAddr>, header: &[u8; HEADER], tables_left: &mut u64) -> Option<Self> {
+        let block = Block(header);
+        let (entries, seed) = (block.u64(0)?, block.u64(8)?);
+        let (directory, tables, depth) = (ProcAddr(block.u64(16)?), block.u64(24)?, block.u8(32)?);
+        if entries >= MAX_ENTRIES || !directory.0.is_multiple_of(8) {
+            return None;
+        }
+        if tables == 0 {
+            return Self::small(memory, entries, seed, directory, depth);
+        }
+        let fits = tables <= MAX_ENTRIES
+            && tables == 1_u64.checked_shl(u32::from(depth))?
+            && directory.0 != 0
+            && entries <= tables.saturating_mul(MAX_TABLE);
+        if !fits {
+            return None;
+        }
+        let room = if tables <= *tables_left {
+            *tables_left -= tables;
+            Room::of(memory, directory, tables)
+        } else {
+            None
+        };
+        Some(Self {
+            seed,
+            entries,
+            capacity: room.map(|r| r.slots),
+            // The tables were read after the header: between the two the map may have gone on.
+            tombstones: room.and_then(|r| r.filled.checked_sub(r.entries)),
+        })
+    }
+
+    /// A map of at most eight entries: one group and no table.
+    fn small(
+        memory: &dyn ReadAt<ProcAddr>,
+        entries: u64,
+        seed: u64,
+        group: ProcAddr,
+        depth: u8,
+    ) -> Option<Self> {
+        const SLOTS: u64 = 8;
+        /// internal/runtime/maps/group.go, ctrlDeleted.
+        const DELETED: u8 = 0xfe;
+        if entries > SLOTS || depth != 0 {
+            return None;
+        }
+        if group.0 == 0 {
+            return (entries == 0).then_some(Self { seed, entries, capacity: Some(0), tombstones: Some(0) });
+        }
+        let controls = memory.read_u64(group).ok()?.to_le_bytes();
+        let deleted = controls.into_iter().map(|control| u64::from(control == DELETED)).sum();
+        Some(Self { seed, entries, capacity: Some(SLOTS), tombstones: Some(deleted) })
+    }
+}
+
+/// internal/runtime/maps/table.go, maxTableCapacity.
+const MAX_TABLE: u64 = 1_024;
+
+/// What a map's tables offer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Room {
+    slots: u64,
+    /// Slots that are taken, by entries or by what was deleted.
+    filled: u64,
+    entries: u64,
+}
+
+impl Room {
+    /// The sum over the tables of a directory, in which a table may stand several times in a row. Absent where one of
+    /// them cannot be read or is none.
+    fn of(memory: &dyn ReadAt<ProcAddr>, directory: ProcAddr, tables: u64) -> Option<Self> {
+        let mut pointers = vec![0; usize::try_from(tables).ok()?.checked_mul(8)?];
+        memory.read(directory, &mut pointers).ok()?;
+        let mut at: Vec<ProcAddr> = pointers
+            .chunks_exact(8)
+            .map(|word| ProcAddr(u64::from_le_bytes(word.try_into().expect("a chunk of eight bytes"))))
+            .collect();
+        at.dedup();
+        let mut room = Self::default();
+        for table in blocks::<8>(memory, &at) {
+            let Self { slots, filled, entries } = Self::of_table(table?)?;
+            room.slots += slots;
+            room.filled += filled;
+            room.entries += entries;
+        }
+        Some(room)
+    }
+
+    /// internal/runtime/maps/table.go, type table: used, capacity, growthLeft, 16 bits each.
+    fn of_table(table: [u8; 8]) -> Option<Self> {
+        let block = Block(&table);
+        let [used, capacity, left] = [block.u16(0)?, block.u16(2)?, block.u16(4)?].map(u64::from);
+        // resetGrowthLeft: 7 of 8 slots may be filled, all but one in a table of one group.
+        let most = if capacity <= 8 { capacity.checked_sub(1)? } else { capacity / 8 * 7 };
+        let filled = most.checked_sub(left)?;
+        let fits = capacity.is_power_of_two() && capacity <= MAX_TABLE && used <= filled;
+        fits.then_some(Self { slots: capacity, filled, entries: used })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::memory::Flat;
+
+    const BASE: u64 = 0x10_000;
+
+    fn words(values: &[u64]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    fn one(kind: MapKind, bytes: &[u8]) -> Maps {
+        let known = Known { at: Place::Header(ProcAddr(BASE)), type_addr: ProcAddr(1) };
+        read(&Flat { base: BASE, bytes }, kind, &[known])
+    }
+
+    /// used 700, two tables that share a directory of four.
+    fn swiss() -> Vec<u8> {
+        let table = |used: u64, capacity: u64, left: u64| used | capacity << 16 | left << 32;
+        let mut bytes = words(&[700, 77, BASE + 48, 4, 2, 0]);
+        bytes.extend(words(&[BASE + 80, BASE + 80, BASE + 88, BASE + 96]));
+        bytes.extend(words(&[table(400, 512, 40), table(200, 256, 4), table(100, 128, 12)]));
+        bytes
+    }
+
+    #[test]
+    fn tables_are_summed_once_each() {
+        let [map] = one(MapKind::Swiss, &swiss()).maps[..] else { panic!("a map") };
+        assert_eq!((map.entries, map.seed, map.capacity), (700, 77, Some(896)));
+        // 448 - 40 - 400, 224 - 4 - 200, 112 - 12 - 100.
+        assert_eq!(map.tombstones, Some(8 + 20));
+    }
+
+    #[test]
+    fn a_small_map_has_one_group() {
+        let mut bytes = words(&[3, 9, BASE + 48, 0, 0, 0]);
+        bytes.extend([1, 2, 0xfe, 3, 0x80, 0x80, 0x80, 0x80]);
+        let [map] = one(MapKind::Swiss, &bytes).maps[..] else { panic!("a map") };
+        assert_eq!((map.entries, map.capacity, map.tombstones), (3, Some(8), Some(1)));
+    }
+
+    #[test]
+    fn buckets_give_slots() {
+        let bytes = words(&[100, 5 << 32 | 4 << 8, 0xc000, 0, 0, 0]);
+        let [map] = one(MapKind::Buckets, &bytes).maps[..] else { panic!("a map") };
+        assert_eq!((map.entries, map.seed, map.capacity, map.tombstones), (100, 5, Some(128), None));
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_no_map() {
+        for bytes in [
+            words(&[700, 77, BASE + 48, 3, 2, 0]),
+            words(&[9, 77, BASE + 48, 0, 0, 0]),
+            words(&[1 << 50, 77, BASE + 48, 4, 2, 0]),
+            words(&[5, 77, BASE + 49, 0, 0, 0]),
+            words(&[700, 77, 0, 4, 2, 0]),
+        ] {
+            let maps = one(MapKind::Swiss, &bytes);
+            assert_eq!((maps.maps.len(), maps.skipped), (0, 1));
+        }
+        for bytes in [words(&[1000, 4 << 8, 0xc000, 0, 0, 0]), words(&[1, 0, 0, 0, 0, 0])] {
+            assert_eq!(one(MapKind::Buckets, &bytes).skipped, 1);
+        }
+    }
+
+    #[test]
+    fn a_variable_is_followed_and_nil_is_no_map() {
+        let mut bytes = swiss();
+        let variable = BASE + bytes.len() as u64;
+        bytes.extend(words(&[BASE, 0]));
+        let known: Vec<Known> = [
+            Place::Header(ProcAddr(BASE)),
+            Place::Variable(ProcAddr(variable)),
+            Place::Variable(ProcAddr(variable + 8)),
+            Place::Variable(ProcAddr(1)),
+        ]
+        .map(|at| Known { at, type_addr: ProcAddr(1) })
+        .into();
+        let maps = read(&Flat { base: BASE, bytes: &bytes }, MapKind::Swiss, &known);
+        assert_eq!((maps.maps.len(), maps.skipped), (1, 1));
+        assert_eq!(maps.maps[0].variable, Some(ProcAddr(variable)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_memory_is_read_or_skipped(
+            bytes in proptest::collection::vec(any::<u8>(), 0..400),
+            header in proptest::collection::vec(any::<u64>(), 6),
+            tables in 0_u64..70,
+            swiss in any::<bool>(),
+        ) {
+            let mut all = words(&header);
+            // Likely enough to be a directory to be followed.
+            all[16..24].copy_from_slice(&(BASE + 48).to_le_bytes());
+            all[24..32].copy_from_slice(&tables.to_le_bytes());
+            all.extend(bytes);
+            let maps = one(if swiss { MapKind::Swiss } else { MapKind::Buckets }, &all);
+            prop_assert_eq!(maps.maps.len() as u64 + maps.skipped, 1);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Rows of maps: what was read of each, joined by address and type with the calls that were counted on it.
+
+use std::collections::BTreeMap;
+
+use super::Clock;
+use super::evidence::{Frame, MapHeld, MapPoint, MapRow, MapSite};
+use super::memo::Named;
+use super::stack::site_id;
+use crate::aggregate::Ledger;
+use crate::aggregate::maps::MapHistory;
+use crate::record::reading::MapCall;
+use crate::units::ProcAddr;
+
+/// The id of what has no known stack.
+const UNKNOWN: &str = "unknown";
+
+/// Calls by one site: writes, deletions, growths.
+type Calls = (u64, u64, u64);
+
+pub(super) fn maps(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Vec<MapRow> {
+    let mut sites: BTreeMap<(ProcAddr, ProcAddr), BTreeMap<Vec<Frame>, Calls>> = BTreeMap::new();
+    let (mut writes_counted, mut grows_counted) = (false, false);
+    for (key, held) in ledger.tallies().map_calls() {
+        let frames =
+            ledger.stacks().get(key.stack).map(|s| named.user_stack(&s.frames).frames).unwrap_or_default();
+        let calls = sites.entry((key.map, key.type_addr)).or_default().entry(frames).or_default();
+        let (sum, counted) = match key.call {
+            MapCall::Write => (&mut calls.0, &mut writes_counted),
+            MapCall::Delete => (&mut calls.1, &mut writes_counted),
+            MapCall::Grow => (&mut calls.2, &mut grows_counted),
+        };
+        *sum = sum.saturating_add(held.calls);
+        *counted = true;
+    }
+    let read = ledger.maps().maps().iter().map(|(at, history)| ((*at, history.newest().type_addr), history));
+    let mut all: BTreeMap<(ProcAddr, ProcAddr), Option<&MapHistory>> =
+        read.map(|(k, h)| (k, Some(h))).collect();
+    for key in sites.keys() {
+        all.entry(*key).or_insert(None);
+    }
+    let mut rows: Vec<MapRow> = all
+        .into_iter()
+        .map(|(key, history)| {
+            let mut row = row(key, history, sites.remove(&key).unwrap_or_default(), clock, named);
+            let sum = |calls: fn(&MapSite) -> u64| row.sites.iter().map(calls).fold(0, u64::saturating_add);
+            // Writes and deletions are probed together.
+            (row.writes, row.deletes, row.grows) = (
+                writes_counted.then(|| sum(|s| s.writes)),
+                writes_counted.then(|| sum(|s| s.deletes)),
+                grows_counted.then(|| sum(|s| s.grows)),
+            );
+            row
+        })
+        .collect();
+    rows.sort_by_key(|r| std::cmp::Reverse((r.held.map(|h| h.entries), r.writes)));
+    rows
+}
+
+fn row(
+    (address, type_addr): (ProcAddr, ProcAddr),
+    history: Option<&MapHistory>,
+    calls: BTreeMap<Vec<Frame>, Calls>,
+    clock: Clock,
+    named: &mut Named<'_>,
+) -> MapRow {
+    let mut sites: Vec<MapSite> = calls
+        .into_iter()
+        .map(|(stack, (writes, deletes, grows))| MapSite {
+            id: if stack.is_empty() { UNKNOWN.to_owned() } else { site_id(&stack) },
+            stack,
+            writes,
+            deletes,
+            grows,
+        })
+        .collect();
+    // Rows come sorted by frames, so that a stable sort gives one order.
+    sites.sort_by_key(|s| std::cmp::Reverse((s.writes.saturating_add(s.deletes), s.grows)));
+    let type_name = named.type_info(type_addr).map(|t| t.name);
+    let newest = history.map(MapHistory::newest);
+    let variable = newest.and_then(|m| m.variable).map(|v| v.0);
+    let by_site = sites.iter().filter(|s| s.id != UNKNOWN).max_by_key(|s| s.grows).map(|s| s.id.clone());
+    let what = type_name.as_deref().unwrap_or("map");
+    let id = match (by_site, variable) {
+        (Some(site), _) => format!("{what}@{site}"),
+        (None, Some(variable)) => format!("{what}@{variable:#x}"),
+        (None, None) => format!("{what}@{address}"),
+    };
+    MapRow {
+        id,
+        type_name,
+        address: address.0,
+        variable,
+        held: newest.map(|m| MapHeld { entries: m.entries, capacity: m.capacity, tombstones: m.tombstones }),
+        points: history
+            .map(|h| h.points().iter().map(|(t, n)| MapPoint { t: clock.at(*t), entries: *n }).collect())
+            .unwrap_or_default(),
+        writes: None,
+        deletes: None,
+        grows: None,
+        sites,
+    }
+}
