@@ -1,10 +1,13 @@
 //! What was read from memory: the target's (GC, size classes, goroutines), the host's (/proc) and the kernel's
 //! counting maps. Each field is what was found; what could not be read is absent, never 0.
 
+use serde::{Deserialize, Serialize};
+
+use super::losses;
 use crate::units::{Bytes, Goid, KTime, ProcAddr, StackId};
 
 /// One reading: when it was taken and what it found.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Reading {
     /// When the reading began; the record's own time is when it ended.
     pub from: KTime,
@@ -13,8 +16,8 @@ pub struct Reading {
     pub readout: Readout,
 }
 
-/// What a reading found.
-#[derive(Clone, PartialEq, Debug)]
+/// What a reading found. Recordings know the variants by their place: a new one goes to the end.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Readout {
     Gc(Gc),
     SizeClasses(SizeClasses),
@@ -24,7 +27,7 @@ pub enum Readout {
 }
 
 /// The GC controller's and memstats' figures.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Gc {
     /// Completed GC cycles since the process started.
     pub cycles: u32,
@@ -57,7 +60,7 @@ pub struct Gc {
 }
 
 /// Allocation and free counts per size class (`memstats.heapStats`), since the process started.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SizeClasses {
     /// Small classes in class order, class 0 (large objects) left out.
     pub small: Vec<SizeClass>,
@@ -70,7 +73,7 @@ pub struct SizeClasses {
 }
 
 /// One size class. Counts lag by what the Ps hold in their caches and by what is not yet swept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SizeClass {
     /// The runtime's number of the class, 1..=67.
     pub class: u8,
@@ -81,7 +84,7 @@ pub struct SizeClass {
 }
 
 /// All goroutines, grouped by where they were created, what they run and where they wait.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Goroutines {
     pub groups: Vec<GoroutineGroup>,
     /// Goroutines alive when read, the runtime's own included; a lower bound when `skipped` is not 0.
@@ -95,7 +98,7 @@ pub struct Goroutines {
 }
 
 /// Goroutines that share creation site, entry function, state, wait reason and stack.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct GoroutineGroup {
     /// Return address of the `go` statement (`g.gopc`); absent for the first goroutine.
     pub created_at: Option<ProcAddr>,
@@ -115,7 +118,7 @@ pub struct GoroutineGroup {
 }
 
 /// A goroutine's state, `g.atomicstatus` without the scan bit.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum GoState {
     Idle,
     Runnable,
@@ -129,7 +132,7 @@ pub enum GoState {
 }
 
 /// The process as /proc shows it.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Process {
     pub rss: Bytes,
     pub rss_anon: Option<Bytes>,
@@ -140,7 +143,7 @@ pub struct Process {
 }
 
 /// The kernel side's counters, all since attach.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     pub allocs: Vec<AllocCount>,
     pub map_writes: Vec<MapWriteCount>,
@@ -148,11 +151,12 @@ pub struct Counts {
     /// Hits per probe, in the order of the session's probe list.
     pub hits: Vec<u64>,
     /// Losses by name, zeros left out.
+    #[serde(with = "losses::all")]
     pub losses: Vec<(tracer_common::counter::Counter, u64)>,
 }
 
 /// Allocations by one stack, of one type, in one size class.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AllocCount {
     pub stack: StackId,
     /// The type descriptor passed to the allocator; absent where it passed none.
@@ -167,7 +171,7 @@ pub struct AllocCount {
 }
 
 /// Where the allocator puts an object of the requested size.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum AllocClass {
     /// Requested fewer bytes than the tiny allocator's block: in a tiny block if the type holds no pointers,
     /// else in this class.
@@ -177,7 +181,7 @@ pub enum AllocClass {
 }
 
 /// Calls of the mapassign family by one stack on one map.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MapWriteCount {
     pub stack: StackId,
     pub type_addr: ProcAddr,
@@ -186,7 +190,7 @@ pub struct MapWriteCount {
 }
 
 /// Goroutines created and ended since attach, by creation site.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GoroutineCount {
     /// Return address of the `go` statement.
     pub created_at: ProcAddr,
