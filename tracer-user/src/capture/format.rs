@@ -61,8 +61,9 @@ pub fn block(kind: Kind, raw: &[u8]) -> Vec<u8> {
     let mut packed = DeflateEncoder::new(vec![0; BLOCK_HEAD], Compression::fast());
     let packed = packed.write_all(raw).and_then(|()| packed.finish());
     let (coding, mut bytes) = match packed {
-        Ok(packed) if packed.len() - BLOCK_HEAD < raw.len() => (DEFLATE, packed),
-        // Writing to a Vec does not fail; if it ever did, the bytes as they are would still be right.
+        Ok(packed) if packed.len() - BLOCK_HEAD <= raw.len() / 8 * 7 => (DEFLATE, packed),
+        // Less than an eighth is not worth the unpacking. Writing to a Vec does not fail; if it ever did, the bytes
+        // as they are would still be right.
         _ => {
             let mut plain = vec![0; BLOCK_HEAD];
             plain.extend(raw);
