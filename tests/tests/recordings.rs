@@ -3,19 +3,26 @@
 //!
 //! The truth is the report that the live session wrote, and what the fixture says it did.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tracer_tests::go::{Go, Mode};
+use tracer_tests::go::{Go, Mode, matrix};
 use tracer_tests::live;
 use tracer_tests::report::{allocated_total, number};
 use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
 use tracer_tests::tracer::{Ended, Tracer, binary};
+use tracer_user::binary::file::FileBytes;
+use tracer_user::capture::sections::Pieces;
+use tracer_user::goruntime::GoImage;
+use tracer_user::goruntime::names::book::NameBook;
+use tracer_user::goruntime::names::inlining::PcKind;
+use tracer_user::memory::ReadAt as _;
+use tracer_user::units::{Bytes, ImageAddr};
 
 const END: Duration = Duration::from_mins(1);
 const NOBODY: u32 = 65534;
@@ -102,6 +109,54 @@ fn a_replay_is_the_sessions_report_without_root_and_without_the_program() {
         chown(&again, Some(NOBODY), Some(NOBODY)).unwrap();
         drop(open.as_nobody(&[&replayed[..], &["-o", path(&again)]].concat()).success());
         assert!(fs::read_to_string(&again).unwrap() == live);
+    }
+}
+
+/// What a recording keeps of an executable names every address as the executable does.
+#[test]
+fn kept_name_sections_name_what_the_executable_names() {
+    live!(Go);
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let file = File::open(go.build("demo", mode)).unwrap();
+        let len = file.metadata().unwrap().len();
+        let image = GoImage::open(Box::new(FileBytes::new(file)), len).unwrap();
+        let mut pieces = Pieces::default();
+        let mut kept = 0;
+        for extent in image.name_extents() {
+            let size = extent.end.0 - extent.start.0;
+            kept += size;
+            pieces.add(
+                extent.start,
+                &image.memory().read_vec(extent.start, size as usize, Bytes(len)).unwrap(),
+            );
+        }
+        assert!(kept < len / 2, "{what}: {kept} of {len}");
+        let types = image.module().types;
+        let found = (types.start.0..types.end.0).step_by(8).map(ImageAddr);
+        let found: Vec<ImageAddr> = found.filter(|at| image.type_info(*at).is_ok()).take(500).collect();
+        for (at, bytes) in found.iter().flat_map(|at| image.type_pieces(*at)) {
+            pieces.add(at, &bytes);
+        }
+        let book = NameBook::open(&image.name_sections(), Box::new(pieces.sections())).unwrap();
+        let (mut functions, mut inlined) = (0, 0);
+        // All would take minutes: every fifteenth function, in its first kilobytes.
+        for function in image.functions().step_by(15) {
+            functions += 1;
+            let last = function.end.0.min(function.entry.0 + 2048);
+            for pc in (function.entry.0..last).step_by(11).map(ImageAddr) {
+                for kind in [PcKind::Return, PcKind::Exact] {
+                    let frames = image.frames_at(pc, kind);
+                    inlined += usize::from(frames.len() > 1);
+                    assert_eq!(book.frames_at(pc, kind), frames, "{what}: {pc} {kind:?}");
+                }
+            }
+        }
+        assert!(functions > 100 && inlined > 100, "{what}: {functions} functions, {inlined} inlined");
+        assert!(found.len() > 200, "{what}: {} types", found.len());
+        for at in found {
+            assert_eq!(book.type_info(at).unwrap(), image.type_info(at).unwrap(), "{what}: type at {at}");
+        }
     }
 }
 

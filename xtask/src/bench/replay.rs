@@ -21,7 +21,7 @@ pub(super) fn measure(effort: Effort, rows: &mut Vec<Row>) -> Result<()> {
     let scratch = Scratch::new()?;
     let long = scratch.0.join("long.trc");
     let mut make = Command::new("cargo");
-    make.args(["run", "--release", "--locked", "--quiet", "--package", "tracer-user", "--example"]);
+    make.args(["run", "--locked", "--quiet", "--package", "tracer-user", "--example"]);
     make.arg("long_recording").arg("--").arg(&long).arg(RECORDS.to_string()).current_dir(project::root());
     let told = command::output(&mut make)?;
     let records: u64 = told.trim().parse().with_context(|| format!("it wrote {told:?} records"))?;
