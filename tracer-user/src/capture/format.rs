@@ -56,13 +56,12 @@ pub fn head(version: &str) -> Vec<u8> {
 
 /// A block of at most [`MAX_RAW`] bytes.
 pub fn block(kind: Kind, raw: &[u8]) -> Vec<u8> {
-    // The fast level: name tables of tens of megabytes are packed while the session runs, and the best level makes
-    // them only a fifteenth smaller in three times the time.
+    // The fast level: name tables of tens of megabytes are packed while the session runs.
     let mut packed = DeflateEncoder::new(vec![0; BLOCK_HEAD], Compression::fast());
     let packed = packed.write_all(raw).and_then(|()| packed.finish());
     let (coding, mut bytes) = match packed {
-        Ok(packed) if packed.len() - BLOCK_HEAD <= raw.len() / 8 * 7 => (DEFLATE, packed),
-        // Less than an eighth is not worth the unpacking. Writing to a Vec does not fail; if it ever did, the bytes
+        Ok(packed) if packed.len() - BLOCK_HEAD <= raw.len() / 4 * 3 => (DEFLATE, packed),
+        // Less than a quarter is not worth the unpacking. Writing to a Vec does not fail; if it ever did, the bytes
         // as they are would still be right.
         _ => {
             let mut plain = vec![0; BLOCK_HEAD];

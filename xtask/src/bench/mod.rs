@@ -137,4 +137,4 @@ disturbed toggle moves little; the second null tool shows what the instrument ma
 const REPLAY: &str = "\
 `tracer replay` from its start to the last byte of its text report, on one core. The long recording is made, not recorded: of 200 records 187
 are stacks new to the session, 16 frames deep on average, four are of GC figures, four of 67 size classes, two of goroutines in 20 groups, one of
-the process, one of counts in 100 rows, one a note. The other one is real, and most of its time is the reading of its 0.4 MB of names.";
+the process, one of counts in 100 rows, one a note. The other one is real, and most of it is the names of its program.";
