@@ -7,6 +7,7 @@
 pub mod aggregate;
 pub mod analyze;
 pub mod binary;
+pub mod capture;
 pub mod cli;
 pub mod goruntime;
 pub mod host;

@@ -6,20 +6,22 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// An address in a running process's memory (after relocation).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct ProcAddr(pub u64);
 
 /// An address as linked into an executable image (before the load bias is added).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct ImageAddr(pub u64);
 
 /// An offset into an executable file.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct FileOffset(pub u64);
 
 /// What is added to an [`ImageAddr`] to get a [`ProcAddr`]; 0 for position-dependent executables.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize, Deserialize)]
 pub struct LoadBias(pub u64);
 
 impl LoadBias {
@@ -60,7 +62,7 @@ address!(ImageAddr);
 address!(FileOffset);
 
 /// A process id as the caller's pid namespace shows it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Pid(pub u32);
 
 impl fmt::Display for Pid {
@@ -70,15 +72,15 @@ impl fmt::Display for Pid {
 }
 
 /// A goroutine's id; never reused within one process.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Goid(pub u64);
 
 /// The 64-bit hash by which the kernel side names a user stack. 0 means "no stack".
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct StackId(pub u64);
 
 /// Nanoseconds on `CLOCK_MONOTONIC`, the clock of `bpf_ktime_get_ns` and of Go's `nanotime`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct KTime(pub u64);
 
 impl KTime {
@@ -89,5 +91,5 @@ impl KTime {
 }
 
 /// An amount of memory in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Bytes(pub u64);

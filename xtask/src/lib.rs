@@ -9,6 +9,7 @@
 
 pub mod apt;
 pub mod bench;
+pub mod captures;
 pub mod command;
 pub mod demo;
 pub mod digest;

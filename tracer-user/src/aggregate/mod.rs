@@ -11,8 +11,10 @@ pub mod heap;
 pub mod maps;
 pub mod process;
 pub mod series;
+pub mod session;
 pub mod stacks;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::record::note::{EndedBy, Probe};
@@ -24,7 +26,11 @@ pub use goroutines::GoroutineHistory;
 pub use heap::{GcHistory, SizeHistory};
 pub use maps::MapHistories;
 pub use process::ProcessHistory;
+pub use session::SessionFacts;
 pub use stacks::Stacks;
+
+/// What a recording lacks may be in any figure.
+pub const RECORDING_CUT: &str = "recording_cut";
 
 /// Remarks (refused sites, failed readings) kept; later ones are counted only.
 pub const MAX_REMARKS: usize = 64;
@@ -35,9 +41,11 @@ pub enum Remark {
     /// A function goes unprobed.
     SiteRefused { function: String, why: String },
     /// A kind of reading failed at least once.
-    ReadingFailed { what: &'static str, why: String },
+    ReadingFailed { what: Cow<'static, str>, why: String },
     /// The process became another program.
     Replaced { why: String },
+    /// The session's recording, or the one this was read from, lacks something.
+    Recording { why: String },
 }
 
 /// Everything believed about one target.
@@ -53,6 +61,7 @@ pub struct Ledger {
     goroutines: GoroutineHistory,
     maps: MapHistories,
     process: ProcessHistory,
+    session: SessionFacts,
     probes: Vec<Probe>,
     remarks: Vec<Remark>,
     remarks_cut: u64,
@@ -78,6 +87,7 @@ impl Ledger {
             goroutines: GoroutineHistory::default(),
             maps: MapHistories::default(),
             process: ProcessHistory::default(),
+            session: SessionFacts::default(),
             probes: Vec::new(),
             remarks: Vec::new(),
             remarks_cut: 0,
@@ -98,6 +108,7 @@ impl Ledger {
         self.now = self.now.max(*time);
         match body {
             Body::Event(Event::Stack { id, frames, truncated }) => {
+                self.session.events += 1;
                 if !self.stacks.add(*id, frames, *truncated) {
                     self.lose(Counter::StackTableFull, 1);
                 }
@@ -128,6 +139,7 @@ impl Ledger {
     }
 
     fn note(&mut self, note: &Note) {
+        self.session.apply(note);
         match note {
             Note::Attached { probes } => self.probes.clone_from(probes),
             Note::SiteRefused { function, why } => {
@@ -140,7 +152,7 @@ impl Ledger {
             }
             Note::ReadingFailed { what, why } => {
                 self.lose(Counter::ReadingFailed, 1);
-                self.remark(Remark::ReadingFailed { what, why: why.clone() });
+                self.remark(Remark::ReadingFailed { what: what.clone(), why: why.clone() });
             }
             Note::Replaced { why } => {
                 self.lose(Counter::TargetReplaced, 1);
@@ -151,6 +163,12 @@ impl Ledger {
                 *held = (*held).max(*count);
             }
             Note::End(why) => self.ended = Some(*why),
+            Note::Unrecorded { why, .. } => self.remark(Remark::Recording { why: why.clone() }),
+            Note::RecordingCut { why } => {
+                self.remark(Remark::Recording { why: why.clone() });
+                self.ended.get_or_insert(EndedBy::RecordingCut);
+            }
+            Note::Opening(_) | Note::Subject(_) | Note::Limit(_) | Note::Cost(_) => {}
         }
     }
 
@@ -197,6 +215,8 @@ impl Ledger {
             ("ledger_size_classes_torn", self.sizes.torn()),
             ("ledger_remarks_cut", self.remarks_cut),
             ("ledger_misrouted", self.misrouted),
+            ("unrecorded", self.session.unrecorded()),
+            (RECORDING_CUT, self.session.cut()),
         ]);
         cuts.retain(|_, n| *n > 0);
         cuts
@@ -229,6 +249,9 @@ impl Ledger {
     }
     pub fn process(&self) -> &ProcessHistory {
         &self.process
+    }
+    pub fn session(&self) -> &SessionFacts {
+        &self.session
     }
     pub fn probes(&self) -> &[Probe] {
         &self.probes

@@ -147,7 +147,7 @@ fn any_body() -> impl Strategy<Value = Body> {
         1 => prop_oneof![
             Just(Note::End(EndedBy::Signal)),
             Just(Note::Attached { probes: Vec::new() }),
-            Just(Note::ReadingFailed { what: "gc", why: "gone".into() }),
+            Just(Note::ReadingFailed { what: "gc".into(), why: "gone".into() }),
             Just(Note::SiteRefused { function: "f".into(), why: "no".into() }),
         ]
         .prop_map(Body::Note),

@@ -27,6 +27,7 @@ Examples:
   tracer --pid 4242 --sampler all --duration 1m   with every allocation's site, for a minute
   tracer --name checkout-svc --format json -o r.json
   tracer --duration 30s -- ./server --port 8080   start a program and trace it from its first instruction
+  tracer --pid 4242 --record s.trc                keep the session; `tracer replay s.trc` prints its report again
   tracer goroutines --pid 4242                    every goroutine by creation site and wait
   tracer check --pid 4242                         what would be attached and read, and why not";
 
@@ -38,6 +39,8 @@ pub(super) enum Command {
     Check(TargetArguments),
     /// Show every goroutine by creation site and wait: one reading, no probes
     Goroutines(GoroutineArguments),
+    /// Print the report of a recorded session, from the recording alone; needs no root
+    Replay(ReplayArguments),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
 }
@@ -58,6 +61,15 @@ pub(super) struct TargetArguments {
 pub(super) struct GoroutineArguments {
     #[command(flatten)]
     pub(super) target: TargetArguments,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ReplayArguments {
+    /// What --record wrote
+    #[arg(value_name = "RECORDING")]
+    pub(super) recording: PathBuf,
     #[command(flatten)]
     pub(super) output: OutputArguments,
 }
@@ -95,6 +107,9 @@ pub(super) struct SessionArguments {
     /// Uprobe links: one for all probes (kernel 6.6 and later), or one each
     #[arg(long, value_enum, default_value_t = AttachArgument::Auto)]
     pub(super) attach: AttachArgument,
+    /// Keep the raw session there for `tracer replay`; {pid} in the name is the target's
+    #[arg(long, value_name = "FILE")]
+    pub(super) record: Option<PathBuf>,
     #[command(flatten)]
     pub(super) output: OutputArguments,
 }

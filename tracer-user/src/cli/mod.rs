@@ -8,6 +8,7 @@ mod check;
 mod goroutines;
 mod list;
 mod output;
+mod replay;
 mod sessions;
 
 use std::{
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Some(Command::List) => list::list(),
         Some(Command::Check(target)) => check::check(&target),
         Some(Command::Goroutines(arguments)) => goroutines::goroutines(&arguments),
+        Some(Command::Replay(arguments)) => replay::replay(&arguments),
         Some(Command::Completions { shell }) => completions(shell),
     };
     match done {

@@ -138,7 +138,7 @@ impl ProfileArgument {
 }
 
 /// The path with `{pid}` filled in. A program that is yet to start has no pid to name a file by.
-fn named(name: &Path, pid: Option<Pid>) -> PathBuf {
+pub(super) fn named(name: &Path, pid: Option<Pid>) -> PathBuf {
     match (name.to_str(), pid) {
         (Some(text), Some(pid)) => PathBuf::from(text.replace("{pid}", &pid.to_string())),
         _ => name.to_owned(),

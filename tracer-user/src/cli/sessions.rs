@@ -12,7 +12,7 @@ use anyhow::bail;
 
 use super::{
     arguments::{AttachArgument, EventArgument, SamplerArgument, SessionArguments, UntilArgument},
-    output::Destination,
+    output::{Destination, named},
 };
 use crate::{
     host::discovery,
@@ -44,6 +44,7 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
         },
         until: until(arguments, io::stdout().is_terminal()),
         interval: arguments.interval,
+        record: arguments.record.as_deref().map(|name| named(name, pid)),
     };
     let allocations = events.unwrap_or(Events::of(sampler)).alloc;
     let mut destination = Destination::open(&arguments.output, pid, allocations)?;

@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 
 use super::buildinfo::BuildInfo;
 use super::error::GoError;
-use super::moduledata::ModuleData;
+use super::moduledata::{ModuleData, Range};
 use super::names::inlining::{Frame, Inlining, PcKind};
+use super::names::kept::{self, Piece};
 use super::names::pcheader::Header;
 use super::names::pclntab::{FLAG_ASSEMBLY, FuncRef, Pclntab};
 use super::names::types::{self, TypeInfo};
@@ -19,6 +20,7 @@ use super::version_text;
 use crate::binary::elf::Elf;
 use crate::binary::x86;
 use crate::memory::ReadAt;
+use crate::record::image::Image;
 use crate::units::{Bytes, FileOffset, ImageAddr};
 
 /// UPX writes its mark right behind the headers of the stub it makes.
@@ -178,6 +180,37 @@ impl GoImage {
     /// What a type descriptor in this file says.
     pub fn type_info(&self, at: ImageAddr) -> Result<TypeInfo, GoError> {
         types::read(&self.memory(), self.module.types, at)
+    }
+
+    /// Where its name sections lie: what a recording says of it.
+    pub fn name_sections(&self) -> Image {
+        Image {
+            minor: self.version().minor,
+            module: self.main_module().map(str::to_owned),
+            functions: self.module.pclntab,
+            functions_len: self.module.pclntab_len,
+            text: self.module.text.start,
+            inline_trees: self.module.gofunc,
+            types_start: self.module.types.start,
+            types_end: self.module.types.end,
+        }
+    }
+
+    /// The ranges that a recording keeps so that every code address can be named again.
+    pub fn name_extents(&self) -> Vec<Range> {
+        let table =
+            Range { start: self.module.pclntab, end: self.module.pclntab.plus(self.module.pclntab_len) };
+        let memory = self.memory();
+        let inlining = Inlining { table: &self.table, memory: &memory, gofunc: self.module.gofunc };
+        let trees = kept::inline_extents(&inlining);
+        // The newest releases put the trees into the table.
+        let outside = trees.into_iter().filter(|tree| tree.start < table.start || tree.end > table.end);
+        std::iter::once(table).chain(outside).collect()
+    }
+
+    /// What a recording keeps of one type descriptor.
+    pub fn type_pieces(&self, at: ImageAddr) -> Vec<Piece> {
+        kept::type_pieces(&self.memory(), self.module.types, at)
     }
 
     /// The place in the file of an instruction, as a uprobe wants it.

@@ -1,9 +1,11 @@
 //! What maps hold, read from their headers: entries and room, without a probe on any write.
 
+use serde::{Deserialize, Serialize};
+
 use crate::units::ProcAddr;
 
 /// The maps that are known, as they were found.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Maps {
     pub maps: Vec<MapState>,
     /// Known maps that could not be read, or whose memory holds no map any more.
@@ -13,7 +15,7 @@ pub struct Maps {
 }
 
 /// One map.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MapState {
     /// The map's header.
     pub address: ProcAddr,

@@ -1,10 +1,15 @@
 //! THE WAIST: what touches a target makes records, what thinks reads them. Plain data, no I/O.
 //!
 //! A record is a fact with the time at which it was true. Nothing behind this room may look at the target
-//! again, so that a recording of records replays to the same report.
+//! again, so that a recording of records replays to the same report. Serde's derives give recordings their form
+//! (`capture/`): variants are known by their place and fields by their order, so a field is never added to what
+//! exists; a new fact is a new variant at the end of its enum. docs/design/0003 says why.
 
 pub mod decode;
 pub mod event;
+pub mod facts;
+pub mod image;
+mod losses;
 pub mod maps;
 pub mod note;
 pub mod reading;
@@ -16,14 +21,16 @@ pub use reading::{Reading, Readout};
 /// Ways to lose something, as the kernel side names them; rooms behind the waist get the word from here.
 pub use tracer_common::counter::Counter;
 
-use crate::units::KTime;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{KTime, ProcAddr};
 
 /// Which of the session's targets a record is about. A session of one target has slot 0 only.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Slot(pub u16);
 
 /// One fact about one target.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Record {
     pub slot: Slot,
     pub time: KTime,
@@ -31,7 +38,7 @@ pub struct Record {
 }
 
 /// What a record says.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Body {
     /// Came through the ring buffer.
     Event(Event),
@@ -39,4 +46,19 @@ pub enum Body {
     Reading(Reading),
     /// Was said by the session itself.
     Note(Note),
+}
+
+impl Record {
+    /// The type descriptors it names: what a recording must be able to name later.
+    pub fn each_type(&self, see: &mut dyn FnMut(ProcAddr)) {
+        let Body::Reading(reading) = &self.body else { return };
+        match &reading.readout {
+            Readout::Counts(counts) => {
+                counts.allocs.iter().filter_map(|row| row.type_addr).for_each(&mut *see);
+                counts.map_calls.iter().map(|row| row.type_addr).for_each(&mut *see);
+            }
+            Readout::Maps(maps) => maps.maps.iter().map(|map| map.type_addr).for_each(&mut *see),
+            Readout::Gc(_) | Readout::SizeClasses(_) | Readout::Goroutines(_) | Readout::Process(_) => {}
+        }
+    }
 }

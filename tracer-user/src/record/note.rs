@@ -1,11 +1,16 @@
 //! What the session says about itself: what was attached, what was lost, how it ended.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use tracer_common::counter::Counter;
 
+use super::facts::{Cost, Limit, Opening, Subject};
+use super::losses;
 use crate::units::{FileOffset, ImageAddr};
 
-/// A fact about the session rather than the target.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A fact about the session. Recordings know the variants by their place: a new one goes to the end.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Note {
     /// Probes were attached; `Counts::hits` follows this order.
     Attached { probes: Vec<Probe> },
@@ -14,17 +19,33 @@ pub enum Note {
     /// A site was attached, but its instruction in memory does not show it.
     SiteNotTaken { function: String, why: String },
     /// A reading failed; counted and shown, the session goes on.
-    ReadingFailed { what: &'static str, why: String },
+    ReadingFailed { what: Cow<'static, str>, why: String },
     /// The process is no longer the target; what the target did since the last reading is not known.
     Replaced { why: String },
     /// What the session itself lost so far, cumulative.
-    Lost { counter: Counter, count: u64 },
+    Lost {
+        #[serde(with = "losses::one")]
+        counter: Counter,
+        count: u64,
+    },
     /// The session ended.
     End(EndedBy),
+    /// The session began, at this record's time: the first record of each target.
+    Opening(Box<Opening>),
+    /// Whom it watches.
+    Subject(Box<Subject>),
+    /// The target's memory limit as of a report; `None`: no limit is set, or none can be seen.
+    Limit(Option<Limit>),
+    /// What tracer itself used, as of a report.
+    Cost(Cost),
+    /// Said by a session that records, of its recording: what is not in it, cumulative. Never in a recording.
+    Unrecorded { records: u64, why: String },
+    /// Said by a replay, of its recording: it lacks something. Never in a recording.
+    RecordingCut { why: String },
 }
 
 /// One attached probe.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Probe {
     pub function: String,
     pub address: ImageAddr,
@@ -32,14 +53,16 @@ pub struct Probe {
     /// Offset of the probed instruction in the function.
     pub offset: u64,
     /// nop5, nop, push, call, jcc.
-    pub instruction: &'static str,
+    pub instruction: Cow<'static, str>,
 }
 
-/// Why a session ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why a session ended. A new reason goes to the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum EndedBy {
     Duration,
     Verdict,
     Signal,
     TargetExit,
+    /// Not known: the recording it is read from ends before the session did.
+    RecordingCut,
 }

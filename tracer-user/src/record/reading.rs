@@ -1,12 +1,14 @@
 //! What was read from memory: the target's (GC, size classes, goroutines), the host's (/proc) and the kernel's
 //! counting maps. Each field is what was found; what could not be read is absent, never 0.
 
-pub use super::maps::{MapState, Maps};
+use serde::{Deserialize, Serialize};
 
+use super::losses;
+pub use super::maps::{MapState, Maps};
 use crate::units::{Bytes, Goid, KTime, ProcAddr, StackId};
 
 /// One reading: when it was taken and what it found.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Reading {
     /// When the reading began; the record's own time is when it ended.
     pub from: KTime,
@@ -15,8 +17,8 @@ pub struct Reading {
     pub readout: Readout,
 }
 
-/// What a reading found.
-#[derive(Clone, PartialEq, Debug)]
+/// What a reading found. Recordings know the variants by their place: a new one goes to the end.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Readout {
     Gc(Gc),
     SizeClasses(SizeClasses),
@@ -27,7 +29,7 @@ pub enum Readout {
 }
 
 /// The GC controller's and memstats' figures.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Gc {
     /// Completed GC cycles since the process started.
     pub cycles: u32,
@@ -60,7 +62,7 @@ pub struct Gc {
 }
 
 /// Allocation and free counts per size class (`memstats.heapStats`), since the process started.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SizeClasses {
     /// Small classes in class order, class 0 (large objects) left out.
     pub small: Vec<SizeClass>,
@@ -73,7 +75,7 @@ pub struct SizeClasses {
 }
 
 /// One size class. Counts lag by what the Ps hold in their caches and by what is not yet swept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SizeClass {
     /// The runtime's number of the class, 1..=67.
     pub class: u8,
@@ -84,7 +86,7 @@ pub struct SizeClass {
 }
 
 /// All goroutines, grouped by where they were created, what they run and where they wait.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Goroutines {
     pub groups: Vec<GoroutineGroup>,
     /// Goroutines alive when read, the runtime's own included; a lower bound when `skipped` is not 0.
@@ -98,7 +100,7 @@ pub struct Goroutines {
 }
 
 /// Goroutines that share creation site, entry function, state, wait reason and stack.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct GoroutineGroup {
     /// Return address of the `go` statement (`g.gopc`); absent for the first goroutine.
     pub created_at: Option<ProcAddr>,
@@ -118,7 +120,7 @@ pub struct GoroutineGroup {
 }
 
 /// A goroutine's state, `g.atomicstatus` without the scan bit.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum GoState {
     Idle,
     Runnable,
@@ -132,7 +134,7 @@ pub enum GoState {
 }
 
 /// The process as /proc shows it.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Process {
     pub rss: Bytes,
     pub rss_anon: Option<Bytes>,
@@ -143,7 +145,7 @@ pub struct Process {
 }
 
 /// The kernel side's counters, all since attach.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     pub allocs: Vec<AllocCount>,
     pub map_calls: Vec<MapCallCount>,
@@ -151,11 +153,12 @@ pub struct Counts {
     /// Hits per probe, in the order of the session's probe list.
     pub hits: Vec<u64>,
     /// Losses by name, zeros left out.
+    #[serde(with = "losses::all")]
     pub losses: Vec<(tracer_common::counter::Counter, u64)>,
 }
 
 /// Allocations by one stack, of one type, in one size class.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AllocCount {
     pub stack: StackId,
     /// The type descriptor passed to the allocator; absent where it passed none.
@@ -170,7 +173,7 @@ pub struct AllocCount {
 }
 
 /// Where the allocator puts an object of the requested size.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum AllocClass {
     /// Requested fewer bytes than the tiny allocator's block: in a tiny block if the type holds no pointers,
     /// else in this class.
@@ -180,7 +183,7 @@ pub enum AllocClass {
 }
 
 /// What a call did to a map.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum MapCall {
     /// `m[k] = v`, updates of existing keys included.
     Write,
@@ -191,7 +194,7 @@ pub enum MapCall {
 }
 
 /// Calls by one stack on one map.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MapCallCount {
     pub stack: StackId,
     pub type_addr: ProcAddr,
@@ -201,7 +204,7 @@ pub struct MapCallCount {
 }
 
 /// Goroutines created and ended since attach, by creation site.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GoroutineCount {
     /// Return address of the `go` statement.
     pub created_at: ProcAddr,

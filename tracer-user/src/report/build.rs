@@ -180,6 +180,7 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
         EndedBy::Verdict => "verdict",
         EndedBy::Signal => "signal",
         EndedBy::TargetExit => "target-exit",
+        EndedBy::RecordingCut => "recording-cut",
     });
     Session {
         started_at: facts.started_at.rfc3339(),
@@ -202,7 +203,7 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
             .map(|p| Probe {
                 symbol: p.function.clone(),
                 offset: p.offset,
-                site: p.instruction.to_owned(),
+                site: p.instruction.clone().into_owned(),
                 hits: p.hits,
             })
             .collect(),
@@ -218,6 +219,7 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
                 Remark::Replaced { why } => {
                     format!("{why}; what it did since the last reading before that is in no figure")
                 }
+                Remark::Recording { why } => why.clone(),
                 Remark::ReadingFailed { what, why } => format!("reading {what} failed: {why}"),
             })
             .collect(),

@@ -208,7 +208,7 @@ fn evidence() -> Evidence {
         probes: vec![ProbeRow {
             function: "runtime.mallocgc".into(),
             offset: 6,
-            instruction: "push",
+            instruction: "push".into(),
             hits: Some(12_466_830),
         }],
         losses: vec![],

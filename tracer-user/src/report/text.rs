@@ -86,6 +86,7 @@ fn head(lines: &mut Lines, report: &Report) {
     lines.labelled("engine: ", &s.sampler_reason);
     match s.ended_by.as_deref() {
         Some("target-exit") => lines.line("the target exited; this is what was seen until then"),
+        Some("recording-cut") => lines.line("the recording ends early; this is what it holds"),
         None => lines.line("interim report: the session goes on"),
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! Why a session could not be held, in one line each.
 
 use super::{program::Program, target::TargetError};
-use crate::{host::HostError, kernel::KernelError};
+use crate::{capture::CaptureError, host::HostError, kernel::KernelError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -25,6 +25,12 @@ pub enum SessionError {
     Untraced { why: Box<SessionError>, program: Program },
     #[error("cannot start a thread of the session: {0}")]
     Thread(#[source] std::io::Error),
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    #[error(
+        "the recording ends before its session began (at offset {offset}): nothing to replay; record again"
+    )]
+    NothingRecorded { offset: u64 },
     #[error("cannot write the report: {0}")]
     Write(#[source] std::io::Error),
 }

@@ -1,83 +1,94 @@
-//! What the session knows of itself and of the target's file, for the report.
+//! What the session knows of itself and of the target's file: said once as notes, and read from the ledger for every
+//! report, so that a report of a live session and of its recording are made of the same values.
 
 use std::{
     collections::BTreeSet,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{open::Opened, plan::Planned, setup::Sampler};
+use super::{open::Opened, plan::Planned, setup};
 use crate::{
+    aggregate::Ledger,
+    analyze,
     kernel::{AttachKind, capability::Capabilities},
+    record::{
+        Counter, Note,
+        facts::{self, Events, Links, Opening, Sampler, Subject},
+    },
     report::{
+        self, Report,
         build::{Attach, LimitFacts, LimitSource, Sampler as ReportSampler, SessionFacts, TargetFacts},
-        model::{Container, Cost, Events},
+        model::{self, Container},
         moment::Moment,
     },
+    symbolize::{Names, Symbolizer},
+    units::Bytes,
 };
 
-pub(super) fn moment(at: SystemTime) -> Moment {
+fn unix_ms(at: SystemTime) -> u64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Moment { unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The facts as of now.
-pub(super) fn facts(
+/// What is known once the target is open and its probes are in place.
+pub(super) fn opening(
     opened: &Opened,
-    sampler: Sampler,
-    started_at: SystemTime,
+    sampler: setup::Sampler,
+    events: setup::Events,
+    began_at: SystemTime,
     capabilities: &Capabilities,
-    events: Option<Events>,
-) -> SessionFacts {
+) -> [Note; 2] {
     let target = &opened.target;
     let (image, process) = (&target.image, &target.process);
-    let attach = match opened.probes.as_ref().map(super::prober::Probes::kind) {
-        None => Attach::None,
-        Some(AttachKind::Multi) => Attach::Multi,
-        Some(AttachKind::Single) => Attach::Single,
-    };
-    SessionFacts {
+    let opening = Opening {
         tracer_version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: capabilities.release.clone(),
-        target: TargetFacts {
-            pid: process.pid().0,
-            exe: process.exe_path().to_string_lossy().into_owned(),
-            build_id: image.build_id(),
-            go_version: image.build_info().version_text.clone(),
-            arch: image.build_info().setting("GOARCH").unwrap_or("amd64").to_owned(),
-            started_at: Some(moment(process.started_at())),
-            stripped: image.is_stripped(),
-            pie: image.is_pie(),
-            cgo: image.is_cgo(),
-            race: image.is_race(),
-            limit: process.memory_limit().map(|limit| LimitFacts {
-                bytes: limit.limit.0,
-                used: limit.used.map(|used| used.0),
-                source: LimitSource::Cgroup,
-            }),
-            container: process.container_id().map(|id| Container { id, ..Container::default() }),
-        },
-        started_at: moment(started_at),
+        began_unix_ms: unix_ms(began_at),
         sampler: match sampler {
-            Sampler::All => ReportSampler::All,
-            Sampler::Auto | Sampler::None => ReportSampler::None,
+            setup::Sampler::Auto => Sampler::Auto,
+            setup::Sampler::None => Sampler::None,
+            setup::Sampler::All => Sampler::All,
         },
-        sampler_reason: opened.reason.clone(),
-        attach,
-        events,
-        cost: cost(opened),
-        ended_by: None,
-    }
+        reason: opened.reason.clone(),
+        events: Events { alloc: events.alloc, map: events.map, goroutine: events.goroutine },
+        links: match opened.probes.as_ref().map(super::prober::Probes::kind) {
+            None => Links::None,
+            Some(AttachKind::Multi) => Links::Multi,
+            Some(AttachKind::Single) => Links::Single,
+        },
+        copied: Bytes(opened.probes.as_ref().map_or(0, |p| pages_bytes(&p.planned))),
+    };
+    let subject = Subject {
+        pid: process.pid().0,
+        exe: process.exe_path().to_string_lossy().into_owned(),
+        build_id: image.build_id(),
+        go_version: image.build_info().version_text.clone(),
+        arch: image.build_info().setting("GOARCH").unwrap_or("amd64").to_owned(),
+        started_unix_ms: unix_ms(process.started_at()),
+        stripped: image.is_stripped(),
+        pie: image.is_pie(),
+        cgo: image.is_cgo(),
+        race: image.is_race(),
+        container: process.container_id(),
+        bias: target.bias,
+    };
+    [Note::Opening(Box::new(opening)), Note::Subject(Box::new(subject))]
 }
 
-/// What this process itself used, and what the probes charge to the target.
-fn cost(opened: &Opened) -> Cost {
+/// What a report needs as of now and no reading brings.
+pub(super) fn now(opened: &Opened) -> [Note; 2] {
+    let limit = opened.target.process.memory_limit();
+    let limit = limit.map(|found| facts::Limit { bytes: found.limit, used: found.used });
+    [Note::Limit(limit), Note::Cost(cost())]
+}
+
+/// What this process itself used.
+fn cost() -> facts::Cost {
     let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let rss = procfs::process::Process::myself().and_then(|me| me.statm()).ok();
-    Cost {
-        tracer_cpu_s: Some(cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9),
-        tracer_rss_bytes: rss.map(|statm| statm.resident.saturating_mul(procfs::page_size())),
-        target_pages_bytes: Some(opened.probes.as_ref().map_or(0, |p| pages_bytes(&p.planned))),
-        ..Cost::default()
+    facts::Cost {
+        cpu_ns: (cpu.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(cpu.tv_nsec as u64),
+        rss: rss.map(|statm| Bytes(statm.resident.saturating_mul(procfs::page_size()))),
     }
 }
 
@@ -87,4 +98,88 @@ fn pages_bytes(planned: &[Planned]) -> u64 {
     let page = procfs::page_size();
     let pages: BTreeSet<u64> = planned.iter().map(|p| p.site.file_offset.0 / page).collect();
     pages.len() as u64 * page
+}
+
+/// The report of what the ledger believes: the one way from records to a report, live or replayed. `None`: it was
+/// never said whose session it is.
+pub(super) fn report(
+    ledger: &Ledger,
+    symbolizer: &mut Symbolizer,
+    names: &dyn Names,
+    judged: bool,
+) -> Option<Report> {
+    let facts = facts(ledger)?;
+    let evidence = symbolizer.evidence(ledger, names);
+    let judgement = if judged { analyze::judge(&evidence) } else { analyze::Judgement::default() };
+    Some(report::report(&facts, &evidence, &judgement))
+}
+
+fn facts(ledger: &Ledger) -> Option<SessionFacts> {
+    let said = ledger.session();
+    let Opening { tracer_version, kernel, began_unix_ms, sampler, reason, events: _, links, copied } =
+        said.opening()?.clone();
+    let Subject {
+        pid,
+        exe,
+        build_id,
+        go_version,
+        arch,
+        started_unix_ms,
+        stripped,
+        pie,
+        cgo,
+        race,
+        container,
+        bias: _,
+    } = said.subject()?.clone();
+    let attach = match links {
+        Links::None => Attach::None,
+        Links::Multi => Attach::Multi,
+        Links::Single => Attach::Single,
+    };
+    let losses = ledger.losses();
+    let lost = |counter| losses.get(&counter).copied().unwrap_or(0);
+    let events = (attach != Attach::None).then(|| model::Events {
+        received: said.events(),
+        lost: lost(Counter::RingFull),
+        undecodable: lost(Counter::Undecodable),
+    });
+    let cost = said.cost();
+    Some(SessionFacts {
+        tracer_version,
+        kernel,
+        target: TargetFacts {
+            pid,
+            exe,
+            build_id,
+            go_version,
+            arch,
+            started_at: Some(Moment { unix_ms: started_unix_ms }),
+            stripped,
+            pie,
+            cgo,
+            race,
+            limit: said.limit().map(|limit| LimitFacts {
+                bytes: limit.bytes.0,
+                used: limit.used.map(|used| used.0),
+                source: LimitSource::Cgroup,
+            }),
+            container: container.map(|id| Container { id, ..Container::default() }),
+        },
+        started_at: Moment { unix_ms: began_unix_ms },
+        sampler: match sampler {
+            Sampler::All => ReportSampler::All,
+            Sampler::Auto | Sampler::None => ReportSampler::None,
+        },
+        sampler_reason: reason,
+        attach,
+        events,
+        cost: model::Cost {
+            tracer_cpu_s: cost.map(|cost| cost.cpu_ns as f64 / 1e9),
+            tracer_rss_bytes: cost.and_then(|cost| cost.rss).map(|rss| rss.0),
+            target_pages_bytes: Some(copied.0),
+            ..model::Cost::default()
+        },
+        ended_by: None,
+    })
 }

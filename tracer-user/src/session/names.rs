@@ -4,16 +4,60 @@ use std::sync::Arc;
 
 use crate::{
     goruntime::{
+        error::GoError,
         image::GoImage,
-        names::inlining::{Frame as GoFrame, PcKind as GoPcKind},
+        names::{
+            book::NameBook,
+            inlining::{Frame as GoFrame, PcKind as GoPcKind},
+            types::TypeInfo as GoTypeInfo,
+        },
     },
     symbolize::{Frame, Names, PcKind, TypeInfo},
     units::{ImageAddr, LoadBias, ProcAddr},
 };
 
+/// Where names are looked up: an executable, or the name sections that a recording kept of it.
+pub trait Lookup: Send + Sync {
+    fn frames_at(&self, pc: ImageAddr, kind: GoPcKind) -> Vec<GoFrame>;
+    /// Whether a function begins there.
+    fn is_entry(&self, pc: ImageAddr) -> bool;
+    fn type_info(&self, at: ImageAddr) -> Result<GoTypeInfo, GoError>;
+    fn main_module(&self) -> Option<&str>;
+}
+
+impl Lookup for GoImage {
+    fn frames_at(&self, pc: ImageAddr, kind: GoPcKind) -> Vec<GoFrame> {
+        self.frames_at(pc, kind)
+    }
+    fn is_entry(&self, pc: ImageAddr) -> bool {
+        self.function_at(pc).is_some_and(|f| f.entry == pc)
+    }
+    fn type_info(&self, at: ImageAddr) -> Result<GoTypeInfo, GoError> {
+        self.type_info(at)
+    }
+    fn main_module(&self) -> Option<&str> {
+        self.main_module()
+    }
+}
+
+impl Lookup for NameBook {
+    fn frames_at(&self, pc: ImageAddr, kind: GoPcKind) -> Vec<GoFrame> {
+        self.frames_at(pc, kind)
+    }
+    fn is_entry(&self, pc: ImageAddr) -> bool {
+        self.is_entry(pc)
+    }
+    fn type_info(&self, at: ImageAddr) -> Result<GoTypeInfo, GoError> {
+        self.type_info(at)
+    }
+    fn main_module(&self) -> Option<&str> {
+        self.main_module()
+    }
+}
+
 /// An image at a load bias.
 pub struct ImageNames {
-    pub image: Arc<GoImage>,
+    pub image: Arc<dyn Lookup>,
     pub bias: LoadBias,
 }
 
@@ -21,9 +65,8 @@ impl ImageNames {
     fn frames_of(&self, pc: ImageAddr, kind: PcKind) -> Vec<GoFrame> {
         // A goroutine that has not run yet is parked on its function's first instruction, which no call
         // precedes.
-        let at_entry = || self.image.function_at(pc).is_some_and(|f| f.entry == pc);
         let kind = match kind {
-            PcKind::Return if !at_entry() => GoPcKind::Return,
+            PcKind::Return if !self.image.is_entry(pc) => GoPcKind::Return,
             PcKind::Return | PcKind::Entry => GoPcKind::Exact,
         };
         self.image.frames_at(pc, kind)

@@ -3,15 +3,21 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    clock, error::SessionError, facts, names::ImageNames, open::Opened, reader, setup::Sampler,
+    clock,
+    error::SessionError,
+    facts,
+    names::ImageNames,
+    open::Opened,
+    reader,
+    setup::{Events, Sampler},
     target::Target,
 };
 use crate::{
     aggregate::Ledger,
-    analyze::Judgement,
+    goruntime::GoImage,
     kernel::capability::Capabilities,
-    record::Slot,
-    report::{self, Report},
+    record::{Body, Record, Slot},
+    report::Report,
     symbolize::Symbolizer,
     units::Pid,
 };
@@ -23,8 +29,8 @@ pub fn read_once(pid: Pid) -> Result<Report, SessionError> {
     for record in reader::once(&target)? {
         ledger.apply(&record);
     }
-    let names = ImageNames { image: Arc::clone(&target.image), bias: target.bias };
-    let evidence = Symbolizer::new().evidence(&ledger, &names);
+    let image: Arc<GoImage> = Arc::clone(&target.image);
+    let names = ImageNames { image, bias: target.bias };
     let opened = Opened {
         target,
         probes: None,
@@ -34,6 +40,11 @@ pub fn read_once(pid: Pid) -> Result<Report, SessionError> {
         child: None,
     };
     let capabilities = Capabilities::read();
-    let facts = facts::facts(&opened, Sampler::None, SystemTime::now(), &capabilities, None);
-    Ok(report::report(&facts, &evidence, &Judgement::default()))
+    let opening = facts::opening(&opened, Sampler::None, Events::default(), SystemTime::now(), &capabilities);
+    for note in opening.into_iter().chain(facts::now(&opened)) {
+        // What is said of the reading was true when it ended: no time passes.
+        ledger.apply(&Record { slot: Slot(0), time: ledger.now(), body: Body::Note(note) });
+    }
+    let report = facts::report(&ledger, &mut Symbolizer::new(), &names, false);
+    Ok(report.expect("the session has said whose it is"))
 }

@@ -190,10 +190,7 @@ struct Wanted {
 }
 
 fn wanted(setup: &Setup, image: &GoImage, capabilities: &Capabilities) -> Wanted {
-    let events = match setup.sampler {
-        Sampler::None => Events::default(),
-        sampler => setup.events.unwrap_or(Events::of(sampler)),
-    };
+    let events = setup.probed();
     let emulates = Emulates { long_nops: capabilities.emulates_long_nops() };
     let (planned, refused) = plan_sites(image, Slot(0), events, emulates);
     Wanted { events, planned, refused }

@@ -136,7 +136,7 @@ pub(super) fn probe_notes(planned: &[Planned]) -> Vec<note::Probe> {
         address: site.address,
         file_offset: site.file_offset,
         offset: site.offset,
-        instruction: site.instruction.name(),
+        instruction: site.instruction.name().into(),
     };
     planned.iter().map(probe).collect()
 }

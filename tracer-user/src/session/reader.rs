@@ -268,7 +268,7 @@ fn take<E: std::error::Error>(
 }
 
 fn failed(what: &'static str, e: &dyn std::error::Error) -> Record {
-    let note = Note::ReadingFailed { what, why: e.to_string() };
+    let note = Note::ReadingFailed { what: what.into(), why: e.to_string() };
     Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) }
 }
 

@@ -22,16 +22,19 @@ use super::{
     plan::{self, Refusal},
     program::Program,
     reader::{Reader, Sources},
+    recording::Recording,
     setup::{Output, Setup, Until, Which},
     signals,
 };
 use crate::{
     aggregate::Ledger,
     analyze,
+    capture::NewFile,
+    goruntime::GoImage,
     host::launch::Running,
     kernel::capability::Capabilities,
     record::{Body, Note, Reading, Readout, Record, Slot, note::EndedBy},
-    report::{self, Report, model},
+    report::Report,
     symbolize::Symbolizer,
 };
 use tracer_common::counter::Counter;
@@ -56,13 +59,15 @@ const CACHED: u64 = 100_000;
 /// Holds one session, from attach to the last report.
 pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionError> {
     let capabilities = Capabilities::read();
+    // A path that cannot be written is refused before anything is attached or started.
+    let record = setup.record.as_deref().map(NewFile::create).transpose()?;
     let (wakes, inbox) = inbox();
     signals::start(wakes.clone()).map_err(SessionError::Thread)?;
     let notice = Arc::clone(&output.notice);
     let (held, child) = match open::open(setup, &capabilities) {
         Ok(mut opened) => {
             let mut child = opened.child.take();
-            let held = Session::new(setup, output, opened, capabilities, wakes, &inbox)
+            let held = Session::new(setup, output, opened, record, &capabilities, wakes, &inbox)
                 .and_then(|session| session.run(child.as_mut()));
             (held, child)
         }
@@ -88,21 +93,19 @@ pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionErr
 struct Session<'s, 'a> {
     setup: &'s Setup,
     output: Output<'a>,
-    capabilities: Capabilities,
     opened: Opened,
     names: ImageNames,
     ledger: Ledger,
+    recording: Option<Recording>,
     symbolizer: Symbolizer,
     fence: Fence,
     inbox: &'s Receiver<Wake>,
     drain: Option<Drain>,
     reader: Reader,
     began: Instant,
-    began_at: SystemTime,
     first_reported: bool,
     interim: Interim,
     watched: Watched,
-    received: u64,
 }
 
 /// An interim report that was asked for: it waits for readings, which wait for the drain behind them.
@@ -137,7 +140,8 @@ impl<'s, 'a> Session<'s, 'a> {
         setup: &'s Setup,
         output: Output<'a>,
         mut opened: Opened,
-        capabilities: Capabilities,
+        record: Option<NewFile>,
+        capabilities: &Capabilities,
         wakes: SyncSender<Wake>,
         inbox: &'s Receiver<Wake>,
     ) -> Result<Self, SessionError> {
@@ -146,15 +150,20 @@ impl<'s, 'a> Session<'s, 'a> {
             signals::watch_end(pidfd, wakes.clone()).map_err(SessionError::Thread)?;
         }
         let mut ledger = Ledger::new(Slot(0), started);
-        for record in notes(&opened) {
-            ledger.apply(&record);
+        let (image, bias) = (&opened.target.image, opened.target.bias);
+        let mut recording = record.map(|file| Recording::start(file, image, bias)).transpose()?;
+        let opening = facts::opening(&opened, setup.sampler, setup.probed(), SystemTime::now(), capabilities);
+        for note in opening.into_iter().chain(notes(&opened)) {
+            let record = Record { slot: Slot(0), time: started, body: Body::Note(note) };
+            believe(&mut ledger, recording.as_mut(), &record);
         }
         let drain = start_drain(&mut opened, &output, &wakes)?;
         let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
         let maps = MapFinder::start(&opened.target).map_err(SessionError::Thread)?;
         let sources = Sources { target: Arc::clone(&opened.target), tables, maps };
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
-        let names = ImageNames { image: Arc::clone(&opened.target.image), bias: opened.target.bias };
+        let image: Arc<GoImage> = Arc::clone(&opened.target.image);
+        let names = ImageNames { image, bias: opened.target.bias };
         say_attached(&output, &opened);
         let planned = opened.probes.iter().flat_map(|p| &p.planned);
         let counts_allocations =
@@ -162,21 +171,19 @@ impl<'s, 'a> Session<'s, 'a> {
         Ok(Self {
             setup,
             output,
-            capabilities,
             opened,
             names,
             ledger,
+            recording,
             symbolizer: Symbolizer::new(),
             fence: Fence::default(),
             inbox,
             drain,
             reader,
             began: Instant::now(),
-            began_at: SystemTime::now(),
             first_reported: false,
             interim: Interim::Unasked,
             watched: Watched { counts_allocations, ..Watched::default() },
-            received: 0,
         })
     }
 
@@ -207,6 +214,7 @@ impl<'s, 'a> Session<'s, 'a> {
                 Ok(Wake::DrainEnded) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Wake::TargetGone) | Err(RecvTimeoutError::Disconnected) => break EndedBy::TargetExit,
             }
+            self.tend_recording();
             if !self.first_reported && self.watched.last_cycle.is_some() && self.drain_has_opened() {
                 self.first_reported = true;
                 self.publish(Which::First)?;
@@ -245,12 +253,11 @@ impl<'s, 'a> Session<'s, 'a> {
     }
 
     fn drained(&mut self, began: crate::units::KTime, records: &[Record]) {
-        self.received += records.len() as u64;
         for record in records {
-            self.ledger.apply(record);
+            self.apply(record);
         }
         for record in self.fence.release(began) {
-            self.ledger.apply(&record);
+            self.apply(&record);
         }
     }
 
@@ -260,7 +267,7 @@ impl<'s, 'a> Session<'s, 'a> {
         }
         let ready = if self.drain.is_some() { self.fence.hold(records) } else { records };
         for record in ready {
-            self.ledger.apply(&record);
+            self.apply(&record);
         }
     }
 
@@ -289,26 +296,52 @@ impl<'s, 'a> Session<'s, 'a> {
         }
     }
 
+    /// The one way into the ledger: what is believed is what is recorded, in the same order.
+    fn apply(&mut self, record: &Record) {
+        believe(&mut self.ledger, self.recording.as_mut(), record);
+    }
+
+    /// A note as of now.
+    fn say(&mut self, note: Note) {
+        self.apply(&Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) });
+    }
+
+    /// Keeps the recording going, and tells once where it ends.
+    fn tend_recording(&mut self) {
+        if let Some(recording) = &mut self.recording {
+            recording.tick();
+            if let Some(why) = recording.newly_failed() {
+                (self.output.notice)(&why);
+            }
+        }
+    }
+
     fn publish(&mut self, which: Which) -> Result<(), SessionError> {
-        let report = self.report();
+        let report = self.report(which);
         (self.output.report)(&report, which).map_err(SessionError::Write)
     }
 
-    fn report(&mut self) -> Report {
+    fn report(&mut self, which: Which) -> Report {
         if let Some(drain) = &self.drain {
-            let lost = Note::Lost { counter: Counter::Undecodable, count: drain.undecodable() };
-            self.ledger.apply(&Record { slot: Slot(0), time: clock::now(), body: Body::Note(lost) });
+            let count = drain.undecodable();
+            self.say(Note::Lost { counter: Counter::Undecodable, count });
         }
-        let evidence = self.symbolizer.evidence(&self.ledger, &self.names);
-        let judgement = analyze::judge(&evidence);
-        let lost = |counter| self.ledger.losses().get(&counter).copied().unwrap_or(0);
-        let events = self.drain.as_ref().map(|drain| model::Events {
-            received: self.received,
-            lost: lost(Counter::RingFull),
-            undecodable: drain.undecodable(),
-        });
-        let facts = facts::facts(&self.opened, self.setup.sampler, self.began_at, &self.capabilities, events);
-        report::report(&facts, &evidence, &judgement)
+        for note in facts::now(&self.opened) {
+            self.say(note);
+        }
+        if which == Which::Final
+            && let Some(recording) = &mut self.recording
+        {
+            recording.close();
+        }
+        self.tend_recording();
+        if let Some(note) = self.recording.as_mut().and_then(Recording::newly_lost) {
+            // Not recorded: it is about what the recording could not take.
+            let time = self.ledger.now();
+            self.ledger.apply(&Record { slot: Slot(0), time, body: Body::Note(note) });
+        }
+        facts::report(&self.ledger, &mut self.symbolizer, &self.names, true)
+            .expect("the session has said whose it is")
     }
 
     /// The last readings, the last report, and only then the probes let go.
@@ -330,9 +363,9 @@ impl<'s, 'a> Session<'s, 'a> {
             }
         }
         for record in self.fence.flush() {
-            self.ledger.apply(&record);
+            self.apply(&record);
         }
-        self.ledger.apply(&Record { slot: Slot(0), time: clock::now(), body: Body::Note(Note::End(by)) });
+        self.say(Note::End(by));
         self.heard_something()?;
         self.publish(Which::Final)?;
         if let Some(probes) = self.opened.probes.take() {
@@ -436,21 +469,27 @@ impl log::Log for LogLines {
     fn flush(&self) {}
 }
 
-/// What was attached and refused, as the ledger's first records.
-fn notes(opened: &Opened) -> Vec<Record> {
-    let time = clock::now();
-    let note = |note| Record { slot: Slot(0), time, body: Body::Note(note) };
-    let mut records = Vec::new();
+/// Applies a record, and keeps it where the session is recorded.
+fn believe(ledger: &mut Ledger, recording: Option<&mut Recording>, record: &Record) {
+    ledger.apply(record);
+    if let Some(recording) = recording {
+        recording.record(record);
+    }
+}
+
+/// What was attached and refused.
+fn notes(opened: &Opened) -> Vec<Note> {
+    let mut notes = Vec::new();
     if let Some(probes) = &opened.probes {
-        records.push(note(Note::Attached { probes: plan::probe_notes(&probes.planned) }));
+        notes.push(Note::Attached { probes: plan::probe_notes(&probes.planned) });
     }
     for Refusal { function, why } in &opened.refused {
-        records.push(note(Note::SiteRefused { function: function.clone(), why: why.clone() }));
+        notes.push(Note::SiteRefused { function: function.clone(), why: why.clone() });
     }
     for Refusal { function, why } in &opened.not_taken {
-        records.push(note(Note::SiteNotTaken { function: function.clone(), why: why.clone() }));
+        notes.push(Note::SiteNotTaken { function: function.clone(), why: why.clone() });
     }
-    records
+    notes
 }
 
 fn say_attached(output: &Output<'_>, opened: &Opened) {

@@ -1,6 +1,6 @@
 //! What was meant by what was typed: the settings of one session, with nothing left to parse.
 
-use std::{ffi::OsString, sync::Arc, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{kernel::AttachChoice, report::Report, units::Pid};
 
@@ -14,6 +14,8 @@ pub struct Setup {
     pub until: Until,
     /// How often figures are refreshed.
     pub interval: Duration,
+    /// Where to keep the raw session.
+    pub record: Option<PathBuf>,
 }
 
 /// Whom to trace.
@@ -35,6 +37,16 @@ pub enum Sampler {
     None,
     /// Every allocation.
     All,
+}
+
+impl Setup {
+    /// What is to be probed, whether it was asked for or comes with the sampler.
+    pub(super) fn probed(&self) -> Events {
+        match self.sampler {
+            Sampler::None => Events::default(),
+            sampler => self.events.unwrap_or(Events::of(sampler)),
+        }
+    }
 }
 
 impl Sampler {

@@ -3,6 +3,7 @@
 //! Immutable plain data: no addresses to resolve, no process, no clock. Times are seconds since the session's
 //! start. What was not measured is absent.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 pub use crate::goruntime::names::cause::Cause;
@@ -48,6 +49,7 @@ pub enum Remark {
     SiteRefused { function: String, why: String },
     ReadingFailed { what: String, why: String },
     Replaced { why: String },
+    Recording { why: String },
 }
 
 /// A named loss and what it means for the figures.
@@ -304,7 +306,7 @@ pub struct ProcessPoint {
 pub struct ProbeRow {
     pub function: String,
     pub offset: u64,
-    pub instruction: &'static str,
+    pub instruction: Cow<'static, str>,
     /// Absent before the counters were first read.
     pub hits: Option<u64>,
 }

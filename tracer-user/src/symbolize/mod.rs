@@ -11,7 +11,7 @@ mod memo;
 mod rows;
 mod stack;
 
-use crate::aggregate::{Ledger, Remark as LedgerRemark};
+use crate::aggregate::{Ledger, RECORDING_CUT, Remark as LedgerRemark};
 use crate::record::Counter;
 use crate::units::{KTime, ProcAddr};
 
@@ -96,8 +96,9 @@ fn remark(remark: &LedgerRemark) -> evidence::Remark {
         }
         LedgerRemark::Replaced { why } => evidence::Remark::Replaced { why: why.clone() },
         LedgerRemark::ReadingFailed { what, why } => {
-            evidence::Remark::ReadingFailed { what: (*what).to_owned(), why: why.clone() }
+            evidence::Remark::ReadingFailed { what: what.clone().into_owned(), why: why.clone() }
         }
+        LedgerRemark::Recording { why } => evidence::Remark::Recording { why: why.clone() },
     }
 }
 
@@ -112,7 +113,9 @@ fn losses(ledger: &Ledger, stacks_unknown: u64) -> Vec<evidence::Loss> {
     all.extend(ledger.cuts().into_iter().map(|(name, count)| evidence::Loss {
         name,
         count,
-        harm: if name.ends_with("_unlisted") || name.ends_with("_sites_cut") {
+        harm: if name == RECORDING_CUT {
+            evidence::Harm::Totals
+        } else if name.ends_with("_unlisted") || name.ends_with("_sites_cut") {
             evidence::Harm::Attribution
         } else {
             evidence::Harm::None

@@ -200,7 +200,7 @@ pub(super) fn probes(ledger: &Ledger) -> Vec<ProbeRow> {
         .map(|(i, p)| ProbeRow {
             function: p.function.clone(),
             offset: p.offset,
-            instruction: p.instruction,
+            instruction: p.instruction.clone(),
             hits: hits.get(i).copied(),
         })
         .collect()

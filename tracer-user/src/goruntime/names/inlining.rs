@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::super::error::GoError;
+use super::super::moduledata::Range;
 use super::pcheader::Format;
 use super::pclntab::{FuncData, FuncRef, Pclntab};
 use crate::memory::ReadAt;
@@ -111,8 +112,19 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
     /// One pass over every inline tree: a profile-guided build may inline functions that never are otherwise.
     pub fn inlined(&self) -> Box<[u32]> {
         let size = self.entry_size();
-        let mut budget = MAX_WORK;
         let mut found = BTreeSet::new();
+        self.each_tree(|tree| {
+            let len = (tree.end.0 - tree.start.0) as usize;
+            if let Ok(entries) = self.memory.read_vec(tree.start, len, Bytes(len as u64)) {
+                found.extend(entries.chunks_exact(size).map(|entry| self.take(entry).name));
+            }
+        });
+        found.into_iter().collect()
+    }
+
+    /// Where each function's inline tree lies, as far as its code refers to it. One pass over the whole table.
+    pub fn each_tree(&self, mut see: impl FnMut(Range)) {
+        let mut budget = MAX_WORK;
         for function in self.table.functions() {
             let Some(data) = self.table.data(function.index) else {
                 continue;
@@ -122,17 +134,12 @@ impl<R: ReadAt<ImageAddr> + ?Sized> Inlining<'_, R> {
             };
             let count = self.table.inline_entries(&data, &mut budget).min(MAX_TREE);
             budget = budget.saturating_sub(count as usize);
-            let at = self.gofunc.plus(u64::from(tree));
-            let len = count as usize * size;
-            let Ok(entries) = self.memory.read_vec(at, len, Bytes(len as u64)) else {
-                continue;
-            };
-            found.extend(entries.chunks_exact(size).map(|entry| self.take(entry).name));
+            let start = self.gofunc.plus(u64::from(tree));
+            see(Range { start, end: start.plus(u64::from(count) * self.entry_size() as u64) });
             if budget == 0 {
                 break;
             }
         }
-        found.into_iter().collect()
     }
 
     fn frame(

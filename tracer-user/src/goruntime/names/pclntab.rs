@@ -8,9 +8,10 @@ use std::sync::OnceLock;
 
 use super::super::error::GoError;
 use super::super::moduledata::ModuleData;
-use super::pcheader::{Format, Header, MAX_TABLE};
+use super::pcheader::{Format, HEADER, Header, MAX_TABLE};
 use crate::binary::elf::Elf;
 use crate::memory::ReadAt;
+use crate::record::image::Image;
 use crate::units::{FileOffset, ImageAddr};
 
 /// A name or file path longer than this is cut.
@@ -81,6 +82,23 @@ impl Pclntab {
             .read_vec(header.address, len as usize, MAX_TABLE)
             .map_err(|_fault| broken("the function table reaches outside its segment"))?;
         Self::new(bytes, header, module.text.start, wrapper_id(minor))
+            .ok_or(broken("the function table is not sorted"))
+    }
+
+    /// The table as a recording keeps it: its bytes at their linked address, and what else `image` says.
+    pub fn of_sections<R: ReadAt<ImageAddr> + ?Sized>(image: &Image, memory: &R) -> Result<Self, GoError> {
+        let Image { functions: at, functions_len: len, .. } = *image;
+        let broken = |what| GoError::Broken { what, at: at.0 };
+        let mut raw = [0; HEADER];
+        memory.read(at, &mut raw)?;
+        let header = Header::parse(&raw, at).ok_or(broken("the header of the function table"))?;
+        if len > MAX_TABLE.0 || header.pcln + header.functions * 8 + 4 > len {
+            return Err(broken("the function table's length"));
+        }
+        // Before room for all of it is made: the end is there.
+        memory.read_u8(at.plus(len - 1))?;
+        let bytes = memory.read_vec(at, len as usize, MAX_TABLE)?;
+        Self::new(bytes, header, image.text, wrapper_id(image.minor))
             .ok_or(broken("the function table is not sorted"))
     }
 

@@ -1,0 +1,83 @@
+//! What a session says of itself and of its target: enough for a report's head, with nothing left to ask the host.
+//!
+//! Written down once as records, so that a live report and a replayed one are made of the same values.
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Bytes, LoadBias};
+
+/// A session as it began.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Opening {
+    pub tracer_version: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Wall-clock time, Unix milliseconds.
+    pub began_unix_ms: u64,
+    pub sampler: Sampler,
+    /// Why figures come from where they come from: one clause.
+    pub reason: String,
+    pub events: Events,
+    pub links: Links,
+    /// Copies of code pages that the probes make in the target.
+    pub copied: Bytes,
+}
+
+/// What was asked for. A new one goes to the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Sampler {
+    Auto,
+    None,
+    All,
+}
+
+/// What is probed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Events {
+    pub alloc: bool,
+    pub map: bool,
+    pub goroutine: bool,
+}
+
+/// How probes hang on the target. A new one goes to the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Links {
+    None,
+    Multi,
+    Single,
+}
+
+/// The target.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a binary")]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Subject {
+    pub pid: u32,
+    pub exe: String,
+    pub build_id: Option<String>,
+    pub go_version: String,
+    pub arch: String,
+    /// Wall-clock time, Unix milliseconds.
+    pub started_unix_ms: u64,
+    pub stripped: bool,
+    pub pie: bool,
+    pub cgo: bool,
+    pub race: bool,
+    pub container: Option<String>,
+    /// Where its image was loaded.
+    pub bias: LoadBias,
+}
+
+/// A memory limit of the target's cgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Limit {
+    pub bytes: Bytes,
+    /// What all processes under the limit use of it together; absent where it cannot be read.
+    pub used: Option<Bytes>,
+}
+
+/// What tracer's own process used since it started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cost {
+    pub cpu_ns: u64,
+    pub rss: Option<Bytes>,
+}

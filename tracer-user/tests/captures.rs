@@ -1,0 +1,140 @@
+//! The committed recordings of tests/captures, replayed: the same bytes as the live sessions wrote, every time, and
+//! nothing worse than a refusal once their bytes are changed. `cargo xtask captures` makes them.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use tracer_user::capture::{self, CaptureError, Item};
+use tracer_user::record::{Body, Note};
+use tracer_user::report::folded::{Folded, Profile};
+use tracer_user::report::{Exporter, Report, json::Json, text::Text};
+use tracer_user::session::{Replayed, SessionError, replay};
+
+/// As many as `cargo xtask captures` makes.
+const RECORDINGS: usize = 5;
+
+fn recordings() -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/captures");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|ending| ending == "trc"));
+    files.sort();
+    assert_eq!(files.len(), RECORDINGS);
+    files.into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect()
+}
+
+fn replayed(bytes: &[u8]) -> Result<Replayed, SessionError> {
+    replay(Cursor::new(bytes))
+}
+
+fn written(report: &Report, exporter: &dyn Exporter) -> Vec<u8> {
+    let mut out = Vec::new();
+    exporter.write(report, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn every_recording_replays_to_the_bytes_of_its_session() {
+    for (file, bytes) in recordings() {
+        let name = file.display();
+        let told = replayed(&bytes).unwrap();
+        let json = fs::read(file.with_extension("json")).unwrap();
+        assert!(written(&told.report, &Json) == json, "{name}: the JSON is not the live session's");
+        let text = fs::read(file.with_extension("txt")).unwrap();
+        assert!(written(&told.report, &Text) == text, "{name}: the text changed");
+        let again = replayed(&bytes).unwrap();
+        for profile in [Profile::AllocSpace, Profile::AllocObjects, Profile::Goroutine] {
+            let folded = Folded { profile };
+            assert_eq!(written(&told.report, &folded), written(&again.report, &folded), "{name}");
+        }
+        assert_eq!(told.report, again.report, "{name}");
+        // They are whole sessions, with names for what they saw.
+        let session = &told.report.session;
+        assert_eq!(session.ended_by.as_deref(), Some("duration"), "{name}");
+        assert!(!session.counters.contains_key("recording_cut"), "{name}");
+        assert!(told.records > 50, "{name}: {}", told.records);
+        let sites = told.report.goroutines.iter().flat_map(|g| &g.sites);
+        let named = sites.filter(|site| site.entry.contains('.')).count();
+        assert!(named > 2, "{name}: goroutines have no names");
+    }
+}
+
+#[test]
+fn committed_recordings_name_no_machine() {
+    for (file, bytes) in recordings() {
+        let mut text = fs::read_to_string(file.with_extension("json")).unwrap();
+        capture::read(Cursor::new(&bytes), |item| match item {
+            Item::Piece(_, _, bytes) => text.push_str(&String::from_utf8_lossy(bytes)),
+            Item::Record(record) => {
+                if let Body::Note(Note::Subject(subject)) = record.body {
+                    text.push_str(&subject.exe);
+                }
+            }
+            Item::Image(..) => {}
+        })
+        .unwrap();
+        for path in ["/root/", "/home/", "/work/", "/Users/", env!("CARGO_MANIFEST_DIR")] {
+            assert!(!text.contains(path), "{}: {path}", file.display());
+        }
+    }
+}
+
+/// A sequence that its seed alone decides (Knuth's MMIX constants).
+struct Places(u64);
+
+impl Places {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % limit
+    }
+}
+
+#[test]
+fn a_damaged_or_shortened_recording_is_refused_or_says_so() {
+    let mut places = Places(7);
+    for (file, bytes) in recordings() {
+        let name = file.display();
+        let (mut refused, mut cut) = (0, 0);
+        for _ in 0..20 {
+            let mut changed = bytes.clone();
+            let at = places.below(bytes.len());
+            changed[at] ^= 1 << places.below(8);
+            match replayed(&changed) {
+                Err(SessionError::Capture(CaptureError::Damaged { offset, .. })) => {
+                    assert!(offset <= at as u64, "{name}: byte {at}: {offset}");
+                    refused += 1;
+                }
+                Err(SessionError::Capture(CaptureError::NotRecording)) => assert!(at < 8, "{name}: {at}"),
+                other => panic!("{name}: byte {at}: {other:?}"),
+            }
+        }
+        assert!(refused > 10, "{name}: {refused}");
+        // Most of the cuts fall into the last bytes, where the records are: the names come first.
+        for round in 0..24 {
+            let within = if round < 8 { bytes.len() } else { 8 << 10 };
+            let len = bytes.len() - 1 - places.below(within);
+            match replayed(&bytes[..len]) {
+                Ok(told) => {
+                    let session = &told.report.session;
+                    assert_eq!(session.counters.get("recording_cut"), Some(&1), "{name}: {len}");
+                    assert!(session.lower_bounds, "{name}: {len}");
+                    let text = String::from_utf8(written(&told.report, &Text)).unwrap();
+                    assert!(text.contains("note: the recording ends early, behind offset"), "{name}: {text}");
+                    cut += usize::from(session.ended_by.as_deref() == Some("recording-cut"));
+                }
+                Err(SessionError::NothingRecorded { offset }) => {
+                    assert!(offset <= len as u64, "{name}: {len}");
+                }
+                Err(SessionError::Capture(CaptureError::NotRecording | CaptureError::Damaged { .. })) => {
+                    assert!(len < 30, "{name}: {len}");
+                }
+                Err(e) => panic!("{name}: {len}: {e}"),
+            }
+        }
+        assert!(cut > 0, "{name}: {cut}");
+        // A last byte less is a session that was cut off at the last moment.
+        let last = replayed(&bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(last.report.session.ended_by.as_deref(), Some("duration"), "{name}");
+        assert!(last.report.session.counters.contains_key("recording_cut"), "{name}");
+    }
+}
