@@ -28,6 +28,7 @@ Examples:
   tracer --name checkout-svc --format json -o r.json
   tracer --duration 30s -- ./server --port 8080   start a program and trace it from its first instruction
   tracer goroutines --pid 4242                    every goroutine by creation site and wait
+  tracer heap --pid 4242                          what lives on the heap, by type
   tracer check --pid 4242                         what would be attached and read, and why not";
 
 #[derive(Subcommand, Debug)]
@@ -38,6 +39,8 @@ pub(super) enum Command {
     Check(TargetArguments),
     /// Show every goroutine by creation site and wait: one reading, no probes
     Goroutines(GoroutineArguments),
+    /// Show the live heap by type or by size class: one reading, no probes
+    Heap(HeapArguments),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
 }
@@ -60,6 +63,23 @@ pub(super) struct GoroutineArguments {
     pub(super) target: TargetArguments,
     #[command(flatten)]
     pub(super) output: OutputArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct HeapArguments {
+    #[command(flatten)]
+    pub(super) target: TargetArguments,
+    /// What a line of the text is
+    #[arg(long, value_enum, default_value_t = ByArgument::Type)]
+    pub(super) by: ByArgument,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum ByArgument {
+    Type,
+    Size,
 }
 
 #[derive(Args, Debug)]

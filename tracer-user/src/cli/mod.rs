@@ -6,6 +6,7 @@
 mod arguments;
 mod check;
 mod goroutines;
+mod heap;
 mod list;
 mod output;
 mod sessions;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Some(Command::List) => list::list(),
         Some(Command::Check(target)) => check::check(&target),
         Some(Command::Goroutines(arguments)) => goroutines::goroutines(&arguments),
+        Some(Command::Heap(arguments)) => heap::heap(&arguments),
         Some(Command::Completions { shell }) => completions(shell),
     };
     match done {

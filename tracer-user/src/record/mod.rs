@@ -3,11 +3,13 @@
 //! A record is a fact with the time at which it was true. Nothing behind this room may look at the target
 //! again, so that a recording of records replays to the same report.
 
+pub mod census;
 pub mod decode;
 pub mod event;
 pub mod note;
 pub mod reading;
 
+pub use census::Census;
 pub use event::Event;
 pub use note::Note;
 pub use reading::{Reading, Readout};

@@ -1,6 +1,7 @@
 //! What was read from memory: the target's (GC, size classes, goroutines), the host's (/proc) and the kernel's
 //! counting maps. Each field is what was found; what could not be read is absent, never 0.
 
+use super::census::Census;
 use crate::units::{Bytes, Goid, KTime, ProcAddr, StackId};
 
 /// One reading: when it was taken and what it found.
@@ -18,6 +19,7 @@ pub struct Reading {
 pub enum Readout {
     Gc(Gc),
     SizeClasses(SizeClasses),
+    Census(Census),
     Goroutines(Goroutines),
     Process(Process),
     Counts(Counts),

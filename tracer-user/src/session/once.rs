@@ -1,9 +1,15 @@
-//! One reading of everything that needs no probe and no time: a report without a session.
+//! One reading of what needs no probe and no time: a report without a session.
 
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    clock, error::SessionError, facts, names::ImageNames, open::Opened, reader, setup::Sampler,
+    clock,
+    error::SessionError,
+    facts,
+    names::ImageNames,
+    open::Opened,
+    reader::{self, Once},
+    setup::Sampler,
     target::Target,
 };
 use crate::{
@@ -17,10 +23,10 @@ use crate::{
 };
 
 /// Reads process `pid` once.
-pub fn read_once(pid: Pid) -> Result<Report, SessionError> {
+pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
     let target = Arc::new(Target::open(pid)?);
     let mut ledger = Ledger::new(Slot(0), clock::now());
-    for record in reader::once(&target)? {
+    for record in reader::once(&target, about)? {
         ledger.apply(&record);
     }
     let names = ImageNames { image: Arc::clone(&target.image), bias: target.bias };
