@@ -185,6 +185,7 @@ fn evidence() -> Evidence {
                     .collect(),
             },
         ],
+        census: None,
         process: Some(ProcessState {
             rss: 1_200 << 20,
             rss_anon: Some(1_150 << 20),

@@ -8,9 +8,11 @@
 //! mgcmark_greenteagc.go, moveInlineMarks). Everything is bounded by [`Limits`].
 
 use super::gather::{Gathered, Request, gather};
+use super::sample;
 use super::spans::{
     AllSpans, Decoded, Phase, SPAN_CLASSES, Span, block_len, block_start, count_bits, decode,
 };
+use super::typing::{self, Types};
 use crate::goruntime::image::GoImage;
 use crate::goruntime::layout::{CLASS_TO_SIZE, HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::{RuntimeState, StateError, StateVars};
@@ -79,14 +81,21 @@ pub(super) struct Counted {
     pub(super) spans: Vec<Known>,
 }
 
-/// One reading.
+/// One reading; with types where they are given and this Go keeps what tells them (since 1.22).
 pub fn read(
     memory: &dyn ReadAt<ProcAddr>,
     state: &RuntimeState,
     shape: HeapShape,
+    types: Option<&Types>,
     limits: Limits,
 ) -> Result<Census, StateError> {
-    count(memory, state.layout(), state.vars(), shape, limits).map(|counted| counted.census)
+    let (layout, vars) = (state.layout(), state.vars());
+    let mut counted = count(memory, layout, vars, shape, limits)?;
+    if let Some(types) = types.filter(|_| layout.has_malloc_headers() && !counted.spans.is_empty()) {
+        let sample = sample::read(memory, layout, vars, shape, &counted)?;
+        counted.census.types = Some(typing::shares(&sample, types, layout));
+    }
+    Ok(counted.census)
 }
 
 pub(super) fn count(
@@ -281,19 +290,11 @@ impl<'a> Pass<'a> {
             let unswept = span.phase(sweepgen) == Phase::Unswept;
             let bits = if unswept { span.mark_bits } else { span.alloc_bits };
             requests.push((bits, span.bit_bytes()));
-            if unswept && self.has_inline_marks(span) {
-                let marks = span.start.plus(PAGE - INLINE_SIZE + INLINE_MARKS);
-                requests.push((marks, (INLINE_SIZE - INLINE_MARKS) as u32));
-            } else {
-                // Nothing to read, at an address that is read anyway.
-                requests.push((bits, 0));
-            }
+            let inline = unswept.then(|| inline_span(self.shape, span)).flatten();
+            // Or nothing to read, at an address that is read anyway.
+            requests.push(inline.unwrap_or((bits, 0)));
         }
         gather(self.memory, "span bits", &requests)
-    }
-
-    fn has_inline_marks(&self, span: &Span) -> bool {
-        self.shape.inline_marks && (INLINE_FROM..=HEADER_ABOVE).contains(&span.slot.0) && span.class() != 0
     }
 
     /// What survived in a span and what was allocated since; none where its words contradict each other.
@@ -379,6 +380,18 @@ impl<'a> Pass<'a> {
         self.tally.classes = tally.classes;
         self.known = kept;
     }
+}
+
+/// Where a span keeps marks in its page, behind its objects and their bitmap; the last byte is not marks.
+pub(super) fn inline_span(shape: HeapShape, span: &Span) -> Option<Request> {
+    let marks = span.start.plus(PAGE - INLINE_SIZE + INLINE_MARKS);
+    (span.class() != 0 && inline_bytes(shape, span.slot.0) > 0)
+        .then_some((marks, (INLINE_SIZE - INLINE_MARKS) as u32))
+}
+
+/// Bytes at the end of a span of these objects that are marks.
+pub(super) fn inline_bytes(shape: HeapShape, slot: u64) -> u64 {
+    if shape.inline_marks && (INLINE_FROM..=HEADER_ABOVE).contains(&slot) { INLINE_SIZE } else { 0 }
 }
 
 /// `mheap.sweepgen` grows by two with each completed mark phase, from 0 (runtime/mgc.go, gcSweep).

@@ -6,4 +6,6 @@
 
 pub mod census;
 mod gather;
+mod sample;
 mod spans;
+pub mod typing;

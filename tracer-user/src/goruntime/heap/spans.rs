@@ -155,10 +155,6 @@ impl Span {
         self.spanclass >> 1
     }
 
-    pub(super) fn noscan(&self) -> bool {
-        self.spanclass & 1 == 1
-    }
-
     /// Bytes of its bits: whole words, as the runtime sets them aside (newMarkBits).
     pub(super) fn bit_bytes(&self) -> u32 {
         (self.objects.div_ceil(64) * 8) as u32

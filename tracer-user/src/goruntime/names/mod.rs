@@ -7,4 +7,5 @@ pub mod cause;
 pub mod inlining;
 pub mod pcheader;
 pub mod pclntab;
+pub mod type_table;
 pub mod types;
