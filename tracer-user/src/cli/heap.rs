@@ -18,7 +18,7 @@ pub(super) fn heap(arguments: &HeapArguments) -> anyhow::Result<ExitCode> {
     let report = session::read_once(pid, Once::Heap)?;
     match destination.format() {
         Format::Text => {
-            destination.write_as(&HeapText { by: arguments.by.meant() }, &report, Which::Final)?
+            destination.write_as(&HeapText { by: arguments.by.meant() }, &report, Which::Final)?;
         }
         Format::Json | Format::Folded => destination.write(&report, Which::Final)?,
     }

@@ -34,7 +34,10 @@ impl Exporter for HeapText {
                     By::Type => by_type(&mut lines, heap, census),
                     By::Size => by_size(&mut lines, heap, census),
                 }
-                notes(&mut lines, heap, census);
+                if self.by == By::Type {
+                    sampling(&mut lines, heap);
+                }
+                losses(&mut lines, census);
             }
             None => lines.line("the heap was not read"),
         }
@@ -64,11 +67,14 @@ fn head(lines: &mut Lines, c: &HeapCensus) {
         )
     };
     lines.labelled("", &live);
-    let mut rest = format!("in {}", figures::counted(c.spans, "span"));
-    rest.push_str(&format!("; {} in stacks and the collector's buffers", figures::bytes(c.stack_bytes)));
-    if let Some(bytes) = c.arena_bytes {
-        rest.push_str(&format!("; {} in user arenas, not counted", figures::bytes(bytes)));
-    }
+    let arenas =
+        c.arena_bytes.map(|bytes| format!("; {} in user arenas, not counted", figures::bytes(bytes)));
+    let rest = format!(
+        "in {}; {} in stacks and the collector's buffers{}",
+        figures::counted(c.spans, "span"),
+        figures::bytes(c.stack_bytes),
+        arenas.unwrap_or_default()
+    );
     lines.labelled("", &rest);
 }
 
@@ -81,8 +87,22 @@ struct Row {
     what: String,
 }
 
+impl Row {
+    fn line(&self, total: u64) -> String {
+        let share =
+            if total > 0 { figures::percent(self.bytes as f64 / total as f64) } else { String::new() };
+        let about = if self.sampled { "~" } else { "" };
+        let bytes = format!("{about}{}", figures::bytes(self.bytes));
+        let objects = format!("{about}{}", figures::count(self.objects));
+        format!("  {bytes:>9} {share:>7} {objects:>9}  {}", self.what)
+    }
+}
+
 fn by_type(lines: &mut Lines, heap: &Heap, census: &HeapCensus) {
-    let unproven = is_unproven(census);
+    table(lines, rows_by_type(heap, is_unproven(census)), census, "type");
+}
+
+fn rows_by_type(heap: &Heap, unproven: bool) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     if let Some(types) = &heap.types {
         rows.extend(types.iter().map(type_row));
@@ -90,15 +110,14 @@ fn by_type(lines: &mut Lines, heap: &Heap, census: &HeapCensus) {
     let known = heap.types.is_some();
     for class in heap.size_classes.iter().filter(|c| c.noscan == Some(true) || !known) {
         let (objects, bytes) = amount(class, unproven);
-        let size = class.bytes.map_or_else(|| "large".to_owned(), |b| format!("{}-byte", figures::count(b)));
-        let what = if class.noscan == Some(true) {
-            format!("no pointers, {size} class")
-        } else {
-            format!("with pointers, {size} class")
+        let kind = if class.noscan == Some(true) { "no pointers" } else { "with pointers" };
+        let size = match class.bytes {
+            Some(bytes) => format!("{}-byte class", figures::count(bytes)),
+            None => "larger than the classes".to_owned(),
         };
-        rows.push(Row { bytes, objects, sampled: false, what });
+        rows.push(Row { bytes, objects, sampled: false, what: format!("{kind}, {size}") });
     }
-    table(lines, rows, census, "type");
+    rows
 }
 
 fn type_row(t: &HeapType) -> Row {
@@ -125,6 +144,25 @@ fn by_size(lines: &mut Lines, heap: &Heap, census: &HeapCensus) {
     table(lines, rows.collect(), census, "size");
 }
 
+/// The largest types or, where those are not known, size classes of what lives: a few lines of a longer report.
+pub(super) fn short_table(lines: &mut Lines, heap: &Heap, top: usize) {
+    let Some(census) = &heap.census else { return };
+    if is_unproven(census) {
+        return;
+    }
+    let rows = sorted(rows_by_type(heap, false));
+    let cycle = census.gc_cycle_end.unwrap_or(census.gc_cycle);
+    lines.line(&format!("what survived GC cycle {cycle}, by type"));
+    for row in rows.iter().take(top) {
+        lines.line(&row.line(census.bytes));
+    }
+    if rows.len() > top {
+        lines.line(&format!("  and {} more", figures::counted((rows.len() - top) as u64, "row")));
+    }
+    sampling(lines, heap);
+    losses(lines, census);
+}
+
 /// Before the first GC everything is new.
 fn is_unproven(census: &HeapCensus) -> bool {
     census.gc_cycle_end.unwrap_or(census.gc_cycle) == 0
@@ -137,39 +175,39 @@ fn amount(class: &SizeClass, unproven: bool) -> (u64, u64) {
     }
 }
 
-fn table(lines: &mut Lines, mut rows: Vec<Row>, census: &HeapCensus, title: &str) {
+fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
     rows.retain(|r| r.objects > 0);
     rows.sort_by(|a, b| (b.bytes, b.objects).cmp(&(a.bytes, a.objects)).then_with(|| a.what.cmp(&b.what)));
+    rows
+}
+
+fn table(lines: &mut Lines, rows: Vec<Row>, census: &HeapCensus, title: &str) {
+    let rows = sorted(rows);
     let total = if is_unproven(census) { census.new_bytes } else { census.bytes };
-    lines.line(&format!("  {:>9} {:>6} {:>11}  {title}", "bytes", "", "objects"));
+    lines.line(&format!("  {:>9} {:>7} {:>9}  {title}", "bytes", "share", "objects"));
     for row in rows.iter().take(ROWS) {
-        let share = if total > 0 { figures::percent(row.bytes as f64 / total as f64) } else { String::new() };
-        let about = if row.sampled { "~" } else { "" };
-        lines.line(&format!(
-            "  {:>9} {share:>6} {:>11}  {}",
-            format!("{about}{}", figures::bytes(row.bytes)),
-            format!("{about}{}", figures::count(row.objects)),
-            row.what
-        ));
+        lines.line(&row.line(total));
     }
     if rows.len() > ROWS {
         let rest = rows.iter().skip(ROWS).fold(0_u64, |sum, r| sum.saturating_add(r.bytes));
         let more = figures::counted((rows.len() - ROWS) as u64, "row");
-        lines.line(&format!("  {:>9}         and {more} more", figures::bytes(rest)));
+        lines.line(&format!("  {:>9}  in {more} more", figures::bytes(rest)));
     }
 }
 
-fn notes(lines: &mut Lines, heap: &Heap, c: &HeapCensus) {
-    if let Some(types) = &heap.types
-        && types.iter().any(|t| t.objects_stderr.is_some())
-    {
-        let looked: u64 = types.iter().map(|t| t.samples).sum();
-        let sentence = format!(
-            "~ is scaled from {} that were looked at, evenly spread over each size class",
-            figures::counted(looked, "object")
-        );
-        lines.labelled("note: ", &sentence);
-    }
+fn sampling(lines: &mut Lines, heap: &Heap) {
+    let Some(types) = heap.types.as_ref().filter(|all| all.iter().any(|t| t.objects_stderr.is_some())) else {
+        return;
+    };
+    let looked = types.iter().fold(0_u64, |sum, t| sum.saturating_add(t.samples));
+    let sentence = format!(
+        "~ is scaled from {} that were looked at, evenly spread over each size class",
+        figures::counted(looked, "object")
+    );
+    lines.labelled("note: ", &sentence);
+}
+
+fn losses(lines: &mut Lines, c: &HeapCensus) {
     let lost = [
         (c.torn_spans, "changed each time they were read"),
         (c.swapped_spans, "are swapped out and were left alone"),

@@ -273,11 +273,10 @@ impl<'a> Pass<'a> {
                     continue;
                 }
             };
-            match self.settle(span, &later, sweepgen, &bits, n) {
+            match settle(span, &later, sweepgen, &bits, n) {
                 Ok(Some((survived, since))) => self.keep(*at, span, survived, since),
-                Ok(None) => torn.push(*at),
                 Err(FaultKind::Swapped) => self.tally.swapped += 1,
-                Err(_) => torn.push(*at),
+                Ok(None) | Err(_) => torn.push(*at),
             }
         }
         Ok(())
@@ -295,42 +294,6 @@ impl<'a> Pass<'a> {
             requests.push(inline.unwrap_or((bits, 0)));
         }
         gather(self.memory, "span bits", &requests)
-    }
-
-    /// What survived in a span and what was allocated since; none where its words contradict each other.
-    fn settle(
-        &self,
-        first: &Span,
-        later: &Span,
-        sweepgen: u32,
-        bits: &Gathered,
-        n: usize,
-    ) -> Result<Option<(u16, u16)>, FaultKind> {
-        let own = bits.get(2 * n)?;
-        if first.phase(sweepgen) == Phase::Unswept {
-            let marks = bits.get(2 * n + 1)?;
-            let survived = if marks.is_empty() {
-                count_bits(own, first.objects)
-            } else {
-                // The last byte is not marks but the span's class.
-                let both: Vec<u8> = own
-                    .iter()
-                    .enumerate()
-                    .map(|(i, b)| b | marks.get(i).filter(|_| i < marks.len() - 1).copied().unwrap_or(0))
-                    .collect();
-                count_bits(&both, first.objects)
-            };
-            // Nothing is allocated from a span that is not swept.
-            return Ok((survived <= first.allocated).then_some((survived as u16, 0)));
-        }
-        let survived = count_bits(own, first.objects);
-        let still = first.freeindex == later.freeindex && first.allocated == later.allocated;
-        let consistent = if still && !first.is_cached(sweepgen) {
-            in_use(own, first) == first.allocated
-        } else {
-            survived <= later.allocated
-        };
-        Ok(consistent.then(|| (survived as u16, (later.allocated - survived) as u16)))
     }
 
     fn keep(&mut self, at: ProcAddr, span: &Span, survived: u16, since: u16) {
@@ -380,6 +343,41 @@ impl<'a> Pass<'a> {
         self.tally.classes = tally.classes;
         self.known = kept;
     }
+}
+
+/// What survived in a span and what was allocated since; none where its words contradict each other.
+fn settle(
+    first: &Span,
+    later: &Span,
+    sweepgen: u32,
+    bits: &Gathered,
+    n: usize,
+) -> Result<Option<(u16, u16)>, FaultKind> {
+    let own = bits.get(2 * n)?;
+    if first.phase(sweepgen) == Phase::Unswept {
+        let marks = bits.get(2 * n + 1)?;
+        let survived = if marks.is_empty() {
+            count_bits(own, first.objects)
+        } else {
+            // The last byte is not marks but the span's class.
+            let both: Vec<u8> = own
+                .iter()
+                .enumerate()
+                .map(|(i, b)| b | marks.get(i).filter(|_| i < marks.len() - 1).copied().unwrap_or(0))
+                .collect();
+            count_bits(&both, first.objects)
+        };
+        // Nothing is allocated from a span that is not swept.
+        return Ok((survived <= first.allocated).then_some((survived as u16, 0)));
+    }
+    let survived = count_bits(own, first.objects);
+    let still = first.freeindex == later.freeindex && first.allocated == later.allocated;
+    let consistent = if still && !first.is_cached(sweepgen) {
+        in_use(own, first) == first.allocated
+    } else {
+        survived <= later.allocated
+    };
+    Ok(consistent.then(|| (survived as u16, (later.allocated - survived) as u16)))
 }
 
 /// Where a span keeps marks in its page, behind its objects and their bitmap; the last byte is not marks.

@@ -220,8 +220,9 @@ impl Seen<'_, '_> {
                 _ => Some(0),
             },
             Part::Func => match self.pointee(at) {
-                Some(Pointee::Heap { head: Some([code, _]), .. }) => self.is_code(code).then_some(2),
-                Some(Pointee::Outside { head: Some([code, _]) }) => self.is_code(code).then_some(2),
+                Some(
+                    Pointee::Heap { head: Some([code, _]), .. } | Pointee::Outside { head: Some([code, _]) },
+                ) => self.is_code(code).then_some(2),
                 _ => Some(0),
             },
             Part::String => self.string(at, word),
@@ -345,3 +346,6 @@ impl Seen<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,12 @@ impl TypeTable {
         Ok(table)
     }
 
+    /// A table of bytes at hand.
+    #[cfg(test)]
+    pub(in crate::goruntime) fn of_bytes(start: ImageAddr, bytes: Vec<u8>) -> Self {
+        Section { start, bytes }.table(&|_| true)
+    }
+
     pub fn get(&self, id: TypeId) -> &TypeEntry {
         &self.entries[id.0 as usize]
     }

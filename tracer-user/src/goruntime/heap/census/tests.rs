@@ -27,7 +27,7 @@ impl ReadAt<ProcAddr> for Anything {
                 return Err(ReadFault { addr: addr.0, len: buf.len(), kind: FaultKind::Unmapped });
             }
             // Small numbers are more like spans than large ones.
-            let value = given.unwrap_or(if x % 3 == 0 { x % 1024 } else { x });
+            let value = given.unwrap_or(if x.is_multiple_of(3) { x % 1024 } else { x });
             *byte = value.to_le_bytes()[(at & 7) as usize];
         }
         Ok(())
