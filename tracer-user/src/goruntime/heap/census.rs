@@ -52,6 +52,8 @@ impl HeapShape {
 
 /// Spans looked at together: some 700 KiB of structures.
 const BATCH: usize = 4096;
+/// The same for what is read again.
+const LEAST: usize = 64;
 /// Spans that changed while they were read are tried this often.
 const ATTEMPTS: usize = 4;
 /// A pass during which a cycle ended is repeated this often; then spans of several cycles stand side by side.
@@ -198,7 +200,8 @@ impl<'a> Pass<'a> {
             // A sweeper or an allocating thread may have lost its processor in the middle of a change.
             std::thread::sleep(std::time::Duration::from_millis(attempt as u64));
             let again = std::mem::take(&mut torn);
-            for batch in again.chunks(BATCH) {
+            // A smaller batch is more likely to be done before the next cycle ends.
+            for batch in again.chunks((BATCH >> (3 * attempt)).max(LEAST)) {
                 self.batch(batch, &mut torn)?;
             }
         }
