@@ -172,6 +172,27 @@ fn add(to: &mut Spans, pages: u64) {
     to.bytes = Bytes(to.bytes.0.saturating_add(pages.saturating_mul(PAGE)));
 }
 
+/// What was read of the bits of a batch of spans.
+struct Bits {
+    read: Gathered,
+    /// For spans with marks in their page, in order: the span, and which request reads them.
+    inline: Vec<(usize, usize)>,
+}
+
+impl Bits {
+    fn own(&self, span: usize) -> Result<&[u8], FaultKind> {
+        self.read.get(span)
+    }
+
+    /// Empty where a span has no marks in its page.
+    fn inline(&self, span: usize) -> Result<&[u8], FaultKind> {
+        match self.inline.binary_search_by_key(&span, |(n, _)| *n) {
+            Ok(found) => self.read.get(self.inline[found].1),
+            Err(_) => Ok(&[]),
+        }
+    }
+}
+
 impl<'a> Pass<'a> {
     fn new(
         memory: &'a dyn ReadAt<ProcAddr>,
@@ -285,18 +306,20 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// The bits of each span: for the n-th, the requests 2n and 2n + 1; the second is empty where there are no inline marks.
-    fn bits(&self, spans: &[(ProcAddr, Span)], sweepgen: u32) -> Result<Gathered, StateError> {
-        let mut requests: Vec<Request> = Vec::with_capacity(2 * spans.len());
-        for (_, span) in spans {
+    /// The bits that decide for each span.
+    fn bits(&self, spans: &[(ProcAddr, Span)], sweepgen: u32) -> Result<Bits, StateError> {
+        let mut requests: Vec<Request> = Vec::with_capacity(spans.len());
+        let mut inline = Vec::new();
+        for (n, (_, span)) in spans.iter().enumerate() {
             let unswept = span.phase(sweepgen) == Phase::Unswept;
             let bits = if unswept { span.mark_bits } else { span.alloc_bits };
             requests.push((bits, span.bit_bytes()));
-            let inline = unswept.then(|| inline_span(self.shape, span)).flatten();
-            // Or nothing to read, at an address that is read anyway.
-            requests.push(inline.unwrap_or((bits, 0)));
+            inline.extend(unswept.then(|| inline_span(self.shape, span)).flatten().map(|marks| (n, marks)));
         }
-        gather(self.memory, "span bits", &requests)
+        let behind = requests.len();
+        requests.extend(inline.iter().map(|(_, marks)| *marks));
+        let inline = inline.iter().enumerate().map(|(i, (n, _))| (*n, behind + i)).collect();
+        Ok(Bits { read: gather(self.memory, "span bits", &requests)?, inline })
     }
 
     fn keep(&mut self, at: ProcAddr, span: &Span, survived: u16, since: u16) {
@@ -353,12 +376,12 @@ fn settle(
     first: &Span,
     later: &Span,
     sweepgen: u32,
-    bits: &Gathered,
+    bits: &Bits,
     n: usize,
 ) -> Result<Option<(u16, u16)>, FaultKind> {
-    let own = bits.get(2 * n)?;
+    let own = bits.own(n)?;
     if first.phase(sweepgen) == Phase::Unswept {
-        let marks = bits.get(2 * n + 1)?;
+        let marks = bits.inline(n)?;
         let survived = if marks.is_empty() {
             count_bits(own, first.objects)
         } else {

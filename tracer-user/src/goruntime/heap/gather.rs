@@ -50,8 +50,9 @@ pub(super) fn gather(
     what: &'static str,
     requests: &[Request],
 ) -> Result<Gathered, StateError> {
-    let mut order: Vec<u32> = (0..requests.len() as u32).collect();
-    order.sort_unstable_by_key(|n| requests[*n as usize].0);
+    let mut order: Vec<(u64, u32)> =
+        requests.iter().enumerate().map(|(n, (addr, _))| (addr.0, n as u32)).collect();
+    order.sort_unstable();
     let pieces = pieces(requests, &order);
     let total: u64 = pieces.iter().map(|p| p.end - p.start).sum();
     let mut gathered =
@@ -75,7 +76,7 @@ pub(super) fn gather(
         let answers = memory.read_many(&mut call);
         for (piece, answer) in left.iter().zip(&answers) {
             let members = &order[piece.first..piece.last];
-            for &n in members {
+            for &(_, n) in members {
                 let (addr, len) = requests[n as usize];
                 match answer {
                     Ok(()) => {
@@ -105,9 +106,9 @@ pub(super) fn gather(
 }
 
 /// Neighbours joined.
-fn pieces(requests: &[Request], order: &[u32]) -> Vec<Piece> {
+fn pieces(requests: &[Request], order: &[(u64, u32)]) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
-    for (place, &n) in order.iter().enumerate() {
+    for (place, &(_, n)) in order.iter().enumerate() {
         let (addr, len) = requests[n as usize];
         // Addresses come from the target and may be anything.
         let (start, end) = (addr.0, addr.0.saturating_add(u64::from(len)));
