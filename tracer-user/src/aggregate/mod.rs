@@ -5,6 +5,7 @@
 //! stated cap, and what a cap cut is counted. Records of different kinds that carry the same time may be
 //! applied in any order: each kind has its own store. Nothing here names a frame, reads memory or judges.
 
+pub mod census;
 pub mod counts;
 pub mod goroutines;
 pub mod heap;
@@ -21,6 +22,7 @@ use crate::record::note::{EndedBy, Probe};
 use crate::record::{Body, Counter, Event, Note, Readout, Record, Slot};
 use crate::units::KTime;
 
+pub use census::CensusHistory;
 pub use counts::Tallies;
 pub use goroutines::GoroutineHistory;
 pub use heap::{GcHistory, SizeHistory};
@@ -58,6 +60,7 @@ pub struct Ledger {
     tallies: Tallies,
     gc: GcHistory,
     sizes: SizeHistory,
+    census: CensusHistory,
     goroutines: GoroutineHistory,
     maps: MapHistories,
     process: ProcessHistory,
@@ -84,6 +87,7 @@ impl Ledger {
             tallies: Tallies::default(),
             gc: GcHistory::default(),
             sizes: SizeHistory::default(),
+            census: CensusHistory::default(),
             goroutines: GoroutineHistory::default(),
             maps: MapHistories::default(),
             process: ProcessHistory::default(),
@@ -118,6 +122,7 @@ impl Ledger {
                 match &reading.readout {
                     Readout::Gc(gc) => self.gc.apply(*time, gc),
                     Readout::SizeClasses(sizes) => self.sizes.apply(*time, cycle, sizes),
+                    Readout::Census(census) => self.census.apply(*time, census),
                     Readout::Goroutines(g) => {
                         self.goroutines.apply(*time, g);
                         self.lose(Counter::GoroutineTorn, g.skipped.saturating_sub(g.swapped));
@@ -213,6 +218,7 @@ impl Ledger {
             ("ledger_maps_cut", self.maps.cut()),
             ("ledger_pauses_cut", self.gc.pauses_cut()),
             ("ledger_size_classes_torn", self.sizes.torn()),
+            ("ledger_types_cut", self.census.types_cut()),
             ("ledger_remarks_cut", self.remarks_cut),
             ("ledger_misrouted", self.misrouted),
             ("unrecorded", self.session.unrecorded()),
@@ -240,6 +246,9 @@ impl Ledger {
     }
     pub fn sizes(&self) -> &SizeHistory {
         &self.sizes
+    }
+    pub fn census(&self) -> &CensusHistory {
+        &self.census
     }
     pub fn goroutines(&self) -> &GoroutineHistory {
         &self.goroutines

@@ -29,6 +29,7 @@ Examples:
   tracer --duration 30s -- ./server --port 8080   start a program and trace it from its first instruction
   tracer --pid 4242 --record s.trc                keep the session; `tracer replay s.trc` prints its report again
   tracer goroutines --pid 4242                    every goroutine by creation site and wait
+  tracer heap --pid 4242                          what lives on the heap, by type
   tracer check --pid 4242                         what would be attached and read, and why not";
 
 #[derive(Subcommand, Debug)]
@@ -41,6 +42,8 @@ pub(super) enum Command {
     Goroutines(GoroutineArguments),
     /// Print the report of a recorded session, from the recording alone; needs no root
     Replay(ReplayArguments),
+    /// Show the live heap by type or by size class: one reading, no probes
+    Heap(HeapArguments),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
 }
@@ -72,6 +75,23 @@ pub(super) struct ReplayArguments {
     pub(super) recording: PathBuf,
     #[command(flatten)]
     pub(super) output: OutputArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct HeapArguments {
+    #[command(flatten)]
+    pub(super) target: TargetArguments,
+    /// What a line of the text is
+    #[arg(long, value_enum, default_value_t = ByArgument::Type)]
+    pub(super) by: ByArgument,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum ByArgument {
+    Type,
+    Size,
 }
 
 #[derive(Args, Debug)]

@@ -9,14 +9,14 @@ use super::{
 };
 use crate::{
     report::goroutines::GoroutineText,
-    session::{self, Which},
+    session::{self, Once, Which},
     units::Pid,
 };
 
 pub(super) fn goroutines(arguments: &GoroutineArguments) -> anyhow::Result<ExitCode> {
     let pid = pid_of(&arguments.target)?;
     let mut destination = Destination::open(&arguments.output, Some(pid), false)?;
-    let report = session::read_once(pid)?;
+    let report = session::read_once(pid, Once::Goroutines)?;
     match destination.format() {
         Format::Text => destination.write_as(&GoroutineText, &report, Which::Final)?,
         Format::Json | Format::Folded => destination.write(&report, Which::Final)?,

@@ -6,6 +6,7 @@
 mod arguments;
 mod check;
 mod goroutines;
+mod heap;
 mod list;
 mod output;
 mod replay;
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(target)) => check::check(&target),
         Some(Command::Goroutines(arguments)) => goroutines::goroutines(&arguments),
         Some(Command::Replay(arguments)) => replay::replay(&arguments),
+        Some(Command::Heap(arguments)) => heap::heap(&arguments),
         Some(Command::Completions { shell }) => completions(shell),
     };
     match done {

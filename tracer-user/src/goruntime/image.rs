@@ -177,6 +177,16 @@ impl GoImage {
         }
     }
 
+    /// Every pointer between static data that the loader writes, as (place, value) without a load bias; none in a
+    /// position-dependent executable.
+    pub fn relocations(&self, mut see: impl FnMut(ImageAddr, ImageAddr)) -> Result<(), GoError> {
+        self.elf.relative_relocations(&*self.file, |place, addend| {
+            see(place, addend);
+            true
+        })?;
+        Ok(())
+    }
+
     /// What a type descriptor in this file says.
     pub fn type_info(&self, at: ImageAddr) -> Result<TypeInfo, GoError> {
         types::read(&self.memory(), self.module.types, at)

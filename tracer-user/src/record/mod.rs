@@ -5,6 +5,7 @@
 //! (`capture/`): variants are known by their place and fields by their order, so a field is never added to what
 //! exists; a new fact is a new variant at the end of its enum. docs/design/0003 says why.
 
+pub mod census;
 pub mod decode;
 pub mod event;
 pub mod facts;
@@ -14,6 +15,7 @@ pub mod maps;
 pub mod note;
 pub mod reading;
 
+pub use census::Census;
 pub use event::Event;
 pub use note::Note;
 pub use reading::{Reading, Readout};
@@ -56,6 +58,10 @@ impl Record {
             Readout::Counts(counts) => {
                 counts.allocs.iter().filter_map(|row| row.type_addr).for_each(&mut *see);
                 counts.map_calls.iter().map(|row| row.type_addr).for_each(&mut *see);
+            }
+            Readout::Census(census) => {
+                let candidates = census.types.iter().flatten().flat_map(|share| &share.candidates);
+                candidates.map(|candidate| candidate.type_addr).for_each(&mut *see);
             }
             Readout::Maps(maps) => maps.maps.iter().map(|map| map.type_addr).for_each(&mut *see),
             Readout::Gc(_) | Readout::SizeClasses(_) | Readout::Goroutines(_) | Readout::Process(_) => {}

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::census::Census;
 use super::losses;
 pub use super::maps::{MapState, Maps};
 use crate::units::{Bytes, Goid, KTime, ProcAddr, StackId};
@@ -26,6 +27,7 @@ pub enum Readout {
     Process(Process),
     Counts(Counts),
     Maps(Maps),
+    Census(Census),
 }
 
 /// The GC controller's and memstats' figures.

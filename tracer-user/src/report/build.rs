@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use super::heap_rows as heap;
 use super::model::{
     Allocated, AllocatedClass, Allocation, ClassSite, Container, Cost, Events, Finding, Frame, Gc,
     GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Growth, Heap, HeapPoint, Limit, MapRow, MapSite,
-    Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, SizeClass, Subject, Target, Undecided,
+    Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, Subject, Target, Undecided,
 };
 use super::moment::Moment;
 use crate::analyze::{self, Judgement};
@@ -89,7 +90,7 @@ pub fn report(facts: &SessionFacts, evidence: &Evidence, judgement: &Judgement) 
         target: target(facts, evidence, limit),
         session: session(facts, evidence),
         process: evidence.process.as_ref().map(|p| process(p, evidence)),
-        heap: heap(evidence, judgement),
+        heap: heap_of(evidence, judgement),
         gc: evidence.gc.as_ref().map(gc),
         allocations: evidence
             .allocations
@@ -241,9 +242,9 @@ fn process(p: &evidence::ProcessState, evidence: &Evidence) -> Process {
     }
 }
 
-fn heap(evidence: &Evidence, judgement: &Judgement) -> Option<Heap> {
+fn heap_of(evidence: &Evidence, judgement: &Judgement) -> Option<Heap> {
     let gc = evidence.gc.as_ref();
-    if gc.is_none() && evidence.size_classes.is_empty() {
+    if gc.is_none() && evidence.size_classes.is_empty() && evidence.census.is_none() {
         return None;
     }
     let growth: BTreeMap<u8, Growth> = judgement
@@ -263,18 +264,9 @@ fn heap(evidence: &Evidence, judgement: &Judgement) -> Option<Heap> {
         mapped_bytes: gc.map(|g| g.mapped_bytes),
         idle_bytes: gc.map(|g| g.free_bytes),
         released_bytes: gc.map(|g| g.released_bytes),
-        size_classes: evidence
-            .size_classes
-            .iter()
-            .map(|c| SizeClass {
-                class: c.class,
-                bytes: c.size,
-                objects: c.objects,
-                total_bytes: c.bytes,
-                allocs_per_s: c.allocs_per_s,
-                growth: growth.get(&c.class).copied(),
-            })
-            .collect(),
+        size_classes: heap::size_classes(evidence, &growth),
+        types: evidence.census.as_ref().and_then(heap::types),
+        census: evidence.census.as_ref().map(heap::census),
         series: gc
             .map(|g| {
                 g.points

@@ -6,6 +6,8 @@
 pub mod build;
 pub mod folded;
 pub mod goroutines;
+pub mod heap;
+mod heap_rows;
 pub mod json;
 mod lines;
 pub mod model;

@@ -178,9 +178,66 @@ pub struct Heap {
     pub idle_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub released_bytes: Option<u64>,
-    /// As of the newest reading, what is garbage since the last GC included.
+    /// With a census: what survived the last completed GC, with pointers and without apart. Without one: as of the
+    /// newest reading, what is garbage since the last GC included.
     pub size_classes: Vec<SizeClass>,
+    /// What survived the last completed GC, by type, for objects with pointers; most bytes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub types: Option<Vec<HeapType>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub census: Option<HeapCensus>,
     pub series: Vec<HeapPoint>,
+}
+
+/// How the objects of the heap were counted.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct HeapCensus {
+    pub t: f64,
+    /// The last completed GC cycle when the count began; 0: none had completed.
+    pub gc_cycle: u32,
+    /// The same when it ended, where a cycle completed meanwhile: each span is as of its own cycle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gc_cycle_end: Option<u32>,
+    pub objects: u64,
+    pub bytes: u64,
+    /// Allocated since that cycle's mark phase: part of it is garbage already.
+    pub new_objects: u64,
+    pub new_bytes: u64,
+    pub spans: u64,
+    /// Spans of goroutine stacks and of the collector's own buffers.
+    pub stack_spans: u64,
+    pub stack_bytes: u64,
+    /// Memory of user arenas, whose objects cannot be told apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arena_bytes: Option<u64>,
+    /// Spans in no figure: they changed each time they were read.
+    pub torn_spans: u64,
+    /// Spans in no figure: swapped out, and left alone.
+    pub swapped_spans: u64,
+    /// Spans in no figure: they could not be read, or are beyond the census's cap.
+    pub unread_spans: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct HeapType {
+    /// Absent where no type is known. Several names with `|` between them: it is one of these.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_name: Option<String>,
+    /// Types that cannot be told apart by what the objects hold.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
+    pub objects: u64,
+    pub bytes: u64,
+    /// One standard error, where not every object was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects_stderr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_stderr: Option<f64>,
+    /// Objects looked at that are of it.
+    pub samples: u64,
+    /// No GC has completed yet: these were allocated, and nothing says that they live.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -190,8 +247,18 @@ pub struct SizeClass {
     /// Bytes per object; absent for class 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Whether these objects hold no pointers; absent where both kinds are in the row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noscan: Option<bool>,
     pub objects: u64,
     pub total_bytes: u64,
+    /// Allocated since the last completed GC, garbage included; not in `objects`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_objects: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spans: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocs_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]

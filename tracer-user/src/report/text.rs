@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::goroutines::{short_table, swapped};
+use super::heap;
 use super::lines::{Lines, WIDTH, place};
 use super::model::{Allocation, Finding, Frame, MapRow, MapSite, Session, Undecided};
 use super::{Exporter, Report};
@@ -12,6 +13,8 @@ use crate::analyze::figures;
 const TOP_SITES: usize = 10;
 /// Goroutine classes shown.
 const TOP_CLASSES: usize = 8;
+/// Types shown of what lives.
+const TOP_TYPES: usize = 8;
 /// Frames shown of a stack in a finding.
 const FRAMES: usize = 5;
 
@@ -40,6 +43,10 @@ impl Exporter for Text {
         if let Some(g) = report.goroutines.as_ref().filter(|g| g.live.is_some()) {
             lines.blank();
             short_table(&mut lines, g, TOP_CLASSES);
+        }
+        if let Some(counted) = report.heap.as_ref().filter(|heap| heap.census.is_some()) {
+            lines.blank();
+            heap::short_table(&mut lines, counted, TOP_TYPES);
         }
         lines.blank();
         memory(&mut lines, report);

@@ -1,4 +1,4 @@
-//! One reading of everything that needs no probe and no time: a report without a session.
+//! One reading of what needs no probe and no time: a report without a session.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -8,7 +8,7 @@ use super::{
     facts,
     names::ImageNames,
     open::Opened,
-    reader,
+    reader::{self, Once},
     setup::{Events, Sampler},
     target::Target,
 };
@@ -23,10 +23,10 @@ use crate::{
 };
 
 /// Reads process `pid` once.
-pub fn read_once(pid: Pid) -> Result<Report, SessionError> {
+pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
     let target = Arc::new(Target::open(pid)?);
     let mut ledger = Ledger::new(Slot(0), clock::now());
-    for record in reader::once(&target)? {
+    for record in reader::once(&target, about)? {
         ledger.apply(&record);
     }
     let image: Arc<GoImage> = Arc::clone(&target.image);

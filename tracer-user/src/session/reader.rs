@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{clock, inbox::Wake, maps::MapFinder, target::Target};
+use super::{clock, heap::HeapReader, inbox::Wake, maps::MapFinder, target::Target};
 use crate::{
     goruntime::state::{StateError, goroutines::Limits},
     host::HostError,
@@ -82,22 +82,45 @@ struct Cadence {
     last_cycle: Option<u32>,
     full_due: Instant,
     goroutines_due: Instant,
+    heap: HeapReader,
+    census_due: Instant,
+    /// The GC cycle that the last census is of: another one of the same cycle would say the same.
+    census_cycle: Option<u32>,
+}
+
+/// Which of the longer readings are made in a round.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Due {
+    full: bool,
+    goroutines: bool,
+    census: bool,
+}
+
+impl Due {
+    const ALL: Self = Self { full: true, goroutines: true, census: true };
 }
 
 impl Cadence {
     fn new(sources: Sources, interval: Duration) -> Self {
         let now = Instant::now();
-        Self { sources, interval, last_cycle: None, full_due: now, goroutines_due: now }
+        Self {
+            sources,
+            interval,
+            last_cycle: None,
+            full_due: now,
+            goroutines_due: now,
+            heap: HeapReader::default(),
+            census_due: now,
+            census_cycle: None,
+        }
     }
 
     fn run(mut self, asked: &Receiver<Ask>, inbox: &SyncSender<Wake>) {
         let mut ask = None;
         loop {
             let now = Instant::now();
-            let everything = ask.is_some();
-            let (full, goroutines) =
-                (everything || now >= self.full_due, everything || now >= self.goroutines_due);
-            let read = self.read(full, goroutines, everything);
+            let due = if ask.is_some() { Due::ALL } else { self.due(now) };
+            let read = self.read(due, ask.is_some());
             let wake = match (read, ask) {
                 (Ok(records), None) => Wake::Read(records),
                 (Ok(records), Some(Ask::Now)) => Wake::AskedRead(records),
@@ -123,6 +146,14 @@ impl Cadence {
         }
     }
 
+    fn due(&self, now: Instant) -> Due {
+        let (full, goroutines) = (now >= self.full_due, now >= self.goroutines_due);
+        // In a round of its own, so that what is read in microseconds is not kept waiting for it; right after the
+        // round that saw a cycle end.
+        let news = self.last_cycle.is_some() && self.last_cycle != self.census_cycle;
+        Due { full, goroutines, census: !full && !goroutines && news && now >= self.census_due }
+    }
+
     /// What the kernel counted is ours and outlives the target. Where the target runs the same file again, the
     /// probes count on: those counts are of two programs, and the loss of the first one's last is noted.
     fn last_counts(&self, gone: &Gone) -> Vec<Record> {
@@ -136,9 +167,10 @@ impl Cadence {
     }
 
     /// One round of readings, or the news that the target is not the process we opened.
-    fn read(&mut self, full: bool, goroutines: bool, asked: bool) -> Result<Vec<Record>, Gone> {
+    fn read(&mut self, due: Due, asked: bool) -> Result<Vec<Record>, Gone> {
+        let Due { full, goroutines, census } = due;
         let mut records = Vec::new();
-        if full || goroutines {
+        if full || goroutines || census {
             // First: what was swapped out since the last look is left alone in this round.
             if let Err(e) = self.sources.target.memory.look_for_swap() {
                 records.push(failed("which pages are swapped out", &e));
@@ -169,6 +201,13 @@ impl Cadence {
                 target.state.goroutines(&target.memory, Limits::default()).map(Readout::Goroutines)
             }));
             self.goroutines_due = next(began, self.interval);
+        }
+        if census {
+            let began = Instant::now();
+            let (target, heap) = (&self.sources.target, &mut self.heap);
+            records.push(take("the heap census", self.last_cycle, || heap.read(target).map(Readout::Census)));
+            self.census_cycle = self.last_cycle;
+            self.census_due = next(began, self.interval);
         }
         // Checked after the reads: what was read before a replacement was noticed must not count.
         match self.sources.target.process.still_same() {
@@ -223,11 +262,19 @@ enum Gone {
     Replaced(String),
 }
 
-/// One round of every reading, or the failure of what identifies the target.
-pub(super) fn once(target: &Arc<Target>) -> Result<Vec<Record>, HostError> {
+/// What a report without a session is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Once {
+    Goroutines,
+    Heap,
+}
+
+/// One round of what the report is about, or the failure of what identifies the target.
+pub(super) fn once(target: &Arc<Target>, about: Once) -> Result<Vec<Record>, HostError> {
     let sources = Sources { target: Arc::clone(target), tables: None, maps: None };
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
-    match cadence.read(true, true, true) {
+    let due = Due { full: true, goroutines: about == Once::Goroutines, census: about == Once::Heap };
+    match cadence.read(due, true) {
         Ok(records) => Ok(records),
         Err(Gone::Ended | Gone::Replaced(_)) => {
             Err(target.process.still_same().err().unwrap_or(HostError::Gone { pid: target.process.pid() }))

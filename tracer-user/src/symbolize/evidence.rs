@@ -35,6 +35,7 @@ pub struct Evidence {
     pub goroutines: Option<Goroutines>,
     pub gc: Option<GcState>,
     pub size_classes: Vec<SizeClass>,
+    pub census: Option<Census>,
     pub process: Option<ProcessState>,
     pub probes: Vec<ProbeRow>,
     /// What was lost, by name; nothing here is 0.
@@ -282,6 +283,58 @@ pub struct ClassPoint {
     pub cycle: u32,
     pub objects: u64,
     pub bytes: u64,
+}
+
+/// Every object of the heap, as a GC cycle left it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Census {
+    pub at_s: f64,
+    /// The last completed cycle when the census began and when it ended.
+    pub cycle: u32,
+    pub cycle_end: u32,
+    pub classes: Vec<CensusClass>,
+    /// Spans of goroutine stacks and of the collector's work buffers.
+    pub manual_spans: u64,
+    pub manual_bytes: u64,
+    pub arena_bytes: u64,
+    /// Spans in no class: those that changed each time they were read, are swapped out, or could not be read.
+    pub torn: u64,
+    pub swapped: u64,
+    pub unread: u64,
+    /// Of objects with pointers, most bytes first; absent where they cannot be known.
+    pub types: Option<Vec<TypeRow>>,
+}
+
+/// Objects of one size class, with pointers or without.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CensusClass {
+    pub class: u8,
+    /// Bytes per object; absent for class 0.
+    pub size: Option<u64>,
+    pub noscan: bool,
+    pub spans: u64,
+    /// Survived the last completed cycle.
+    pub objects: u64,
+    pub bytes: u64,
+    /// Allocated since its mark phase, garbage included.
+    pub since_objects: u64,
+    pub since_bytes: u64,
+}
+
+/// Objects of one type, or of one of several that cannot be told apart.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct TypeRow {
+    /// None: the type is not known. Several: it is one of these.
+    pub candidates: Vec<String>,
+    pub objects: u64,
+    pub bytes: u64,
+    /// One standard error of sampling; 0 where every object was looked at.
+    pub objects_stderr: f64,
+    pub bytes_stderr: f64,
+    /// Objects that were looked at and found to be of it.
+    pub hits: u64,
+    /// No cycle has completed: allocated, not proven to live.
+    pub unproven: bool,
 }
 
 /// The process as /proc shows it.

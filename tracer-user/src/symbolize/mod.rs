@@ -4,6 +4,7 @@
 //! merged after naming: two addresses on one line of one function are one site to a reader. Nothing is judged
 //! here and nothing is dropped: what has no name keeps its figures under an honest "unknown".
 
+mod census;
 pub mod evidence;
 mod goroutines;
 mod maps;
@@ -70,6 +71,7 @@ impl Symbolizer {
             goroutines: goroutines::goroutines(ledger, clock, &mut named),
             gc: rows::gc(ledger, clock),
             size_classes: rows::size_classes(ledger, clock),
+            census: census::census(ledger, clock, &mut named),
             process: rows::process(ledger, clock),
             probes: rows::probes(ledger),
             losses: losses(ledger, stacks_unknown),

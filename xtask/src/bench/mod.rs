@@ -2,6 +2,7 @@
 //!
 //! Apart from the tests because times belong to a machine: no test asserts one. It ends only processes it started.
 
+mod census;
 mod idle;
 mod machine;
 mod overhead;
@@ -32,6 +33,9 @@ const PAGE: &str = "docs/benchmarks.md";
 struct Effort {
     overhead_rounds: usize,
     idle_toggles: usize,
+    censuses: usize,
+    /// Rounds of heartbeats, nine seconds each.
+    beats: usize,
     sessions: usize,
     session: Duration,
     replays: usize,
@@ -40,13 +44,22 @@ struct Effort {
 const FULL: Effort = Effort {
     overhead_rounds: 8,
     idle_toggles: 640,
+    censuses: 12,
+    beats: 16,
     sessions: 4,
     session: Duration::from_secs(2),
     replays: 8,
 };
 /// To see that it runs; its intervals are wide and its bounds say little.
-const QUICK: Effort =
-    Effort { overhead_rounds: 2, idle_toggles: 8, sessions: 2, session: Duration::from_secs(1), replays: 2 };
+const QUICK: Effort = Effort {
+    overhead_rounds: 2,
+    idle_toggles: 8,
+    censuses: 3,
+    beats: 3,
+    sessions: 2,
+    session: Duration::from_secs(1),
+    replays: 2,
+};
 
 pub fn task(arguments: &[String]) -> Result<()> {
     let (mut check, mut quick, mut only) = (false, false, None);
@@ -55,8 +68,8 @@ pub fn task(arguments: &[String]) -> Result<()> {
             "--check" => check = true,
             "--quick" => quick = true,
             "--null-tool" => return tools::null_tool(),
-            "overhead" | "sessions" | "idle" | "replay" => only = Some(argument.as_str()),
-            _ => bail!("say `cargo xtask bench [--check] [--quick] [overhead|sessions|idle|replay]`"),
+            "overhead" | "sessions" | "idle" | "census" | "replay" => only = Some(argument.as_str()),
+            _ => bail!("say `cargo xtask bench [--check] [--quick] [overhead|sessions|idle|census|replay]`"),
         }
     }
     ensure!(is_root(), "run `cargo xtask bench` as root: attaching to another process needs it");
@@ -108,6 +121,11 @@ fn measure(toolchains: &[Toolchain], effort: Effort, only: Option<&str>) -> Resu
         idle::measure(before, effort, &mut rows)?;
         chapters.push(Chapter { title: "CPU added by reading only", how: IDLE, rows });
     }
+    if wanted("census") {
+        let mut rows = Vec::new();
+        census::measure(before, effort, &mut rows)?;
+        chapters.push(Chapter { title: "Counting the heap", how: CENSUS, rows });
+    }
     if wanted("replay") {
         let mut rows = Vec::new();
         replay::measure(effort, &mut rows)?;
@@ -115,6 +133,13 @@ fn measure(toolchains: &[Toolchain], effort: Effort, only: Option<&str>) -> Resu
     }
     Ok(chapters)
 }
+
+const CENSUS: &str = "\
+`tracer heap` on a target (tests/fixtures/go/heartbeat) that keeps a gibibyte in objects of 64 bytes, half of them with pointers. CPU per
+span is tracer's own processor time less what it takes on the same program with an empty heap, by the spans more. For the heartbeat
+the target maps, touches and unmaps 64 KiB each millisecond and says how long the slowest of a thousand took, while `tracer heap` runs
+over and over beside it; the null tool starts and ends as often and reads nothing. Toggles of three seconds, three in a random order;
+the centre and interval are those of the chapter above.";
 
 const SESSIONS: &str = "\
 Sessions on the demo program, and on Debian's prometheus (100 MB, Go 1.19) as a large binary. `first report` is from the start of tracer

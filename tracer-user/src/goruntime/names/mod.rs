@@ -9,4 +9,5 @@ pub mod inlining;
 pub mod kept;
 pub mod pcheader;
 pub mod pclntab;
+pub mod type_table;
 pub mod types;

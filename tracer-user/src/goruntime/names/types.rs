@@ -89,7 +89,7 @@ impl Kind {
         Self::UnsafePointer,
     ];
 
-    fn from_bits(bits: u8) -> Option<Self> {
+    pub(super) fn from_bits(bits: u8) -> Option<Self> {
         Self::ALL.get(usize::from(bits & KIND_MASK).checked_sub(1)?).copied()
     }
 }

@@ -60,7 +60,7 @@ pub enum StateError {
 
 impl StateError {
     /// For `map_err` on a read of `what`.
-    fn reading(what: &'static str) -> impl Fn(ReadFault) -> StateError {
+    pub(in crate::goruntime) fn reading(what: &'static str) -> impl Fn(ReadFault) -> StateError {
         move |fault| StateError::Read { what, fault }
     }
 }
@@ -91,6 +91,11 @@ impl RuntimeState {
 
     pub fn layout(&self) -> &'static Layout {
         self.layout
+    }
+
+    /// Where the runtime's variables are.
+    pub fn vars(&self) -> &StateVars {
+        &self.vars
     }
 
     /// Whether wait reasons can be told in words.

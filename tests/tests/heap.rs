@@ -1,0 +1,292 @@
+//! The heap census from outside, without a probe: size classes equal the target's MemStats and its own memory profile,
+//! types are those it keeps, and a busy target gives no impossible number.
+//!
+//! The truth is what the target says of itself, after collections it forced.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tracer_tests::go::{Go, Mode, matrix};
+use tracer_tests::live;
+use tracer_tests::report::{list, number, text};
+use tracer_tests::target::Target;
+use tracer_tests::tracer::Tracer;
+
+/// The allocator's page, and so the least bytes of a span.
+const PAGE: u64 = 8192;
+
+fn read(target: &Target) -> Value {
+    let pid = target.pid().to_string();
+    Tracer::run(&["heap", "--pid", &pid, "--format", "json"], Duration::from_mins(1)).success().json()
+}
+
+/// Objects per size by the census, those allocated since the last cycle included.
+fn by_size(report: &Value) -> BTreeMap<u64, u64> {
+    let mut sums = BTreeMap::new();
+    for class in list(report, "/heap/size_classes") {
+        assert!(class["noscan"].is_boolean(), "{class}");
+        let size = class["bytes"].as_u64().unwrap_or(0);
+        *sums.entry(size).or_default() += number(class, "/objects") + number(class, "/new_objects");
+    }
+    sums
+}
+
+/// Objects in one span of a size: how far a count may lag where a processor holds a span.
+fn slack(size: u64) -> u64 {
+    (PAGE / size.max(1)).max(8)
+}
+
+/// The heap tells types since Go 1.22.
+fn tells_types(go: &Go) -> bool {
+    let minor = go.pin.version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+    minor.expect("a pinned version has a minor number") >= 22
+}
+
+fn assert_whole(report: &Value, what: &str) {
+    for lost in ["torn_spans", "swapped_spans", "unread_spans"] {
+        assert_eq!(number(report, &format!("/heap/census/{lost}")), 0, "{what}: {lost}");
+    }
+}
+
+#[test]
+fn size_classes_are_those_of_memstats() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let mut target = Target::start(&go.build("typed", mode));
+        target.ask("keep 3000");
+        let account = target.ask("memstats");
+        let report = read(&target);
+        assert_whole(&report, &what);
+        assert_eq!(number(&report, "/heap/census/gc_cycle"), number(&account, "/num_gc"), "{what}");
+        let ours = by_size(&report);
+        let mut compared = 0;
+        for class in list(&account, "/by_size").iter().filter(|class| number(class, "/size") > 0) {
+            let size = number(class, "/size");
+            let theirs = number(class, "/mallocs") - number(class, "/frees");
+            let held = ours.get(&size).copied().unwrap_or(0);
+            assert!(
+                held.abs_diff(theirs) <= slack(size),
+                "{what}: {held} of {size} bytes, the target has {theirs}"
+            );
+            compared += usize::from(theirs > 0);
+        }
+        assert!(compared >= 20, "{what}: only {compared} classes hold anything");
+        // Classes beyond BySize (19 072 bytes and more) and large objects.
+        let beyond = ours.iter().filter(|(size, _)| **size == 0 || **size > 18_432);
+        let (beyond, large) = (beyond.map(|(_, n)| n).sum::<u64>(), number(&account, "/large"));
+        assert!(beyond.abs_diff(large) <= 8, "{what}: {beyond} large objects, the target has {large}");
+        // Nothing died since: what survived is nearly all, and bytes are the target's.
+        let census = &report["heap"]["census"];
+        let bytes = number(census, "/bytes") + number(census, "/new_bytes");
+        let theirs = number(&account, "/heap_alloc");
+        assert!(bytes.abs_diff(theirs) <= 256 << 10, "{what}: {bytes} bytes, the target has {theirs}");
+        assert!(number(census, "/new_objects") < 2000, "{what}: {census}");
+        let in_spans: u64 = list(&report, "/heap/size_classes").iter().map(|c| number(c, "/spans")).sum();
+        assert_eq!(in_spans, number(census, "/spans"), "{what}");
+        let stacks = number(&account, "/stack_inuse");
+        assert!(number(census, "/stack_bytes") >= stacks / 2, "{what}: {census}, the target has {stacks}");
+    }
+}
+
+#[test]
+fn survivors_are_those_of_the_targets_own_profile_of_every_allocation() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let mut target = Target::start_command(Command::new(go.build("typed", mode)).env("TYPED_RATE", "1"));
+        target.ask("keep 2000");
+        let profile = target.ask("memprofile");
+        let report = read(&target);
+        assert_whole(&report, &what);
+        let mut ours: BTreeMap<u64, u64> = BTreeMap::new();
+        for class in list(&report, "/heap/size_classes") {
+            if let Some(size) = class["bytes"].as_u64() {
+                *ours.entry(size).or_default() += number(class, "/objects");
+            }
+        }
+        let mut theirs: BTreeMap<u64, u64> = BTreeMap::new();
+        for row in profile.as_array().expect("a list of sizes") {
+            let size = number(row, "/size");
+            if let Some(class) = ours.keys().find(|class| **class >= size) {
+                *theirs.entry(*class).or_default() += number(row, "/objects");
+            }
+        }
+        let mut compared = 0;
+        for (size, told) in &theirs {
+            let held = ours.get(size).copied().unwrap_or(0);
+            // What the runtime and the profile itself allocated before and after the profiler looked.
+            let slack = slack(*size) + 200;
+            assert!(held.abs_diff(*told) <= slack, "{what}: {held} of {size} bytes, its profile has {told}");
+            compared += u64::from(*told > 1000);
+        }
+        assert!(compared >= 8, "{what}: only {compared} classes hold many objects: {theirs:?}");
+    }
+}
+
+/// A row of the report, by one of the names it may have.
+fn names(row: &Value) -> Vec<String> {
+    match row["candidates"].as_array() {
+        Some(all) => all.iter().map(|name| name.as_str().unwrap_or_default().to_owned()).collect(),
+        None => row["type"].as_str().map(str::to_owned).into_iter().collect(),
+    }
+}
+
+#[test]
+fn types_are_those_the_program_keeps() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let mut target = Target::start(&go.build("typed", mode));
+        let kept = target.ask("keep 3000");
+        let report = read(&target);
+        if !tells_types(&go) {
+            assert!(report["heap"]["types"].is_null(), "{what}: {}", report["heap"]["types"]);
+            continue;
+        }
+        let rows = list(&report, "/heap/types");
+        let (mut all, mut sure, mut told) = (0.0, 0.0, 0.0);
+        let mut account = Vec::new();
+        for truth in kept.as_array().expect("a list of types") {
+            let (name, bytes) = (text(truth, "/type"), number(truth, "/bytes") as f64);
+            if name.ends_with("(no pointers)") {
+                continue;
+            }
+            let among = |only: bool| -> f64 {
+                let rows = rows.iter().filter(|row| {
+                    let names = names(row);
+                    names.iter().any(|n| n == name) && (!only || names.len() == 1)
+                });
+                rows.map(|row| number(row, "/bytes") as f64).sum()
+            };
+            account.push(format!(
+                "{name}: {bytes} bytes, alone {}, among others {}",
+                among(true),
+                among(false)
+            ));
+            all += bytes;
+            sure += bytes.min(among(true));
+            told += bytes.min(among(false));
+        }
+        assert!(told >= 0.95 * all, "{what}: types of {told} of {all} bytes are told: {account:#?}");
+        assert!(sure >= 0.70 * all, "{what}: types of {sure} of {all} bytes are told for sure: {account:#?}");
+        // A type that the program does not keep is not told for sure.
+        let mut wrong = 0;
+        for row in rows.iter().filter(|row| names(row).len() == 1) {
+            let name = &names(row)[0];
+            let of_main = name.trim_start_matches(['[', ']', '*']).starts_with("main.");
+            let known = kept.as_array().expect("a list of types").iter().find(|t| t["type"] == name.as_str());
+            let bytes = number(row, "/bytes");
+            match known {
+                // Slices that the program's world is made of come on top.
+                Some(truth) if !name.starts_with("[]") => {
+                    wrong += bytes.saturating_sub(number(truth, "/bytes") * 11 / 10 + 4096);
+                }
+                None if of_main && !name.starts_with("[]") && name != "main.world" => wrong += bytes,
+                _ => {}
+            }
+        }
+        assert!(
+            (wrong as f64) < 0.01 * all,
+            "{what}: {wrong} bytes are of types the program does not keep: {rows:#?}"
+        );
+        // Samples are counted and carry their error.
+        for row in rows {
+            assert!(number(row, "/samples") > 0, "{what}: {row}");
+            let exact = row["objects_stderr"].is_null();
+            assert!(!exact || number(row, "/samples") <= number(row, "/objects"), "{what}: {row}");
+        }
+    }
+}
+
+#[test]
+fn before_the_first_cycle_objects_are_new_and_unproven() {
+    live!();
+    let go = Go::demo();
+    let mut command = Command::new(go.build("typed", Mode::Ordinary));
+    let target = Target::start_command(command.env("GOGC", "off"));
+    let report = read(&target);
+    let census = &report["heap"]["census"];
+    assert_eq!((number(census, "/gc_cycle"), number(census, "/objects")), (0, 0), "{census}");
+    assert!(number(census, "/new_objects") > 100, "{census}");
+    let types = list(&report, "/heap/types");
+    assert!(!types.is_empty() && types.iter().all(|row| row["unproven"] == true), "{types:#?}");
+}
+
+#[test]
+fn a_busy_program_gives_no_impossible_number() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let mut target = Target::start(&go.build("typed", mode));
+        target.ask("keep 2000");
+        let quiet = read(&target);
+        let orders = |report: &Value| -> u64 {
+            let rows = list(report, "/heap/size_classes").iter();
+            rows.filter(|c| c["bytes"] == 288 && c["noscan"] == false).map(|c| number(c, "/objects")).sum()
+        };
+        let kept = orders(&quiet);
+        assert!(kept >= 2000, "{what}: {kept}");
+        target.tell("churn 4");
+        let begun = Instant::now();
+        let (mut rounds, mut cycle, mut first) = (0, 0, None);
+        let (mut all_torn, mut all_counted, mut most) = (0, 0, 0);
+        while begun.elapsed() < Duration::from_secs(4) {
+            let report = read(&target);
+            let census = &report["heap"]["census"];
+            let now = number(census, "/gc_cycle");
+            assert!(now >= cycle, "{what}: cycle {now} after {cycle}");
+            cycle = now;
+            first.get_or_insert(now);
+            for class in list(&report, "/heap/size_classes") {
+                let (objects, new) = (number(class, "/objects"), number(class, "/new_objects"));
+                if let Some(size) = class["bytes"].as_u64() {
+                    assert_eq!(number(class, "/total_bytes"), objects * size, "{what}: {class}");
+                    // The largest span of a small class has ten pages.
+                    assert!((objects + new) * size <= number(class, "/spans") * 10 * PAGE, "{what}: {class}");
+                }
+            }
+            // Nothing of this size comes or goes: what is kept is there each time, but for spans that are counted as torn.
+            let torn = number(census, "/torn_spans");
+            let now = orders(&report);
+            assert!(
+                now <= kept + 28 && now + torn * 28 >= kept,
+                "{what}: {now} of {kept}, {torn} spans torn"
+            );
+            all_torn += torn;
+            all_counted += number(census, "/spans");
+            most = most.max(number(census, "/bytes") + number(census, "/new_bytes"));
+            rounds += 1;
+        }
+        target.answer();
+        // Memory for the heap is never given up, only emptied: no page counted twice makes it larger.
+        let memory = number(&target.ask("memstats"), "/heap_sys");
+        assert!(most <= memory, "{what}: {most} bytes counted in a heap of {memory}");
+        // How many spans change while they are read is the machine's business; that most are read is ours.
+        assert!(all_torn < all_counted, "{what}: {all_torn} spans torn, {all_counted} counted");
+        assert!(rounds >= 1, "{what}: no round");
+        assert!(cycle > first.unwrap_or(cycle) || rounds < 4, "{what}: no cycle ended while we looked");
+    }
+}
+
+#[test]
+fn a_session_that_only_reads_has_the_census() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let mut target = Target::start(&go.build("typed", mode));
+        target.ask("keep 2000");
+        let pid = target.pid().to_string();
+        let arguments = ["--pid", &pid, "--sampler", "none", "--duration", "2s", "--format", "json"];
+        let report = Tracer::run(&arguments, Duration::from_mins(1)).success().json();
+        assert_whole(&report, &what);
+        if !tells_types(&go) {
+            continue;
+        }
+        let page = list(&report, "/heap/types").iter().find(|row| row["type"] == "main.page");
+        let page = page.unwrap_or_else(|| panic!("{what}: no main.page in {}", report["heap"]["types"]));
+        assert_eq!(number(page, "/objects"), 250, "{what}: {page}");
+    }
+}

@@ -1,0 +1,187 @@
+//! Many small structures read in few large pieces: what lies close together is read as one.
+//!
+//! Apart because spans and their bits lie in the runtime's own chunks, thousands side by side, and each vector of a
+//! system call costs more than the bytes in it. A piece is small enough that the kernel, which locks the target's
+//! address space for one piece at a time, never holds that lock for long. A piece that cannot be read is read again
+//! structure by structure, so that one bad address does not lose its neighbours.
+
+use crate::goruntime::state::StateError;
+use crate::memory::{FaultKind, ReadAt};
+use crate::units::ProcAddr;
+
+/// Bytes between two structures that are read with them: less than what another vector costs.
+const GAP: u64 = 512;
+/// Longest piece: 32 pages of the target, a few microseconds of its lock.
+const PIECE: u64 = 128 << 10;
+/// Bytes read by one call: some hundred microseconds, after which others get their turn.
+const CALL: usize = 2 << 20;
+
+/// Structures to read: where and how long.
+pub(super) type Request = (ProcAddr, u32);
+
+/// What was read, in the order of the requests.
+#[derive(Default)]
+pub(super) struct Gathered {
+    bytes: Vec<u8>,
+    found: Vec<Result<(u32, u32), FaultKind>>,
+}
+
+impl Gathered {
+    /// The bytes of the n-th request, or why there are none.
+    pub(super) fn get(&self, n: usize) -> Result<&[u8], FaultKind> {
+        let (from, len) = self.found.get(n).copied().unwrap_or(Err(FaultKind::Unmapped))?;
+        self.bytes.get(from as usize..(from + len) as usize).ok_or(FaultKind::Unmapped)
+    }
+}
+
+/// Several requests that are read as one.
+#[derive(Clone, Copy)]
+struct Piece {
+    start: u64,
+    end: u64,
+    /// Its requests, as a range of the sorted order.
+    first: usize,
+    last: usize,
+}
+
+/// Reads all requests. Callers keep a batch to some MiB. An error only where no further read makes sense.
+pub(super) fn gather(
+    memory: &dyn ReadAt<ProcAddr>,
+    what: &'static str,
+    requests: &[Request],
+) -> Result<Gathered, StateError> {
+    let mut order: Vec<(u64, u32)> =
+        requests.iter().enumerate().map(|(n, (addr, _))| (addr.0, n as u32)).collect();
+    order.sort_unstable();
+    let pieces = pieces(requests, &order);
+    let total: u64 = pieces.iter().map(|p| p.end - p.start).sum();
+    let mut gathered =
+        Gathered { bytes: vec![0; total as usize], found: vec![Err(FaultKind::Unmapped); requests.len()] };
+    let mut alone = Vec::new();
+    let mut at = 0_u64;
+    let mut rest: &mut [u8] = &mut gathered.bytes;
+    let mut left = &pieces[..];
+    while !left.is_empty() {
+        let mut call: Vec<(ProcAddr, &mut [u8])> = Vec::new();
+        let mut bytes = 0;
+        while let Some(piece) = left.get(call.len())
+            && (bytes == 0 || bytes < CALL)
+        {
+            let len = (piece.end - piece.start) as usize;
+            let (buffer, behind) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = behind;
+            bytes += len;
+            call.push((ProcAddr(piece.start), buffer));
+        }
+        let answers = memory.read_many(&mut call);
+        for (piece, answer) in left.iter().zip(&answers) {
+            let members = &order[piece.first..piece.last];
+            for &(_, n) in members {
+                let (addr, len) = requests[n as usize];
+                match answer {
+                    Ok(()) => {
+                        gathered.found[n as usize] = Ok(((at + (addr.0 - piece.start)) as u32, len));
+                    }
+                    Err(fault) if matches!(fault.kind, FaultKind::Gone | FaultKind::Denied) => {
+                        return Err(StateError::Read { what, fault: *fault });
+                    }
+                    Err(fault) if members.len() == 1 => gathered.found[n as usize] = Err(fault.kind),
+                    Err(_) => alone.push(n),
+                }
+            }
+            at += piece.end - piece.start;
+        }
+        left = &left[answers.len()..];
+    }
+    for n in alone {
+        let (addr, len) = requests[n as usize];
+        let from = gathered.bytes.len();
+        gathered.bytes.resize(from + len as usize, 0);
+        gathered.found[n as usize] = match memory.read(addr, &mut gathered.bytes[from..]) {
+            Ok(()) => Ok((from as u32, len)),
+            Err(fault) => Err(fault.kind),
+        };
+    }
+    Ok(gathered)
+}
+
+/// Neighbours joined.
+fn pieces(requests: &[Request], order: &[(u64, u32)]) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    for (place, &(_, n)) in order.iter().enumerate() {
+        let (addr, len) = requests[n as usize];
+        // Addresses come from the target and may be anything.
+        let (start, end) = (addr.0, addr.0.saturating_add(u64::from(len)));
+        match pieces.last_mut() {
+            Some(piece)
+                if start <= piece.end.saturating_add(GAP)
+                    && end.max(piece.end) - piece.start <= PIECE.max(u64::from(len)) =>
+            {
+                piece.end = piece.end.max(end);
+                piece.last = place + 1;
+            }
+            _ => pieces.push(Piece { start, end, first: place, last: place + 1 }),
+        }
+    }
+    // Where an address is so high that its end would wrap, the piece is shorter than its members: they are read alone.
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::memory::{Flat, ReadFault};
+
+    struct Counted<'a> {
+        flat: Flat<'a>,
+        reads: Cell<usize>,
+    }
+
+    impl ReadAt<ProcAddr> for Counted<'_> {
+        fn read(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+            self.reads.set(self.reads.get() + 1);
+            self.flat.read(addr, buf)
+        }
+    }
+
+    #[test]
+    fn neighbours_are_read_together_and_a_bad_one_fails_alone() {
+        let bytes: Vec<u8> = (0..4000_u32).map(|i| (i % 251) as u8).collect();
+        let memory = Counted { flat: Flat { base: 0x10000, bytes: &bytes }, reads: Cell::new(0) };
+        let requests: Vec<Request> = (0..30).rev().map(|i| (ProcAddr(0x10000 + i * 128), 100)).collect();
+        let read = gather(&memory, "test", &requests).unwrap();
+        assert_eq!(memory.reads.get(), 1);
+        for (n, (addr, _)) in requests.iter().enumerate() {
+            let from = (addr.0 - 0x10000) as usize;
+            assert_eq!(read.get(n).unwrap(), &bytes[from..from + 100]);
+        }
+        // The last lies beyond the end: its neighbour is read nevertheless.
+        let read = gather(&memory, "test", &[(ProcAddr(0x10f80), 100), (ProcAddr(0x10f00), 100)]).unwrap();
+        assert_eq!((read.get(0), read.get(1)), (Err(FaultKind::Unmapped), Ok(&bytes[0xf00..0xf00 + 100])));
+        assert!(read.get(2).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_addresses_are_read_or_refused(
+            requests in proptest::collection::vec((prop_oneof![any::<u64>(), 0x10000_u64..0x11200], 1_u32..3000), 0..60),
+        ) {
+            let bytes: Vec<u8> = (0..4096_u32).map(|i| (i % 253) as u8).collect();
+            let flat = Flat { base: 0x10000, bytes: &bytes };
+            let requests: Vec<Request> = requests.into_iter().map(|(a, l)| (ProcAddr(a), l)).collect();
+            let read = gather(&flat, "test", &requests).unwrap();
+            for (n, (addr, len)) in requests.iter().enumerate() {
+                let mut wanted = vec![0; *len as usize];
+                let alone = flat.read(*addr, &mut wanted);
+                prop_assert_eq!(read.get(n).is_ok(), alone.is_ok());
+                if let Ok(found) = read.get(n) {
+                    prop_assert_eq!(found, &wanted[..]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The objects of the heap, found from outside: spans, their bits, and what type an object is of.
+//!
+//! Apart from `state`, which reads variables: here are pages full of objects, read in few large calls. Nothing is
+//! held still while it is read, so each span is looked at twice and counts only if it stayed the same; what does
+//! not settle is counted as torn. No pointer found in an object is followed unless a span or the image holds it.
+
+pub mod census;
+mod gather;
+mod sample;
+mod spans;
+pub mod typing;
