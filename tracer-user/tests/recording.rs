@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use tracer_user::capture::format::{self, BLOCK_HEAD, Kind};
 use tracer_user::capture::{self, CaptureError, End, Item, NewFile, Recorder};
+use tracer_user::record::census::{Amount, Candidate, Census, CensusClass, Population, Spans, TypeShare};
 use tracer_user::record::facts::{Cost, Events, Limit, Links, Opening, Sampler, Subject};
 use tracer_user::record::image::Image;
 use tracer_user::record::note::{EndedBy, Probe};
@@ -172,6 +173,33 @@ fn every_kind() -> Vec<Record> {
         capacity: Some(2048),
         tombstones: None,
     };
+    let amount = |objects, bytes| Amount { objects, bytes: Bytes(bytes) };
+    let census = Census {
+        cycle: 4,
+        cycle_end: 5,
+        classes: vec![CensusClass {
+            class: 5,
+            noscan: true,
+            size: Some(Bytes(64)),
+            spans: 3,
+            survived: amount(100, 6_400),
+            since: amount(1, 64),
+        }],
+        manual: Spans { spans: 9, bytes: Bytes(73_728) },
+        user_arenas: Spans::default(),
+        torn: 1,
+        swapped: 2,
+        unread: 3,
+        types: Some(vec![TypeShare {
+            class: 5,
+            candidates: vec![Candidate { type_addr: ProcAddr(0x50_0080), array: true }],
+            hits: 4,
+            bytes: Bytes(256),
+            looked_at: 16,
+            of: amount(100, 6_400),
+            population: Population::Survived,
+        }]),
+    };
     let maps = Maps { maps: vec![map], skipped: 2, beyond_cap: 3 };
     let mut records = vec![
         note(10, Note::Opening(Box::new(opening()))),
@@ -186,6 +214,7 @@ fn every_kind() -> Vec<Record> {
         read_out(23, Readout::Process(process)),
         read_out(24, Readout::Counts(counts)),
         read_out(24, Readout::Maps(maps)),
+        read_out(24, Readout::Census(census)),
         note(25, Note::ReadingFailed { what: "goroutines".into(), why: "torn".into() }),
         note(26, Note::Replaced { why: "it executed itself".into() }),
         note(27, Note::Limit(Some(Limit { bytes: Bytes(1 << 30), used: Some(Bytes(1 << 29)) }))),
@@ -261,8 +290,21 @@ fn variants_keep_their_places() {
         }
     };
     let found: Vec<(u8, u8)> = every_kind().iter().map(places).collect();
-    let mut expected =
-        vec![(2, 7), (2, 8), (2, 0), (2, 1), (2, 2), (0, 0), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4), (1, 5)];
+    let mut expected = vec![
+        (2, 7),
+        (2, 8),
+        (2, 0),
+        (2, 1),
+        (2, 2),
+        (0, 0),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (1, 4),
+        (1, 5),
+        (1, 6),
+    ];
     expected.extend([(2, 3), (2, 4), (2, 9), (2, 10)]);
     expected.extend(Counter::ALL.map(|_| (2, 5)));
     expected.push((2, 6));
@@ -281,7 +323,7 @@ fn records_keep_their_form() {
 }
 
 /// Of format 1.
-const FORM: (usize, u32) = (652, 4_035_947_148);
+const FORM: (usize, u32) = (728, 742_268_696);
 
 #[test]
 fn a_recording_that_was_cut_off_holds_what_was_whole() {

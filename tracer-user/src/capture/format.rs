@@ -56,8 +56,8 @@ pub fn head(version: &str) -> Vec<u8> {
 
 /// A block of at most [`MAX_RAW`] bytes.
 pub fn block(kind: Kind, raw: &[u8]) -> Vec<u8> {
-    // The fast level: name tables of tens of megabytes are packed while the session runs.
-    let mut packed = DeflateEncoder::new(vec![0; BLOCK_HEAD], Compression::fast());
+    // zlib's usual level: name tables of tens of megabytes are packed by a thread of their own.
+    let mut packed = DeflateEncoder::new(vec![0; BLOCK_HEAD], Compression::default());
     let packed = packed.write_all(raw).and_then(|()| packed.finish());
     let (coding, mut bytes) = match packed {
         Ok(packed) if packed.len() - BLOCK_HEAD <= raw.len() / 4 * 3 => (DEFLATE, packed),
