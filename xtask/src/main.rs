@@ -6,7 +6,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use xtask::{bench, demo, ebpf, fresh, setup, test, tidy, vm};
+use xtask::{bench, demo, ebpf, fresh, go_matrix, layouts, setup, test, tidy, vm};
 
 type Run = fn(&[String]) -> anyhow::Result<()>;
 
@@ -17,6 +17,12 @@ const TASKS: &[(&str, Run, &str)] = &[
     ("tidy", tidy::task, "check the rules of ARCHITECTURE.md and docs/style.md that a program can check"),
     ("ebpf", ebpf::task, "rebuild the committed eBPF objects and the digest of their sources"),
     ("bench", bench::task, "[--check] [--quick]: measure costs and times, write docs/benchmarks.md (root)"),
+    (
+        "go-matrix",
+        go_matrix::task,
+        "[WORD]: check every supported Go, built every way, and write docs/support.md (root)",
+    ),
+    ("layouts", layouts::task, "[--check]: write the table of the runtime's structures anew, from every Go"),
     ("vm", vm::task, "KERNEL -- COMMAND [FILE...]: run a command on another Debian kernel under QEMU"),
     (
         "fresh",
@@ -47,6 +53,6 @@ fn main() -> ExitCode {
 fn print_table() {
     println!("cargo xtask TASK\n");
     for (name, _, sentence) in TASKS {
-        println!("  {name:<7} {sentence}");
+        println!("  {name:<9} {sentence}");
     }
 }

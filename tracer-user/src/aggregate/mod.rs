@@ -32,6 +32,8 @@ pub const MAX_REMARKS: usize = 64;
 pub enum Remark {
     /// A function goes unprobed.
     SiteRefused { function: String, why: String },
+    /// The program is newer than the tracer.
+    NewerGo { how: String },
     /// A kind of reading failed at least once.
     ReadingFailed { what: &'static str, why: String },
     /// The process became another program.
@@ -133,6 +135,7 @@ impl Ledger {
                 self.lose(Counter::SiteNotTaken, 1);
                 self.remark(Remark::SiteRefused { function: function.clone(), why: why.clone() });
             }
+            Note::NewerGo { how } => self.remark(Remark::NewerGo { how: how.clone() }),
             Note::ReadingFailed { what, why } => {
                 self.lose(Counter::ReadingFailed, 1);
                 self.remark(Remark::ReadingFailed { what, why: why.clone() });

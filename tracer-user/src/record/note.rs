@@ -13,6 +13,8 @@ pub enum Note {
     SiteRefused { function: String, why: String },
     /// A site was attached, but its instruction in memory does not show it.
     SiteNotTaken { function: String, why: String },
+    /// The program is of a Go newer than the tracer; how its structures are read all the same.
+    NewerGo { how: String },
     /// A reading failed; counted and shown, the session goes on.
     ReadingFailed { what: &'static str, why: String },
     /// The process is no longer the target; what the target did since the last reading is not known.

@@ -10,7 +10,7 @@ use crate::{
     aggregate::Ledger,
     analyze::Judgement,
     kernel::capability::Capabilities,
-    record::Slot,
+    record::{Body, Record, Slot},
     report::{self, Report},
     symbolize::Symbolizer,
     units::Pid,
@@ -20,6 +20,9 @@ use crate::{
 pub fn read_once(pid: Pid) -> Result<Report, SessionError> {
     let target = Arc::new(Target::open(pid)?);
     let mut ledger = Ledger::new(Slot(0), clock::now());
+    if let Some(note) = target.caveat() {
+        ledger.apply(&Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) });
+    }
     for record in reader::once(&target)? {
         ledger.apply(&record);
     }

@@ -438,7 +438,7 @@ impl log::Log for LogLines {
 fn notes(opened: &Opened) -> Vec<Record> {
     let time = clock::now();
     let note = |note| Record { slot: Slot(0), time, body: Body::Note(note) };
-    let mut records = Vec::new();
+    let mut records: Vec<Record> = opened.target.caveat().map(note).into_iter().collect();
     if let Some(probes) = &opened.probes {
         records.push(note(Note::Attached { probes: plan::probe_notes(&probes.planned) }));
     }
