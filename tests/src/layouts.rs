@@ -72,6 +72,7 @@ pub fn generate() -> String {
         made.push_str(&line);
         made.push('\n');
     }
+    assert!(!classes_follow && !variant_follows, "the file's shape is not the one that is written");
     made
 }
 

@@ -4,6 +4,9 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use tracer_tests::{cell, live};
 use xtask::go_matrix::cells::{self, Cell};
@@ -28,13 +31,24 @@ fn write_down(outcomes: &[Outcome]) {
 #[test]
 fn every_cell_keeps_every_promise() {
     live!(Root, Uprobes, EveryGo, Tracer);
-    let mut failed = Vec::new();
+    let failed = Mutex::new(Vec::new());
     let cells = chosen();
-    for cell in &cells {
-        let outcomes = cell::check(cell);
-        write_down(&outcomes);
-        failed.extend(outcomes.into_iter().filter(|outcome| outcome.failure.is_some()));
-    }
+    let next = AtomicUsize::new(0);
+    // Each cell has processes of its own and mostly waits for them.
+    let workers = thread::available_parallelism().map_or(1, usize::from) * 2;
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcomes = cell::check(cell);
+                    write_down(&outcomes);
+                    let lost = outcomes.into_iter().filter(|outcome| outcome.failure.is_some());
+                    failed.lock().expect("no worker panics").extend(lost);
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().expect("no worker panics");
     let lines: String = failed.iter().map(Outcome::line).collect();
     assert!(failed.is_empty(), "of {} cells:\n{lines}", cells.len());
 }

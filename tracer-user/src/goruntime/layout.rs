@@ -168,6 +168,15 @@ mod tests {
         assert!(Layout::for_minor(u32::MAX).is_err());
     }
 
+    #[test]
+    fn one_experiment_has_a_row_of_its_own() {
+        let row = |minor: u32| Layout::for_minor(minor).unwrap();
+        assert_eq!(row(25).of_variant(|_| false), row(25));
+        let green = row(25).of_variant(|name| name.ends_with("moveInlineMarks"));
+        assert_ne!(green.work_cycles, row(25).work_cycles);
+        assert_eq!(row(26).of_variant(|_| true), row(26));
+    }
+
     fn check(minor: u32, size: u64, pointers: bool, class: Option<u8>, bytes: u64) {
         let placed = Layout::for_minor(minor).unwrap().placement(size, pointers);
         assert_eq!(placed, Placement { class, bytes }, "go1.{minor} size {size} pointers {pointers}");

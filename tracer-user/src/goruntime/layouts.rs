@@ -73,8 +73,13 @@ pub(super) static ROWS: [Layout; 9] =
     [row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8)];
 
 /// go1.25 with GOEXPERIMENT=greenteagc: its row, but for these. From go1.26 on both collectors share one layout.
-pub(super) static GREEN_TEA_25: Layout =
-    Layout { memstats_size: 10440, work_cycles: 608, work_user_forced: 496, ..row(6) };
+#[rustfmt::skip]
+pub(super) static GREEN_TEA_25: Layout = Layout {
+    memstats_size: 10440,
+    work_cycles: 608,
+    work_user_forced: 496,
+    ..row(6)
+};
 
 #[rustfmt::skip]
 layout! {
@@ -198,8 +203,8 @@ layout! {
     module_types: u32, "runtime.moduledata.types" = [280, 296, 296, 296, 296, 296, 296, 296, 296];
     module_etypes: u32, "runtime.moduledata.etypes" = [288, 304, 304, 304, 304, 304, 304, 304, 312];
     module_gofunc: u32, "runtime.moduledata.gofunc" = [304, 320, 320, 320, 320, 320, 320, 320, 344];
-    module_next: u32, "runtime.moduledata.next" = [544, 560, 584, 584, 584, 576, 576, 584, 560];
-    module_size: u32, "runtime.moduledata.sizeof" = [552, 568, 592, 592, 592, 584, 584, 592, 568];
+    module_next: u32, "runtime.moduledata.next" = [544, 560, 584, 584, 576, 576, 576, 584, 560];
+    module_size: u32, "runtime.moduledata.sizeof" = [552, 568, 592, 592, 584, 584, 584, 592, 568];
 
     // tables.
     wait_reasons: u32, "runtime.waitReasonStrings.len" = [27, 32, 32, 37, 38, 44, 47, 47, 47];

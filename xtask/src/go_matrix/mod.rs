@@ -1,4 +1,4 @@
-//! `cargo xtask go-matrix [WORD]`: every supported Go, built every way, against the promises of the tool; writes docs/support.md.
+//! `cargo xtask go-matrix [WORD|--page]`: every supported Go, built every way, against the promises of the tool; writes docs/support.md.
 //!
 //! Apart from the checks, which are the live test `matrix` of the tests crate: this runs it on all cells and makes a page of what it
 //! wrote down. The page holds results of one run and nothing else.
@@ -8,7 +8,7 @@ mod page;
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -52,15 +52,16 @@ impl Outcome {
 pub fn task(arguments: &[String]) -> Result<()> {
     let only = match arguments {
         [] => None,
+        [word] if word == "--page" => return write_page(&results_file()),
         [word] => Some(word.as_str()),
         _ => bail!("say `cargo xtask go-matrix [WORD]`, a word of the names of cells such as 1.19 or race"),
     };
     ensure!(is_root(), "run `cargo xtask go-matrix` as root: attaching to another process needs it");
     let toolchains = toolchains::all()?;
     demo::build_tracer()?;
-    let commit = commit();
     let results = results_file();
-    fs::write(&results, "").with_context(|| format!("cannot write {}", results.display()))?;
+    fs::write(&results, format!("{COMMIT}{}\n", commit()))
+        .with_context(|| format!("cannot write {}", results.display()))?;
     let mut test = Command::new("cargo");
     test.args(["test", "--package", "tracer-tests", "--locked", "--test", "matrix", "--", "--nocapture"])
         .current_dir(project::root())
@@ -72,19 +73,29 @@ pub fn task(arguments: &[String]) -> Result<()> {
         test.env(pin.variable, go);
     }
     let ran = command::run(&mut test);
-    let text = fs::read_to_string(&results).with_context(|| format!("cannot read {}", results.display()))?;
-    let outcomes: Vec<Outcome> = text.lines().filter_map(Outcome::parse).collect();
-    ensure!(
-        !outcomes.is_empty(),
-        "no cell was checked: {:#}",
-        ran.err().unwrap_or_else(|| { anyhow::anyhow!("no cell has that word in its name") })
-    );
-    let page = page::page(&commit, &outcomes);
+    let page = page_of(&results)?;
     std::io::stdout().write_all(page.as_bytes())?;
     if only.is_none() {
-        fs::write(project::root().join(PAGE), &page).with_context(|| format!("cannot write {PAGE}"))?;
+        write_page(&results)?;
     }
     ran
+}
+
+/// Begins the first line of the results: what was checked.
+const COMMIT: &str = "# ";
+
+fn page_of(results: &Path) -> Result<String> {
+    let text = fs::read_to_string(results).with_context(|| format!("cannot read {}", results.display()))?;
+    let commit = text.lines().next().and_then(|line| line.strip_prefix(COMMIT)).unwrap_or("unknown");
+    let mut outcomes: Vec<Outcome> = text.lines().filter_map(Outcome::parse).collect();
+    outcomes.sort_by(|a, b| a.cell.cmp(&b.cell));
+    ensure!(!outcomes.is_empty(), "no cell was checked: is there one with that word in its name?");
+    Ok(page::page(commit, &outcomes))
+}
+
+/// Writes the page of the last run.
+fn write_page(results: &Path) -> Result<()> {
+    fs::write(project::root().join(PAGE), page_of(results)?).with_context(|| format!("cannot write {PAGE}"))
 }
 
 fn results_file() -> PathBuf {
