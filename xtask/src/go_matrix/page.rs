@@ -94,9 +94,9 @@ const HEAD: &str = "\
 # Supported Go versions
 
 Written by `cargo xtask go-matrix` (root): every Go minor that is supported, built every way, traced as it runs. Nobody writes here by
-hand. linux/amd64. One patch release stands for its minor: the runtime's structures do not change between patches.
+hand. linux/amd64. One patch release stands for its minor; no other was checked.
 
-Each cell is three programs under trace, against their own account of themselves:
+Each cell is four programs under trace, against their own account of themselves:
 
 | check | what must hold |
 |---|---|
