@@ -6,9 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use xtask::toolchains::{self, PINS, Pin};
+use xtask::toolchains::{self, EVERY, PINS, Pin};
 
-pub use xtask::fixtures::Mode;
+pub use xtask::fixtures::{Mode, Variant};
 
 /// One Go toolchain that is on this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,10 +19,19 @@ pub struct Go {
 }
 
 impl Go {
-    /// All pinned toolchains, oldest first; empty where any of them is missing.
+    /// The toolchains every live test runs on, oldest first; empty where any of them is missing.
     pub fn all() -> Vec<Self> {
-        let found: Vec<Self> = PINS.into_iter().filter_map(Self::of).collect();
-        if found.len() == PINS.len() { found } else { Vec::new() }
+        Self::these(&PINS)
+    }
+
+    /// One toolchain of every supported minor, oldest first; empty where any of them is missing.
+    pub fn every() -> Vec<Self> {
+        Self::these(&EVERY)
+    }
+
+    fn these(pins: &[Pin]) -> Vec<Self> {
+        let found: Vec<Self> = pins.iter().copied().filter_map(Self::of).collect();
+        if found.len() == pins.len() { found } else { Vec::new() }
     }
 
     /// The one that builds the demo. Call it behind `live!()`.
@@ -39,14 +48,14 @@ impl Go {
     }
 
     /// The fixture of that name, built once per state of its sources.
-    pub fn build(&self, fixture: &str, mode: Mode) -> PathBuf {
-        xtask::fixtures::build(&self.path, fixture, mode).unwrap_or_else(|error| panic!("{error:#}"))
+    pub fn build(&self, fixture: &str, variant: impl Into<Variant>) -> PathBuf {
+        xtask::fixtures::build(&self.path, fixture, variant).unwrap_or_else(|error| panic!("{error:#}"))
     }
 }
 
 /// The `go` command of a pinned version, deaf to what the machine has on its PATH. Call it behind `live!(Go)`.
 pub fn command(version: &str) -> Command {
-    let go = Go::all().into_iter().find(|go| go.pin.version == version);
+    let go = EVERY.into_iter().filter_map(Go::of).find(|go| go.pin.version == version);
     let go = go.unwrap_or_else(|| panic!("Go {version} is not one of the pinned toolchains"));
     toolchains::go_command(&go.path)
 }

@@ -2,13 +2,20 @@
 //!
 //! Apart from the tests so that each of them is a page about one promise. It starts and ends only processes of its own, by pid.
 
+pub mod cell;
+pub mod chain;
+pub mod classes;
+pub mod counting;
+pub mod events;
 pub mod go;
 pub mod instructions;
+pub mod layouts;
 pub mod real_programs;
 pub mod report;
 pub mod requirements;
 pub mod scratch;
 pub mod swap;
+pub mod table;
 pub mod target;
 pub mod tracer;
 

@@ -17,6 +17,8 @@ pub enum Need {
     Uprobes,
     /// The pinned Go toolchains, which `cargo xtask setup` brings.
     Go,
+    /// A Go toolchain of every supported minor, which `cargo xtask setup` brings.
+    EveryGo,
     /// The `tracer` binary.
     Tracer,
     /// Package registries: the test fetches something.
@@ -70,6 +72,9 @@ fn missing(need: Need) -> Option<String> {
         }
         Need::Go => {
             go::Go::all().is_empty().then(|| "run `cargo xtask setup` for the Go toolchains".to_owned())
+        }
+        Need::EveryGo => {
+            go::Go::every().is_empty().then(|| "run `cargo xtask setup` for every Go toolchain".to_owned())
         }
         Need::Tracer => {
             let binary = tracer::binary();

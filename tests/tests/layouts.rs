@@ -1,12 +1,13 @@
 //! The layout table against the DWARF of programs built now by the toolchains it speaks of.
 //!
-//! The truth is Go's own `debug/dwarf`, run by a small Go program; nothing of ours reads the DWARF.
+//! The truth of the numbers is Go's own `debug/dwarf`, run by a small Go program; nothing of ours reads the DWARF. That the file is
+//! what its generator makes is another matter, and held for every version.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tracer_tests::{go, live};
+use tracer_tests::{go, layouts, live};
 use tracer_user::goruntime::layout::Layout;
 
 fn fixture(name: &str) -> PathBuf {
@@ -66,4 +67,18 @@ fn go_1_26() {
 fn go_1_27() {
     live!(Go);
     check(27, "1.27.3");
+}
+
+/// `cargo xtask layouts` sets the variable, and then this writes the file instead.
+#[test]
+fn the_table_is_what_its_generator_makes() {
+    live!(EveryGo);
+    let made = layouts::generate();
+    if std::env::var_os(xtask::layouts::WRITE).is_some() {
+        std::fs::write(layouts::file(), made).unwrap();
+        return;
+    }
+    let held = std::fs::read_to_string(layouts::file()).unwrap();
+    let differ = made.lines().zip(held.lines()).find(|(made, held)| made != held);
+    assert!(made == held, "run `cargo xtask layouts`: {differ:?}");
 }

@@ -4,46 +4,16 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use tracer_tests::chain::{self, CALLS};
 use tracer_tests::go::{Go, Mode, matrix};
 use tracer_tests::live;
-use tracer_tests::report::{self, Frame, list, number, text};
+use tracer_tests::report::{self, list, number, text};
 use tracer_tests::target::Target;
 use tracer_tests::tracer::Tracer;
 
-const CALLS: u64 = 300;
-
-/// A frame and whether it was inlined.
-type Known = (Frame, bool);
-
-fn known(frame: &Value) -> Known {
-    (report::frame(frame), frame["inlined"].as_bool().expect("a frame says whether it was inlined"))
-}
-
-/// The chain's row equals what the target's own runtime made of the same chain.
 fn assert_chain(go: &Go, mode: Mode, attach: &str) {
     let what = format!("go {} {}: --attach {attach}", go.pin.version, mode.name());
-    let mut target = Target::start(&go.build("stacks", mode));
-    let arguments = ["--sampler", "all", "--events", "alloc", "--attach", attach, "--format", "json"];
-    let tracer = Tracer::attach(target.pid(), &arguments);
-    let answer = target.ask(&format!("alloc {CALLS}"));
-    let report = tracer.interrupt().success().json();
-    assert!(target.finish().success(), "{what}");
-    report::assert_nothing_lost(&report, &what);
-
-    let rows: Vec<&Value> =
-        list(&report, "/allocations").iter().filter(|row| row["type"] == "main.record").collect();
-    assert_eq!(rows.len(), 1, "{what}: the chain is one row: {rows:?}");
-    assert_eq!(number(rows[0], "/allocated/objects"), number(&answer, "/calls"), "{what}");
-    assert_eq!(number(rows[0], "/allocated/requested_bytes"), CALLS * number(&answer, "/bytes"), "{what}");
-
-    let mut theirs: Vec<Known> = list(&answer, "/frames").iter().map(known).collect();
-    // The report leaves out what starts every goroutine.
-    while theirs.last().is_some_and(|(frame, _)| frame.function.starts_with("runtime.")) {
-        theirs.pop();
-    }
-    let ours: Vec<Known> = list(rows[0], "/stack").iter().map(known).collect();
-    assert_eq!(ours, theirs, "{what}");
-    assert!(theirs.iter().filter(|(_, inlined)| *inlined).count() >= 3, "{what}: {theirs:?}");
+    chain::assert_chain(&go.build("stacks", mode), &what, attach);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,13 +21,30 @@ pub enum Mode {
     Ordinary,
     /// No symbol table, no DWARF, loaded anywhere.
     StrippedPie,
+    /// Loaded anywhere, with symbols.
+    Pie,
+    /// Linked without symbol table and DWARF.
+    Bare,
+    /// Rid of both by strip(1) afterwards.
+    Stripped,
+    /// With C code of its own, linked by the C compiler.
+    Cgo,
+    /// With the race detector.
+    Race,
 }
 
 impl Mode {
+    /// What the matrix builds of each Go version.
+    pub const MATRIX: [Self; 6] =
+        [Self::Ordinary, Self::Pie, Self::Bare, Self::Stripped, Self::Cgo, Self::Race];
+
     fn flags(self) -> &'static [&'static str] {
         match self {
-            Self::Ordinary => &[],
+            Self::Ordinary | Self::Stripped | Self::Cgo => &[],
             Self::StrippedPie => &["-buildmode=pie", "-ldflags=-s -w"],
+            Self::Pie => &["-buildmode=pie"],
+            Self::Bare => &["-ldflags=-s -w"],
+            Self::Race => &["-race"],
         }
     }
 
@@ -35,19 +53,70 @@ impl Mode {
         match self {
             Self::Ordinary => "ordinary",
             Self::StrippedPie => "stripped-pie",
+            Self::Pie => "pie",
+            Self::Bare => "s-w",
+            Self::Stripped => "strip",
+            Self::Cgo => "cgo",
+            Self::Race => "race",
         }
+    }
+
+    /// Whether the build needs a C compiler and library.
+    pub fn needs_c(self) -> bool {
+        matches!(self, Self::Cgo | Self::Race)
+    }
+}
+
+/// How a program is built.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Variant {
+    pub mode: Mode,
+    /// The linker leaves the runtime's memory profiler in, because something refers to it.
+    pub profiled: bool,
+    /// GOEXPERIMENT; empty for the release's own.
+    pub experiment: &'static str,
+}
+
+impl From<Mode> for Variant {
+    fn from(mode: Mode) -> Self {
+        Self { mode, profiled: false, experiment: "" }
+    }
+}
+
+impl Variant {
+    /// The words for this variant in file names and messages.
+    pub fn name(self) -> String {
+        let Self { mode, profiled, experiment } = self;
+        let mut name = mode.name().to_owned();
+        if profiled {
+            name.push_str("+profiler");
+        }
+        if !experiment.is_empty() {
+            name.push('+');
+            name.push_str(experiment);
+        }
+        name
+    }
+
+    /// Build tags of tests/fixtures/go/protocol: what it takes in.
+    fn tags(self) -> String {
+        let tags = [(self.mode == Mode::Cgo, "withc"), (self.profiled, "profiled")];
+        let tags: Vec<&str> = tags.iter().filter(|(wanted, _)| *wanted).map(|(_, tag)| *tag).collect();
+        format!("-tags={}", tags.join(","))
     }
 }
 
 /// Builds the fixture `name` with the toolchain whose `go` is at that path, or finds it built.
-pub fn build(go: &Path, name: &str, mode: Mode) -> Result<PathBuf> {
+pub fn build(go: &Path, name: &str, variant: impl Into<Variant>) -> Result<PathBuf> {
+    let variant = variant.into();
+    let mode = variant.mode;
     let source = project::fixture(name);
     ensure!(source.join("go.mod").exists(), "there is no Go fixture called {name}");
     let version = command::output(go_command(go).arg("version"))?;
-    let key = key(&source, &version, mode)?;
+    let key = key(&source, &version, variant)?;
     let folder = project::target().join("fixtures");
     let program =
-        folder.join(format!("{name}-{}-{}-{key}", version.split(' ').nth(2).unwrap_or("go"), mode.name()));
+        folder.join(format!("{name}-{}-{}-{key}", version.split(' ').nth(2).unwrap_or("go"), variant.name()));
     if program.exists() {
         return Ok(program);
     }
@@ -60,17 +129,23 @@ pub fn build(go: &Path, name: &str, mode: Mode) -> Result<PathBuf> {
         .args(["build", "-buildvcs=false", "-o"])
         .arg(&unfinished)
         .args(mode.flags())
+        .arg(variant.tags())
         .arg(".")
         .current_dir(&source);
-    build.env("CGO_ENABLED", "0").env("GO111MODULE", "on").env("GOPROXY", "off");
+    build.env("CGO_ENABLED", if mode.needs_c() { "1" } else { "0" }).env("GO111MODULE", "on");
+    build.env("GOPROXY", "off").env("GOEXPERIMENT", variant.experiment);
     command::quiet(&mut build)
-        .with_context(|| format!("cannot build the fixture {name} ({})", mode.name()))?;
+        .with_context(|| format!("cannot build the fixture {name} ({})", variant.name()))?;
+    if mode == Mode::Stripped {
+        command::quiet(Command::new("strip").arg(&unfinished))
+            .context("install binutils: the fixtures are stripped with it")?;
+    }
     fs::rename(&unfinished, &program)?;
-    forget_older(&folder, name, &version, mode, &program);
+    forget_older(&folder, name, &version, variant, &program);
     Ok(program)
 }
 
-fn key(source: &Path, version: &str, mode: Mode) -> Result<String> {
+fn key(source: &Path, version: &str, variant: Variant) -> Result<String> {
     // Each fixture may use the protocol's package beside it.
     let mut files = Vec::new();
     for folder in [source, &project::fixture("protocol")] {
@@ -82,7 +157,8 @@ fn key(source: &Path, version: &str, mode: Mode) -> Result<String> {
     files.sort();
     let mut digest = Sha256::new();
     digest.update(version);
-    digest.update(mode.flags().join(" "));
+    digest.update(variant.mode.flags().join(" "));
+    digest.update(variant.name());
     for file in files {
         digest.update(file.file_name().unwrap_or_default().as_encoded_bytes());
         digest.update(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
@@ -95,9 +171,9 @@ fn key(source: &Path, version: &str, mode: Mode) -> Result<String> {
 }
 
 /// Builds of sources that changed since are dropped once they are a day old; a younger one may be in use by another test run.
-fn forget_older(folder: &Path, name: &str, version: &str, mode: Mode, keep: &Path) {
+fn forget_older(folder: &Path, name: &str, version: &str, variant: Variant, keep: &Path) {
     const DAY_SECONDS: u64 = 86_400;
-    let prefix = format!("{name}-{}-{}-", version.split(' ').nth(2).unwrap_or("go"), mode.name());
+    let prefix = format!("{name}-{}-{}-", version.split(' ').nth(2).unwrap_or("go"), variant.name());
     for file in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let ours =
             file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)) && file != keep;

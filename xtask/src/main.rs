@@ -6,7 +6,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use xtask::{bench, captures, demo, ebpf, fresh, setup, test, tidy, vm};
+use xtask::{bench, captures, demo, ebpf, fresh, go_matrix, layouts, setup, test, tidy, vm};
 
 type Run = fn(&[String]) -> anyhow::Result<()>;
 
@@ -22,6 +22,12 @@ const TASKS: &[(&str, Run, &str)] = &[
         captures::task,
         "[--reports]: record the sessions of tests/captures again (root), or print their reports",
     ),
+    (
+        "go-matrix",
+        go_matrix::task,
+        "[WORD]: check every supported Go, built every way, and write docs/support.md (root)",
+    ),
+    ("layouts", layouts::task, "[--check]: write the table of the runtime's structures anew, from every Go"),
     ("vm", vm::task, "KERNEL -- COMMAND [FILE...]: run a command on another Debian kernel under QEMU"),
     (
         "fresh",
@@ -52,6 +58,6 @@ fn main() -> ExitCode {
 fn print_table() {
     println!("cargo xtask TASK\n");
     for (name, _, sentence) in TASKS {
-        println!("  {name:<8} {sentence}");
+        println!("  {name:<9} {sentence}");
     }
 }

@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{self, is_root};
-use crate::toolchains::Toolchain;
-use crate::{demo, fixtures, project, setup, tidy};
+use crate::toolchains::{PINS, Toolchain};
+use crate::{demo, fixtures, go_matrix, project, setup, tidy};
 
 /// The fixtures the live tests trace; they are built before the tests so that no test waits for a compiler.
 const FIXTURES: [&str; 7] = ["demo", "allocs", "goroutines", "maps", "parked", "stacks", "http"];
@@ -58,8 +58,18 @@ fn tidy_is_clean() -> Result<()> {
     tidy::task(&[])
 }
 
+/// What the checks of one cell of the matrix trace.
+const CELL_FIXTURES: [&str; 4] = ["allocs", "goroutines", "maps", "stacks"];
+
 fn build_fixtures(toolchains: &[Toolchain]) -> Result<()> {
-    for toolchain in toolchains {
+    for cell in go_matrix::cells::part() {
+        let toolchain = toolchains.iter().find(|toolchain| toolchain.pin == cell.pin);
+        let toolchain = toolchain.context("every toolchain of the matrix was brought")?;
+        for name in CELL_FIXTURES {
+            fixtures::build(&toolchain.go, name, cell.variant)?;
+        }
+    }
+    for toolchain in toolchains.iter().filter(|toolchain| PINS.contains(&toolchain.pin)) {
         for name in FIXTURES {
             for mode in [fixtures::Mode::Ordinary, fixtures::Mode::StrippedPie] {
                 fixtures::build(&toolchain.go, name, mode)?;

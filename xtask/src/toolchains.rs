@@ -19,15 +19,37 @@ pub struct Pin {
     pub variable: &'static str,
 }
 
-/// Every Go version the live tests run on. The middle one also builds the demo.
-pub const PINS: [Pin; 3] = [
+impl Pin {
+    /// The 26 of 1.26.8.
+    pub fn minor(self) -> u32 {
+        let minor = self.version.split('.').nth(1).and_then(|minor| minor.parse().ok());
+        minor.expect("a pinned version has a minor number")
+    }
+}
+
+/// One patch release of every Go minor that is supported, oldest first: the matrix and the layout table.
+pub const EVERY: [Pin; 9] = [
+    Pin { version: "1.19.8", variable: "TRACER_GO_1_19" },
+    Pin { version: "1.20.14", variable: "TRACER_GO_1_20" },
+    Pin { version: "1.21.13", variable: "TRACER_GO_1_21" },
     Pin { version: "1.22.10", variable: "TRACER_GO_1_22" },
+    Pin { version: "1.23.9", variable: "TRACER_GO_1_23" },
+    Pin { version: "1.24.11", variable: "TRACER_GO_1_24" },
+    Pin { version: "1.25.5", variable: "TRACER_GO_1_25" },
     Pin { version: "1.26.8", variable: "TRACER_GO_1_26" },
     Pin { version: "1.27.3", variable: "TRACER_GO_1_27" },
 ];
 
+/// The Go versions that every live test runs on. The middle one also builds the demo.
+pub const PINS: [Pin; 3] = [EVERY[3], EVERY[7], EVERY[8]];
+
 /// The version that builds the demo program.
 pub const DEMO: Pin = PINS[1];
+
+/// The one pinned version that comes from Debian (12), beside any other Go and not on PATH.
+const DEBIAN: &str = "1.19.8";
+const DEBIAN_PACKAGE: &str = "golang-1.19-go";
+const DEBIAN_GO: &str = "/usr/lib/go-1.19/bin/go";
 
 /// A pinned toolchain that is on this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,7 +78,7 @@ pub fn go_command(go: &Path) -> Command {
 
 /// All pinned toolchains, fetched where they are missing.
 pub fn all() -> Result<Vec<Toolchain>> {
-    let found: Vec<Toolchain> = PINS.into_iter().map(bring).collect::<Result<_>>()?;
+    let found: Vec<Toolchain> = EVERY.into_iter().map(bring).collect::<Result<_>>()?;
     remember(&found)?;
     Ok(found)
 }
@@ -70,9 +92,17 @@ pub fn bring(pin: Pin) -> Result<Toolchain> {
     if let Some(go) = remembered(pin) {
         return Ok(Toolchain { pin, go });
     }
+    if pin.version == DEBIAN {
+        apt::ensure(&[DEBIAN_PACKAGE], "trace programs of Go 1.19, which Go's module proxy does not have")?;
+        let go = PathBuf::from(DEBIAN_GO);
+        ensure!(is_version(&go, pin), "install Debian 12's {DEBIAN_PACKAGE}: {DEBIAN_GO} is not Go {DEBIAN}");
+        return Ok(Toolchain { pin, go });
+    }
     let go = fetcher()?;
-    let root = if go.switches { by_switching(&go.path, pin) } else { by_module(&go.path, pin) }
-        .with_context(|| {
+    // GOTOOLCHAIN names no version before the one that brought it.
+    let switches = go.switches && pin.minor() >= 21;
+    let root =
+        if switches { by_switching(&go.path, pin) } else { by_module(&go.path, pin) }.with_context(|| {
             format!("cannot bring Go {}: check that Go's module proxy can be reached (GOPROXY)", pin.version)
         })?;
     let own = root.join("bin/go");
@@ -149,11 +179,13 @@ fn by_switching(go: &Path, pin: Pin) -> Result<PathBuf> {
     Ok(PathBuf::from(root))
 }
 
-/// Before 1.21 a toolchain is fetched like any module; the go command checks its sum.
+/// By and for versions before 1.21 a toolchain is fetched like any module; the go command checks its sum.
 fn by_module(go: &Path, pin: Pin) -> Result<PathBuf> {
     eprintln!("bringing Go {} (module golang.org/toolchain)", pin.version);
     let module = format!("golang.org/toolchain@v0.0.1-go{}.linux-amd64", pin.version);
-    command::quiet(Command::new(go).args(["mod", "download", &module]).current_dir("/"))?;
+    let mut download = Command::new(go);
+    download.args(["mod", "download", &module]).current_dir("/").env("GOTOOLCHAIN", "local");
+    command::quiet(&mut download)?;
     let cache = command::output(Command::new(go).args(["env", "GOMODCACHE"]))?;
     Ok(Path::new(&cache).join(module))
 }

@@ -42,6 +42,8 @@ pub const MAX_REMARKS: usize = 64;
 pub enum Remark {
     /// A function goes unprobed.
     SiteRefused { function: String, why: String },
+    /// The program is newer than the tracer.
+    NewerGo { how: String },
     /// A kind of reading failed at least once.
     ReadingFailed { what: Cow<'static, str>, why: String },
     /// The process became another program.
@@ -155,6 +157,7 @@ impl Ledger {
                 self.lose(Counter::SiteNotTaken, 1);
                 self.remark(Remark::SiteRefused { function: function.clone(), why: why.clone() });
             }
+            Note::NewerGo { how } => self.remark(Remark::NewerGo { how: how.clone() }),
             Note::ReadingFailed { what, why } => {
                 self.lose(Counter::ReadingFailed, 1);
                 self.remark(Remark::ReadingFailed { what: what.clone(), why: why.clone() });

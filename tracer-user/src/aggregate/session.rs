@@ -33,6 +33,7 @@ impl SessionFacts {
             | Note::ReadingFailed { .. }
             | Note::Replaced { .. }
             | Note::Lost { .. }
+            | Note::NewerGo { .. }
             | Note::End(_) => {}
         }
     }

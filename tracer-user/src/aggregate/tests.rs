@@ -148,6 +148,7 @@ fn any_body() -> impl Strategy<Value = Body> {
             Just(Note::End(EndedBy::Signal)),
             Just(Note::Attached { probes: Vec::new() }),
             Just(Note::ReadingFailed { what: "gc".into(), why: "gone".into() }),
+            Just(Note::NewerGo { how: "by trial".into() }),
             Just(Note::SiteRefused { function: "f".into(), why: "no".into() }),
         ]
         .prop_map(Body::Note),

@@ -6,7 +6,7 @@
 use object::LittleEndian as LE;
 use object::elf::{
     ELFCLASS64, ELFDATA2LSB, ELFMAG, EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, NT_GNU_BUILD_ID, PF_W, PF_X,
-    PT_DYNAMIC, PT_LOAD, ProgramHeader64, Rela64, SHN_XINDEX, SHT_NOBITS, SectionHeader64,
+    PT_DYNAMIC, PT_LOAD, ProgramHeader64, Rela64, SHF_COMPRESSED, SHN_XINDEX, SHT_NOBITS, SectionHeader64,
 };
 use object::pod;
 
@@ -67,6 +67,8 @@ pub struct Section {
     pub start: ImageAddr,
     pub offset: FileOffset,
     pub size: u64,
+    /// `SHF_COMPRESSED`: a header, then a compressed stream.
+    pub compressed: bool,
 }
 
 /// A run of bytes in the file.
@@ -399,6 +401,7 @@ fn read_sections<R: ReadAt<FileOffset> + ?Sized>(
         start: ImageAddr(h.sh_addr.get(LE)),
         offset: FileOffset(h.sh_offset.get(LE)),
         size: h.sh_size.get(LE),
+        compressed: h.sh_flags.get(LE).0 & SHF_COMPRESSED.0 != 0,
     });
     Ok(sections.collect())
 }

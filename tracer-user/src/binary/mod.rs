@@ -1,9 +1,10 @@
-//! An executable file before anything of Go is known: ELF structure and x86-64 instructions.
+//! An executable file before anything of Go is known: ELF structure, x86-64 instructions, DWARF of structures.
 //!
 //! Apart from `goruntime` because nothing here depends on the language the file was written in. It reads only
 //! through [`crate::memory::ReadAt`], only what it needs (an executable may be larger than what we may use),
 //! and treats every byte as hostile: any input gives a value or a [`BinaryError`], never a panic.
 
+pub mod dwarf;
 pub mod elf;
 pub mod file;
 pub mod operands;

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 
 use crate::{
     binary::file::FileBytes,
-    goruntime::{GoImage, error::GoError, layout::Layout},
+    goruntime::{GoImage, error::GoError},
     host::{discovery, process::Process},
     kernel::capability::Capabilities,
     report::printable,
@@ -55,8 +55,8 @@ fn row(pid: Pid, comm: &str, capabilities: &Capabilities) -> Option<String> {
     let len = file.metadata().ok()?.len();
     let figures = process.figures().ok()?;
     let (version, build, trace) = match GoImage::open(Box::new(FileBytes::new(file)), len) {
-        Ok(image) => (image.build_info().version_text.clone(), build(&image), trace(&image, capabilities)),
-        Err(GoError::Unsupported { found, range }) => {
+        Ok(image) => (image.build_info().version_text.clone(), build(&image), trace(capabilities)),
+        Err(GoError::Unsupported { found, range } | GoError::Newer { found, range, .. }) => {
             (found, String::new(), format!("no: supported are {range}"))
         }
         Err(GoError::Broken { what, at }) => {
@@ -99,10 +99,7 @@ fn build(image: &GoImage) -> String {
     if words.is_empty() { "ordinary".to_owned() } else { words.join(" ") }
 }
 
-fn trace(image: &GoImage, capabilities: &Capabilities) -> String {
-    if let Err(e) = Layout::for_minor(image.version().minor) {
-        return format!("no: {e}");
-    }
+fn trace(capabilities: &Capabilities) -> String {
     match (capabilities.bpf, capabilities.perfmon) {
         (true, true) => "readings and probes".to_owned(),
         (false, _) => "readings; probes need CAP_BPF".to_owned(),

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use super::buildinfo::BuildInfo;
 use super::error::GoError;
+use super::layout::{Basis, Layout};
 use super::moduledata::{ModuleData, Range};
 use super::names::inlining::{Frame, Inlining, PcKind};
 use super::names::kept::{self, Piece};
@@ -45,6 +46,8 @@ pub struct GoImage {
     file: ImageBytes,
     elf: Elf,
     info: BuildInfo,
+    layout: &'static Layout,
+    basis: Basis,
     module: ModuleData,
     table: Pclntab,
     /// Names of inlined functions; read when first asked for.
@@ -69,10 +72,26 @@ impl GoImage {
             return Err(GoError::NotGo { why });
         }
         let version = info.version.clone().supported()?;
-        let header = Header::find(&elf, &*file)?;
-        let module = ModuleData::find(&elf, &*file, &header, version.minor)?;
-        let table = Pclntab::read(&elf, &*file, header, &module, file_len, version.minor)?;
-        Ok(Self { file, elf, info, module, table, inlined: OnceLock::new() })
+        let header = Header::find(&elf, &*file).map_err(|error| {
+            let known = Layout::for_minor(version.minor).is_ok();
+            if known { error } else { GoError::newer(&version, &error.to_string()) }
+        })?;
+        let (layout, basis) = Layout::choose(&version, &elf, &*file)?;
+        let judge = |error| basis.judge(&version, error);
+        let module = ModuleData::find(&elf, &*file, &header, layout).map_err(judge)?;
+        let table = Pclntab::read(&elf, &*file, header, &module, file_len, version.minor).map_err(judge)?;
+        let layout = layout.of_variant(|name| table.by_name(name).is_some());
+        Ok(Self { file, elf, info, layout, basis, module, table, inlined: OnceLock::new() })
+    }
+
+    /// Where the fields of its runtime's structures lie.
+    pub fn layout(&self) -> &'static Layout {
+        self.layout
+    }
+
+    /// What that layout rests on.
+    pub fn basis(&self) -> Basis {
+        self.basis
     }
 
     pub fn version(&self) -> &GoVersion {

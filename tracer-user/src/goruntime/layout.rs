@@ -1,10 +1,50 @@
 //! Picks the layout row of a Go version, and the allocator's constants.
 //!
-//! Apart from `layouts`, which is only numbers. Never guesses: a version outside the table is refused with the
-//! range that is supported, because a wrong offset reads plausible garbage.
+//! Apart from `layouts`, which is only numbers. Never guesses, because a wrong offset reads plausible garbage: a
+//! version below the table is refused. One above it gets a row from the program's own debugging information where
+//! there is any; else the newest row on trial, which stands only if everything read with it proves sound.
 
+use super::error::GoError;
 pub use super::layouts::{CLASS_TO_SIZE, Layout};
-use super::layouts::{OLDEST_MINOR, ROWS};
+use super::layouts::{GREEN_TEA_25, OLDEST_MINOR, ROWS};
+use super::version::{GoVersion, SUPPORTED};
+use crate::binary::dwarf::Structures;
+use crate::binary::elf::Elf;
+use crate::memory::ReadAt;
+use crate::units::FileOffset;
+
+/// What a layout rests on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Basis {
+    /// The version's own row of the table.
+    Table,
+    /// The debugging information of the program, which is newer than the table.
+    Debug,
+    /// The newest row, for a newer program without debugging information: on trial.
+    Trial,
+}
+
+impl Basis {
+    /// What a user should know of it.
+    pub fn caveat(self) -> Option<&'static str> {
+        match self {
+            Self::Table => None,
+            Self::Debug => Some("its structures are read by its own debugging information"),
+            Self::Trial => {
+                Some("its structures are read as those of the newest known version, which they resemble")
+            }
+        }
+    }
+
+    /// An error of something read on trial says that the program is too new, not that it is damaged.
+    pub fn judge(self, version: &GoVersion, error: GoError) -> GoError {
+        match error {
+            GoError::Read(_) | GoError::Newer { .. } => error,
+            why if self == Self::Trial => GoError::newer(version, &why.to_string()),
+            error => error,
+        }
+    }
+}
 
 /// A Go version for which there is no layout row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -22,6 +62,39 @@ impl UnsupportedGo {
 }
 
 impl Layout {
+    /// The layout of a program, and what it rests on.
+    pub fn choose<R: ReadAt<FileOffset> + ?Sized>(
+        version: &GoVersion,
+        elf: &Elf,
+        file: &R,
+    ) -> Result<(&'static Layout, Basis), GoError> {
+        if let Ok(row) = Self::for_minor(version.minor) {
+            return Ok((row, Basis::Table));
+        }
+        if version.minor < OLDEST_MINOR {
+            return Err(GoError::Unsupported { found: version.to_string(), range: SUPPORTED });
+        }
+        let Some(structures) = Structures::read(elf, file, |name| name.starts_with("runtime."))? else {
+            return Ok((&ROWS[ROWS.len() - 1], Basis::Trial));
+        };
+        let derived = Self::derived(version.minor, |path| structures.offset(path))
+            .map_err(|path| GoError::newer(version, &format!("it has no {path}")))?;
+        // Rows live as long as the program, as those of the table do; there is one for each file opened.
+        Ok((Box::leak(Box::new(derived)), Basis::Debug))
+    }
+
+    /// The row of a build with other structures than its release's own. Which it is, the functions it contains tell:
+    /// version text can be anything.
+    #[must_use]
+    pub fn of_variant(&'static self, contains: impl Fn(&str) -> bool) -> &'static Layout {
+        // runtime/mgcmark_greenteagc.go; sweeping calls it.
+        let green_tea = || contains("runtime.(*mspan).moveInlineMarks");
+        if std::ptr::eq(self, &raw const ROWS[25 - OLDEST_MINOR as usize]) && green_tea() {
+            return &GREEN_TEA_25;
+        }
+        self
+    }
+
     /// The row for `go1.<minor>`; patch releases share it.
     pub fn for_minor(minor: u32) -> Result<&'static Layout, UnsupportedGo> {
         minor.checked_sub(OLDEST_MINOR).and_then(|column| ROWS.get(column as usize)).ok_or(UnsupportedGo {
@@ -93,6 +166,15 @@ mod tests {
             Layout::for_minor(18).unwrap_err().to_string().ends_with("build the program with a newer Go")
         );
         assert!(Layout::for_minor(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn one_experiment_has_a_row_of_its_own() {
+        let row = |minor: u32| Layout::for_minor(minor).unwrap();
+        assert_eq!(row(25).of_variant(|_| false), row(25));
+        let green = row(25).of_variant(|name| name.ends_with("moveInlineMarks"));
+        assert_ne!(green.work_cycles, row(25).work_cycles);
+        assert_eq!(row(26).of_variant(|_| true), row(26));
     }
 
     fn check(minor: u32, size: u64, pointers: bool, class: Option<u8>, bytes: u64) {

@@ -1,11 +1,12 @@
 //! Where the fields of the Go runtime's structures lie, one column per Go minor version, linux/amd64.
 //!
-//! Generated from the DWARF of one program built by each of Go 1.19.8, 1.20.14, 1.21.13, 1.22.10, 1.23.9,
-//! 1.24.11, 1.25.5, 1.26.8 and 1.27.3; `tests/tests/layouts.rs` builds programs and compares again. Apart
-//! from `layout` because this is a table: it holds numbers and where they come from, and never decides
-//! anything. Files are below `src/` of the Go tree of that version. Each structure is a subset of the
-//! target's. linux/arm64 is not covered: it pads cache lines more, which moves at least `mheap_arenas` and
-//! `mheap_central`.
+//! GENERATED: the numbers come from the DWARF of one program built by each version, by `cargo xtask layouts`, and
+//! `tests/tests/layouts.rs` compares them again. A field is added by a line of its own, with any numbers; then run
+//! the task. Apart from `layout` because this is a table: it never decides anything. Files are below `src/` of the
+//! Go tree of that version. Each structure is a subset of the target's. linux/arm64 is not covered: it pads cache
+//! lines more, which moves at least `mheap_arenas` and `mheap_central`.
+//!
+//! Go: 1.19.8 1.20.14 1.21.13 1.22.10 1.23.9 1.24.11 1.25.5 1.26.8 1.27.3.
 
 /// Declares [`Layout`] with a field per line, [`ROWS`], and the list of fields with their DWARF paths.
 macro_rules! layout {
@@ -27,6 +28,15 @@ macro_rules! layout {
             pub fn fields(&self) -> Vec<(&'static str, Option<u32>)> {
                 vec![$( ($path, self.$field.into()) ),*]
             }
+
+            /// The row of a version by what `offset` says of each path, or the first path that must have an answer
+            /// and has none.
+            pub(super) fn derived(
+                minor: u32,
+                offset: impl Fn(&str) -> Option<u32>,
+            ) -> Result<Self, &'static str> {
+                Ok(Self { minor, $( $field: Field::of(offset($path)).ok_or($path)?, )* })
+            }
         }
 
         const fn row(column: usize) -> Layout {
@@ -38,12 +48,38 @@ macro_rules! layout {
     };
 }
 
+/// What a field holds: an offset, or an offset that not every version has.
+trait Field: Sized {
+    fn of(offset: Option<u32>) -> Option<Self>;
+}
+
+impl Field for u32 {
+    fn of(offset: Option<u32>) -> Option<Self> {
+        offset
+    }
+}
+
+impl Field for Option<u32> {
+    fn of(offset: Option<u32>) -> Option<Self> {
+        Some(offset)
+    }
+}
+
 /// The first column of the table.
 pub(super) const OLDEST_MINOR: u32 = 19;
 
 /// One row per minor version, oldest first.
 pub(super) static ROWS: [Layout; 9] =
     [row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8)];
+
+/// go1.25 with GOEXPERIMENT=greenteagc: its row, but for these. From go1.26 on both collectors share one layout.
+#[rustfmt::skip]
+pub(super) static GREEN_TEA_25: Layout = Layout {
+    memstats_size: 10440,
+    work_cycles: 608,
+    work_user_forced: 496,
+    ..row(6)
+};
 
 #[rustfmt::skip]
 layout! {
@@ -162,6 +198,13 @@ layout! {
     mspan_limit: u32, "runtime.mspan.limit" = [112, 112, 120, 112, 112, 112, 112, 112, 112];
     mspan_specials: u32, "runtime.mspan.specials" = [128, 128, 136, 128, 128, 128, 128, 128, 128];
     mspan_large_type: Option<u32>, "runtime.mspan.largeType" = [None, None, None, Some(152), Some(152), Some(152), Some(152), Some(152), Some(152)];
+
+    // the module's description of itself: runtime/symtab.go, type moduledata. In 1.27 a length stands before etypes.
+    module_types: u32, "runtime.moduledata.types" = [280, 296, 296, 296, 296, 296, 296, 296, 296];
+    module_etypes: u32, "runtime.moduledata.etypes" = [288, 304, 304, 304, 304, 304, 304, 304, 312];
+    module_gofunc: u32, "runtime.moduledata.gofunc" = [304, 320, 320, 320, 320, 320, 320, 320, 344];
+    module_next: u32, "runtime.moduledata.next" = [544, 560, 584, 584, 576, 576, 576, 584, 560];
+    module_size: u32, "runtime.moduledata.sizeof" = [552, 568, 592, 592, 584, 584, 584, 592, 568];
 
     // tables.
     wait_reasons: u32, "runtime.waitReasonStrings.len" = [27, 32, 32, 37, 38, 44, 47, 47, 47];

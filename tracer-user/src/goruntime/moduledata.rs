@@ -7,43 +7,18 @@
 use std::collections::BTreeMap;
 
 use super::error::GoError;
+use super::layout::Layout;
 use super::names::pcheader::Header;
 use crate::binary::elf::Elf;
 use crate::memory::ReadAt;
 use crate::units::{FileOffset, ImageAddr};
 
-/// Larger than the structure of any supported release (592 bytes in go1.26).
-const SIZE: usize = 600;
+/// Larger than the structure of any known release (592 bytes in go1.26); more of a newer one is not read.
+const SIZE: usize = 1024;
 /// Bytes scanned at a time while the structure is searched.
 const WINDOW: usize = 64 << 10;
 /// More words equal to pclntab's address than this are not looked at.
 const MAX_CANDIDATES: usize = 16;
-
-/// Offsets that depend on the release (`runtime.moduledata`, runtime/symtab.go); the fields before `end` never
-/// moved between go1.18 and go1.27. Checked against DWARF of 1.19, 1.20, 1.21, 1.22, 1.24, 1.25, 1.26 and 1.27;
-/// 1.23 equals 1.22 in source.
-struct Offsets {
-    types: usize,
-    etypes: usize,
-    gofunc: usize,
-    next: usize,
-}
-
-fn offsets(minor: u32) -> Offsets {
-    let (types, etypes, gofunc) = match minor {
-        ..=19 => (280, 288, 304),
-        20..=26 => (296, 304, 320),
-        // 304 is typedesclen; etypes still ends the names behind the descriptors.
-        _ => (296, 312, 344),
-    };
-    let next = match minor {
-        ..=19 => 544,
-        20 | 27.. => 560,
-        24 | 25 => 576,
-        21..=23 | 26 => 584,
-    };
-    Offsets { types, etypes, gofunc, next }
-}
 
 /// A half-open range of linked addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,7 +61,7 @@ impl ModuleData {
         elf: &Elf,
         file: &R,
         header: &Header,
-        minor: u32,
+        layout: &Layout,
     ) -> Result<Self, GoError> {
         let mut candidates = Vec::new();
         // go1.26 gave it a section of its own (cmd/link/internal/ld/data.go).
@@ -101,7 +76,7 @@ impl ModuleData {
         let mut why =
             GoError::Broken { what: "no module data refers to the function table", at: header.address.0 };
         for address in candidates {
-            match Self::read(elf, file, address, header, minor) {
+            match Self::read(elf, file, address, header, layout) {
                 Ok(module) => return Ok(module),
                 Err(e) => why = e,
             }
@@ -119,10 +94,10 @@ impl ModuleData {
         file: &R,
         address: ImageAddr,
         header: &Header,
-        minor: u32,
+        layout: &Layout,
     ) -> Result<Self, GoError> {
-        let at = offsets(minor);
-        let words = read_words(elf, file, address, at.next + 8)?;
+        // The fields before `end` never moved between go1.18 and go1.27 (runtime/symtab.go, moduledata).
+        let words = read_words(elf, file, address, layout.module_size as usize)?;
         let word = |offset: usize| words.get(offset / 8).copied().unwrap_or(0);
         let range = |from: usize, to: usize| Range { start: ImageAddr(word(from)), end: ImageAddr(word(to)) };
         let failed = |what: &str| GoError::Layout { field: "moduledata", failed: what.to_owned() };
@@ -151,9 +126,9 @@ impl ModuleData {
             data: range(208, 216),
             bss: range(224, 232),
             noptrbss: range(240, 248),
-            types: range(at.types, at.etypes),
-            gofunc: ImageAddr(word(at.gofunc)),
-            next_field: address.plus(at.next as u64),
+            types: range(layout.module_types as usize, layout.module_etypes as usize),
+            gofunc: ImageAddr(word(layout.module_gofunc as usize)),
+            next_field: address.plus(u64::from(layout.module_next)),
         };
         let ordered = [module.text, module.noptrdata, module.data, module.bss, module.noptrbss, module.types];
         if ordered.iter().any(|r| r.start > r.end) {

@@ -7,10 +7,9 @@ use std::fmt;
 
 use super::error::GoError;
 
-/// The oldest and newest minor release whose structures were checked.
+/// The oldest minor release whose structures were checked.
 pub const OLDEST_MINOR: u32 = 19;
-pub const NEWEST_MINOR: u32 = 27;
-/// The same for people.
+/// The range for people; the newest is the last row of the layout table.
 pub const SUPPORTED: &str = "go1.19 to go1.27";
 
 /// A release such as `go1.26.8`, with the experiments it was built with.
@@ -41,18 +40,20 @@ impl GoVersion {
         };
         let prerelease =
             devel || tail.starts_with("rc") || tail.starts_with("beta") || tail.starts_with("-devel");
-        // The linker appends " X:a,b" (internal/buildcfg, cmd/go/internal/work); vendors append what they like.
+        // The linker appends " X:a,b", from go1.26 on "-X:a,b" (internal/buildcfg, cmd/go/internal/work); vendors append
+        // what they like.
         let experiments = text
             .split_once(" X:")
+            .or_else(|| text.split_once("-X:"))
             .map(|(_, x)| x.split_whitespace().next().unwrap_or_default())
             .map(|x| x.split(',').filter(|e| !e.is_empty()).map(str::to_owned).collect())
             .unwrap_or_default();
         Some(Self { minor, patch, prerelease, experiments })
     }
 
-    /// Refuses what was never checked.
+    /// Refuses what is older than anything that was checked. What is newer is judged by its structures.
     pub fn supported(self) -> Result<Self, GoError> {
-        if (OLDEST_MINOR..=NEWEST_MINOR).contains(&self.minor) {
+        if self.minor >= OLDEST_MINOR {
             Ok(self)
         } else {
             Err(GoError::Unsupported { found: self.to_string(), range: SUPPORTED })
@@ -100,6 +101,7 @@ mod tests {
         check("go1.26.8", 26, 8, false, &[]);
         check("go1.19", 19, 0, false, &[]);
         check("go1.25.5 X:noswissmap,greenteagc", 25, 5, false, &["noswissmap", "greenteagc"]);
+        check("go1.26.8-X:nogreenteagc", 26, 8, false, &["nogreenteagc"]);
         check("go1.27rc1", 27, 0, true, &[]);
         check("devel go1.28-abcdef Thu Jan 1 00:00:00 2026 +0000", 28, 0, true, &[]);
         check("go1.28-devel_0abc Mon", 28, 0, true, &[]);
@@ -117,6 +119,8 @@ mod tests {
     #[test]
     fn the_supported_range() {
         let refuse = |text: &str| GoVersion::parse(text).expect(text).supported().is_err();
-        assert!(refuse("go1.18.10") && refuse("go1.28.1") && !refuse("go1.19") && !refuse("go1.27.3"));
+        assert!(refuse("go1.18.10") && !refuse("go1.19") && !refuse("go1.27.3") && !refuse("go1.28.1"));
+        let newest = super::super::layout::newest_minor();
+        assert_eq!(SUPPORTED, format!("go1.{OLDEST_MINOR} to go1.{newest}"));
     }
 }

@@ -5,6 +5,7 @@
 //! same version's layout reads. No string that merely looks like a version does.
 
 use super::buildinfo::BuildInfo;
+use super::layout::Layout;
 use super::moduledata::ModuleData;
 use super::names::pcheader::Header;
 use super::names::pclntab::Pclntab;
@@ -36,9 +37,9 @@ pub(super) fn build_info<R: ReadAt<FileOffset> + ?Sized>(
     let header = Header::find(elf, file).ok()?;
     candidates(elf, file).into_iter().find_map(|(variable, version_text)| {
         let version = GoVersion::parse(&version_text)?.supported().ok()?;
-        let minor = version.minor;
-        let module = ModuleData::find(elf, file, &header, minor).ok()?;
-        let table = Pclntab::read(elf, file, header, &module, file_len, minor).ok()?;
+        let (layout, _) = Layout::choose(&version, elf, file).ok()?;
+        let module = ModuleData::find(elf, file, &header, layout).ok()?;
+        let table = Pclntab::read(elf, file, header, &module, file_len, version.minor).ok()?;
         let reader = table.by_name(READER)?;
         let len = reader.end.0.checked_sub(reader.entry.0)?;
         let code = elf.at(file).read_vec(reader.entry, usize::try_from(len).ok()?, Bytes(x86::MAX_FUNCTION));

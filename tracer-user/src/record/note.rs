@@ -42,6 +42,8 @@ pub enum Note {
     Unrecorded { records: u64, why: String },
     /// Said by a replay, of its recording: it lacks something. Never in a recording.
     RecordingCut { why: String },
+    /// The program is of a Go newer than the tracer; how its structures are read all the same.
+    NewerGo { how: String },
 }
 
 /// One attached probe.

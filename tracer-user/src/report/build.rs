@@ -217,6 +217,7 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
             .iter()
             .map(|r| match r {
                 Remark::SiteRefused { function, why } => format!("{function} is not probed: {why}"),
+                Remark::NewerGo { how } => how.clone(),
                 Remark::Replaced { why } => {
                     format!("{why}; what it did since the last reading before that is in no figure")
                 }

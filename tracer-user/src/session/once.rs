@@ -26,6 +26,9 @@ use crate::{
 pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
     let target = Arc::new(Target::open(pid)?);
     let mut ledger = Ledger::new(Slot(0), clock::now());
+    if let Some(note) = target.caveat() {
+        ledger.apply(&Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) });
+    }
     for record in reader::once(&target, about)? {
         ledger.apply(&record);
     }

@@ -7,7 +7,7 @@ use super::{
     plan::{self, Planned, Refusal, plan_sites},
     prober::{self, Probes},
     setup::{Events, Sampler, Setup, Subject},
-    target::{Target, TargetError, layout_of, open_image},
+    target::{Target, TargetError, open_image},
 };
 use crate::{
     binary::x86::Emulates,
@@ -96,8 +96,7 @@ fn launched(
     capabilities: &Capabilities,
 ) -> Result<Opened, Failed> {
     let pid = waiting.pid();
-    let who = || format!("process {pid}");
-    let layout = layout_of(&image).map_err(|source| TargetError::Go { who: who(), source })?;
+    let layout = image.layout();
     let wanted = wanted(setup, &image, capabilities);
     let namespace = Process::open(pid)?.pid_namespace()?;
     let control = plan::control(layout, namespace, &image, None);

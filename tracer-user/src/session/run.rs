@@ -479,7 +479,7 @@ fn believe(ledger: &mut Ledger, recording: Option<&mut Recording>, record: &Reco
 
 /// What was attached and refused.
 fn notes(opened: &Opened) -> Vec<Note> {
-    let mut notes = Vec::new();
+    let mut notes: Vec<Note> = opened.target.caveat().into_iter().collect();
     if let Some(probes) = &opened.probes {
         notes.push(Note::Attached { probes: plan::probe_notes(&probes.planned) });
     }

@@ -14,7 +14,7 @@ use crate::{
         code::recipes::RuntimeVars,
         error::GoError,
         image::GoImage,
-        layout::Layout,
+        layout::{Basis, Layout},
         state::{RuntimeState, StateError, StateVars},
     },
     host::{
@@ -22,6 +22,7 @@ use crate::{
         memory::ProcessMemory,
         process::{Process, Segment},
     },
+    record::note::Note,
     units::{Bytes, LoadBias, Pid},
 };
 
@@ -44,6 +45,7 @@ fn advice(e: &GoError) -> &'static str {
         GoError::NotGo { why } if why.contains(';') => "",
         GoError::NotGo { .. } => "; `tracer list` shows the Go processes that can be traced",
         GoError::Binary(BinaryError::NotElf) => "; give the Go program itself, not a script that runs it",
+        GoError::Newer { .. } => "; use a newer tracer",
         GoError::Unsupported { .. } => "; rebuild the program with a Go of that range",
         GoError::Binary(BinaryError::Refused { .. }) => "; build it for amd64",
         GoError::Broken { .. } | GoError::Binary(BinaryError::Damaged { .. } | BinaryError::Read(_)) => {
@@ -85,8 +87,9 @@ impl Target {
     pub(super) fn of(process: Process, image: Arc<GoImage>, patience: Duration) -> Result<Self, TargetError> {
         let who = || format!("process {}", process.pid());
         let go = |source| TargetError::Go { who: who(), source };
-        let layout = layout_of(&image).map_err(go)?;
-        let vars = RuntimeVars::find(&image).map_err(go)?;
+        let layout = image.layout();
+        let judge = |error| go(image.basis().judge(image.version(), error));
+        let vars = RuntimeVars::find(&image).map_err(judge)?;
         let segments: Vec<Segment> = image
             .elf()
             .segments()
@@ -109,8 +112,16 @@ impl Target {
             wait_reason_strings: vars.wait_reason_strings.map(at),
         };
         let began = Instant::now();
+        let text = at(image.module().text.start)..at(image.module().text.end);
+        let open = || {
+            let state = RuntimeState::open(&memory, layout, vars, clock::unix_ns())?;
+            if image.basis() != Basis::Table {
+                state.prove(&memory, text.clone())?;
+            }
+            Ok(state)
+        };
         let state = loop {
-            match RuntimeState::open(&memory, layout, vars, clock::unix_ns()) {
+            match open() {
                 Ok(state) => break state,
                 // Between exec and the runtime's own set-up every check may fail.
                 Err(_) if began.elapsed() < patience => {
@@ -119,12 +130,25 @@ impl Target {
                 }
                 Err(source) => {
                     process.still_same()?;
+                    if image.basis() != Basis::Table && matches!(source, StateError::Layout { .. }) {
+                        return Err(go(GoError::newer(image.version(), &source.to_string())));
+                    }
                     return Err(TargetError::State { who: who(), source });
                 }
             }
         };
         process.still_same()?;
         Ok(Self { process, memory, image, bias, layout, state })
+    }
+
+    /// What the report must say of how the runtime is read, where its version is newer than the tracer.
+    pub(super) fn caveat(&self) -> Option<Note> {
+        let how = self.image.basis().caveat()?;
+        let version = self.image.version();
+        let known = crate::goruntime::version::SUPPORTED;
+        Some(Note::NewerGo {
+            how: format!("{version} is newer than this tracer, which knows {known}: {how}"),
+        })
     }
 }
 
@@ -143,14 +167,6 @@ fn go_library(process: &Process) -> Option<String> {
     Some(format!(
         "it loaded Go inside a library ({name}), which cannot be traced; trace a program whose main function is Go"
     ))
-}
-
-/// The layout row for the image's Go, or a refusal that names the range.
-pub(super) fn layout_of(image: &GoImage) -> Result<&'static Layout, GoError> {
-    Layout::for_minor(image.version().minor).map_err(|_unsupported| GoError::Unsupported {
-        found: image.build_info().version_text.clone(),
-        range: crate::goruntime::version::SUPPORTED,
-    })
 }
 
 /// Opens the names of an executable file; `who` begins the error.

@@ -48,6 +48,7 @@ pub struct Evidence {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Remark {
     SiteRefused { function: String, why: String },
+    NewerGo { how: String },
     ReadingFailed { what: String, why: String },
     Replaced { why: String },
     Recording { why: String },

@@ -56,8 +56,19 @@ impl Named<'_> {
         user_part(stack.iter().flat_map(|pc| self.frames(*pc, PcKind::Return)).collect())
     }
 
-    pub(super) fn allocation_stack(&mut self, stack: &[ProcAddr]) -> UserStack {
-        allocation_part(stack.iter().flat_map(|pc| self.frames(*pc, PcKind::Return)).collect())
+    /// A stack that was cut ends where its addresses name nothing. Up to go1.25 a collection may move a goroutine's
+    /// stack while its thread runs on the system stack, whose frame pointers still lead to the old place
+    /// (runtime/stack.go, isShrinkStackSafe): what is read there is whatever came after.
+    pub(super) fn allocation_stack(&mut self, stack: &[ProcAddr], cut: bool) -> UserStack {
+        let mut all = Vec::new();
+        for pc in stack {
+            let frames = self.frames(*pc, PcKind::Return);
+            if cut && frames.iter().any(|f| f.function == pc.to_string()) {
+                break;
+            }
+            all.extend(frames);
+        }
+        allocation_part(all)
     }
 
     /// The function that starts at `entry`, without what was inlined into it.

@@ -96,6 +96,7 @@ fn remark(remark: &LedgerRemark) -> evidence::Remark {
         LedgerRemark::SiteRefused { function, why } => {
             evidence::Remark::SiteRefused { function: function.clone(), why: why.clone() }
         }
+        LedgerRemark::NewerGo { how } => evidence::Remark::NewerGo { how: how.clone() },
         LedgerRemark::Replaced { why } => evidence::Remark::Replaced { why: why.clone() },
         LedgerRemark::ReadingFailed { what, why } => {
             evidence::Remark::ReadingFailed { what: what.clone().into_owned(), why: why.clone() }

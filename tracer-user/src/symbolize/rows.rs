@@ -36,7 +36,7 @@ pub(super) fn allocations(
     for (key, held) in tallies.allocs() {
         let stack = stacks.entry(key.stack).or_insert_with(|| {
             let stack = ledger.stacks().get(key.stack)?;
-            Some((named.allocation_stack(&stack.frames), stack.truncated))
+            Some((named.allocation_stack(&stack.frames, stack.truncated), stack.truncated))
         });
         if stack.is_none() && key.stack != StackId(0) {
             missing.insert(key.stack);

@@ -89,6 +89,16 @@ impl RuntimeState {
         Ok(opened)
     }
 
+    /// Proves more, for a layout that is not the version's own: that goroutines' code addresses are code, and what
+    /// they wait on is theirs. `text` is the program's Go code.
+    pub fn prove(
+        &self,
+        memory: &dyn ReadAt<ProcAddr>,
+        text: std::ops::Range<ProcAddr>,
+    ) -> Result<(), StateError> {
+        selfcheck::prove(memory, self.layout, &self.vars, &text)
+    }
+
     pub fn layout(&self) -> &'static Layout {
         self.layout
     }

@@ -38,6 +38,17 @@ pub fn run(
     retry(|| target.wait_reasons())
 }
 
+/// What [`run`] need not look at where the layout is known: fields that only mislead if they are wrong.
+pub fn prove(
+    memory: &dyn ReadAt<ProcAddr>,
+    layout: &Layout,
+    vars: &StateVars,
+    text: &std::ops::Range<ProcAddr>,
+) -> Result<(), StateError> {
+    let target = Target { memory, layout, vars };
+    retry(|| target.code(text))
+}
+
 /// A process in mid-change may fail a check once; a wrong layout fails it each time.
 fn retry(check: impl Fn() -> Result<(), StateError>) -> Result<(), StateError> {
     let mut last = check();
@@ -135,6 +146,38 @@ impl Target<'_> {
                 "stacks are powers of two",
                 || format!("entry {i} has {size} bytes"),
             )?;
+        }
+        seen.enough("goroutines")
+    }
+
+    /// Goroutines were created and begin at code; one that waits on a channel is the one its sudog names.
+    fn code(&self, text: &std::ops::Range<ProcAddr>) -> Result<(), StateError> {
+        let l = self.layout;
+        let list = goroutines::AllGs::read(self.memory, self.vars, GOROUTINES)?;
+        let mut block = vec![0; l.g_size as usize];
+        let mut seen = Seen::default();
+        let is_code = |addr: u64| text.contains(&ProcAddr(addr));
+        for &address in &list.addresses {
+            if seen.take(self.memory.read(address, &mut block), "goroutines")?.is_none() {
+                continue;
+            }
+            let Some(goroutine) = Goroutine::decode(&block, l).filter(Goroutine::is_alive) else { continue };
+            // A thread that C started has a goroutine that nothing created (runtime/proc.go, oneNewExtraM).
+            let holds = |addr: u64| addr == 0 || is_code(addr);
+            self.require(
+                holds(goroutine.created_at) && holds(goroutine.entry),
+                "goroutines begin and were created at code",
+                || format!("{:#x}, {:#x}", goroutine.entry, goroutine.created_at),
+            )?;
+            let waiting = Block(&block).u64(l.g_waiting).unwrap_or(0);
+            if waiting == 0 || goroutine.wait_reason().is_none() {
+                continue;
+            }
+            // Torn while it wakes up: then another attempt finds it right.
+            let named = self.u64(ProcAddr(waiting).plus(u64::from(l.sudog_g)), "sudog")?;
+            self.require(named == address.0, "a goroutine's sudog names it", || {
+                format!("{named:#x} for {address}")
+            })?;
         }
         seen.enough("goroutines")
     }

@@ -1,0 +1,114 @@
+//! Everything that is checked of one cell of the matrix of Go versions.
+//!
+//! Apart from the test so that it reads as the list of promises it is. A check that fails does not keep the others from being made.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use tracer_user::binary::file::FileBytes;
+use tracer_user::goruntime::GoImage;
+use xtask::go_matrix::Outcome;
+use xtask::go_matrix::cells::Cell;
+
+use crate::counting::Window;
+use crate::go::{Go, Mode};
+use crate::report::{list, text};
+use crate::target::Target;
+use crate::tracer::Tracer;
+use crate::{chain, classes, events, instructions, table};
+
+/// Rounds of four workers with thirty sites each.
+const ROUNDS: u32 = 500;
+
+/// Before this minor a collection may move a stack that is being walked from the system stack (runtime/stack.go, isShrinkStackSafe).
+/// What the runtime allocates there for itself has a cut stack then; the fixture forces some fifty collections.
+const NEVER_MOVED: u32 = 26;
+const MOST_CUT: u64 = 16;
+
+/// Makes every check of a cell and says what came of each.
+pub fn check(cell: &Cell) -> Vec<Outcome> {
+    let go = Go::every().into_iter().find(|go| go.pin == cell.pin).expect("the test checked the toolchains");
+    let what = cell.name();
+    let build = |fixture: &str| go.build(fixture, cell.variant);
+    let mut outcomes = Vec::new();
+    let mut attempt = |check: &str, run: &mut dyn FnMut()| {
+        let failure = catch_unwind(AssertUnwindSafe(run)).err().map(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .unwrap_or_else(|| "it failed without a word".to_owned())
+        });
+        outcomes.push(Outcome { cell: what.clone(), check: check.to_owned(), failure });
+    };
+    attempt("recognised", &mut || assert_recognised(cell, &build("allocs")));
+    attempt("attach", &mut || assert_attached(&build("allocs")));
+    attempt("counts", &mut || {
+        let window = Window::of(&build("allocs"), what.clone(), &format!("run {ROUNDS}"));
+        window.assert_exact_but(if cell.pin.minor() < NEVER_MOVED { MOST_CUT } else { 0 });
+    });
+    attempt("goroutines", &mut || {
+        let (report, answer) =
+            events::traced(&build("goroutines"), &what, "churn 300", &["--sampler", "all"]);
+        events::assert_churned(&report, &answer, &what);
+    });
+    attempt("maps", &mut || {
+        let arguments = ["--sampler", "all", "--events", "map"];
+        let (report, answer) = events::traced(&build("maps"), &what, "run 300", &arguments);
+        events::assert_written(&report, &answer, &what);
+    });
+    attempt("stacks", &mut || chain::assert_chain(&build("stacks"), &what, "auto"));
+    attempt("gc", &mut || classes::assert_gc_as_told(&build("allocs"), &what));
+    attempt("classes", &mut || {
+        let mut target = Target::start(&build("allocs"));
+        target.ask("run 300");
+        target.ask("gc");
+        let account = target.ask("memstats");
+        classes::assert_as_told(&table::read(&target, "json").json(), &account, &go, &what);
+    });
+    attempt("table", &mut || {
+        let mut target = table::started(&build("goroutines"));
+        let stack = target.ask("stack");
+        let ours = table::from_report(&table::read(&target, "json").json());
+        let theirs = table::from_runtime_stack(stack.as_str().expect("a text"));
+        assert_eq!(ours, theirs, "{what}");
+        assert!(theirs.len() >= table::KINDS.len(), "{what}");
+    });
+    outcomes
+}
+
+/// What a report says of its target is how it was built.
+fn assert_recognised(cell: &Cell, program: &Path) {
+    let what = cell.name();
+    let mode = cell.variant.mode;
+    let target = Target::start(program);
+    let report = table::read(&target, "json").json();
+    let said = &report["target"];
+    let version = text(said, "/go_version");
+    let wanted = format!("go{}", cell.pin.version);
+    assert!(
+        version == wanted || version.strip_prefix(&wanted).is_some_and(|rest| rest.starts_with([' ', '-'])),
+        "{what}: {version}"
+    );
+    let is = |field: &str| said[field].as_bool().unwrap_or_else(|| panic!("{what}: no {field}: {said}"));
+    assert_eq!(is("pie"), mode == Mode::Pie, "{what}: pie");
+    assert_eq!(is("stripped"), matches!(mode, Mode::Bare | Mode::Stripped), "{what}: stripped");
+    assert_eq!(is("cgo"), mode.needs_c(), "{what}: cgo");
+    assert_eq!(is("race"), mode == Mode::Race, "{what}: race");
+    let file = std::fs::File::open(program).expect("the fixture is built");
+    let len = file.metadata().expect("it is a file").len();
+    let image = GoImage::open(Box::new(FileBytes::new(file)), len).expect("it was just read by tracer");
+    // Go 1.23 took the function that the linker looks for out of MemProfile.
+    let names = ["runtime.memProfileInternal", "runtime.MemProfile"];
+    let profiled = names.iter().any(|name| image.function(name).is_some());
+    assert_eq!(profiled, cell.variant.profiled, "{what}: the profiler is linked");
+}
+
+/// Probes go in, and out again.
+fn assert_attached(program: &Path) {
+    let target = Target::start(program);
+    let tracer = Tracer::attach(target.pid(), &["--sampler", "all", "--format", "json"]);
+    assert!(!instructions::changed(target.pid()).is_empty(), "no instruction shows a probe");
+    let report = tracer.interrupt().success().json();
+    assert!(list(&report, "/session/probes").len() >= 3, "{}", report["session"]);
+    instructions::wait_restored(target.pid(), "after the session");
+    assert!(target.finish().success());
+}
