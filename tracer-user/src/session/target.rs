@@ -57,6 +57,9 @@ fn advice(e: &GoError) -> &'static str {
     }
 }
 
+/// A thread that loses its processor between two steps of a change leaves what it changes apart for a time slice or a few.
+const SETTLES_WITHIN: Duration = Duration::from_millis(200);
+
 /// A process that can be read.
 pub struct Target {
     pub process: Process,
@@ -80,10 +83,11 @@ impl Target {
             e => e,
         })?;
         let image = Arc::new(image);
-        Self::of(process, image, Duration::ZERO)
+        Self::of(process, image, SETTLES_WITHIN)
     }
 
-    /// The process `process` that runs `image`; a runtime that is still starting is given `patience`.
+    /// The process `process` that runs `image`; a runtime that is still starting, or in
+    /// mid-change, is given `patience`.
     pub(super) fn of(process: Process, image: Arc<GoImage>, patience: Duration) -> Result<Self, TargetError> {
         let who = || format!("process {}", process.pid());
         let go = |source| TargetError::Go { who: who(), source };
