@@ -159,10 +159,11 @@ fn a_upx_packed_program_is_named() {
 }
 
 #[test]
-fn another_go_version_is_named_with_the_supported_range() {
+fn an_older_go_is_named_with_the_supported_range() {
     live!(Root, Tracer, Go);
     let version = format!("go{}", Go::demo().pin.version);
-    for other in ["go1.29.8", "go1.17.8", "go9.99.9"] {
+    // A newer one may be read: tests/newer.rs.
+    for other in ["go1.17.8", "go0.99.9"] {
         assert_eq!(other.len(), version.len());
         let scratch = Scratch::new("version");
         let file = patched(&scratch, |bytes| {
