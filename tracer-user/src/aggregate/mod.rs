@@ -9,6 +9,7 @@ pub mod counts;
 pub mod goroutines;
 pub mod heap;
 pub mod process;
+pub mod profile;
 pub mod series;
 pub mod stacks;
 
@@ -22,6 +23,7 @@ pub use counts::Tallies;
 pub use goroutines::GoroutineHistory;
 pub use heap::{GcHistory, SizeHistory};
 pub use process::ProcessHistory;
+pub use profile::ProfileHistory;
 pub use stacks::Stacks;
 
 /// Remarks (refused sites, failed readings) kept; later ones are counted only.
@@ -50,6 +52,7 @@ pub struct Ledger {
     sizes: SizeHistory,
     goroutines: GoroutineHistory,
     process: ProcessHistory,
+    profile: ProfileHistory,
     probes: Vec<Probe>,
     remarks: Vec<Remark>,
     remarks_cut: u64,
@@ -74,6 +77,7 @@ impl Ledger {
             sizes: SizeHistory::default(),
             goroutines: GoroutineHistory::default(),
             process: ProcessHistory::default(),
+            profile: ProfileHistory::default(),
             probes: Vec::new(),
             remarks: Vec::new(),
             remarks_cut: 0,
@@ -109,6 +113,7 @@ impl Ledger {
                         self.lose(Counter::PageSwapped, g.swapped.saturating_add(g.stackless));
                     }
                     Readout::Process(p) => self.process.apply(*time, p),
+                    Readout::Profile(p) => self.profile.apply(*time, p),
                     Readout::Counts(counts) => {
                         self.tallies.apply(*time, counts);
                         for (counter, n) in &counts.losses {
@@ -189,6 +194,7 @@ impl Ledger {
             ("ledger_goroutine_groups_cut", self.goroutines.groups_cut()),
             ("ledger_pauses_cut", self.gc.pauses_cut()),
             ("ledger_size_classes_torn", self.sizes.torn()),
+            ("ledger_profile_cut", self.profile.cut()),
             ("ledger_remarks_cut", self.remarks_cut),
             ("ledger_misrouted", self.misrouted),
         ]);
@@ -220,6 +226,9 @@ impl Ledger {
     }
     pub fn process(&self) -> &ProcessHistory {
         &self.process
+    }
+    pub fn profile(&self) -> &ProfileHistory {
+        &self.profile
     }
     pub fn probes(&self) -> &[Probe] {
         &self.probes

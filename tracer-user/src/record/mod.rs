@@ -6,6 +6,7 @@
 pub mod decode;
 pub mod event;
 pub mod note;
+pub mod profile;
 pub mod reading;
 
 pub use event::Event;

@@ -21,6 +21,7 @@ pub enum Readout {
     Goroutines(Goroutines),
     Process(Process),
     Counts(Counts),
+    Profile(super::profile::Profile),
 }
 
 /// The GC controller's and memstats' figures.

@@ -401,7 +401,7 @@ impl Watched {
                 let probes = counts.hits.iter().zip(&self.counts_allocations);
                 self.hits = probes.filter_map(|(hits, counted)| counted.then_some(*hits)).sum();
             }
-            Readout::Goroutines(_) | Readout::Process(_) => {}
+            Readout::Goroutines(_) | Readout::Process(_) | Readout::Profile(_) => {}
         }
     }
 }

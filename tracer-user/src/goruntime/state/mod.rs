@@ -5,10 +5,12 @@
 //! torn read is an error or a counted omission, never a zero. Knows addresses only as given in [`StateVars`].
 
 pub mod block;
+mod chunks;
 mod g;
 pub mod gc;
 pub mod goroutines;
 pub mod heap_stats;
+pub mod profile;
 pub mod selfcheck;
 pub mod size_classes;
 pub mod wait_reasons;
