@@ -85,8 +85,8 @@ pub(super) struct SessionArguments {
     /// How often figures are refreshed
     #[arg(long, value_name = "D", value_parser = interval, default_value = "1s")]
     pub(super) interval: Duration,
-    /// Where figures come from: auto reads memory and counts goroutines, none only reads, all counts every
-    /// allocation
+    /// Where figures come from: none only reads memory, runtime reads the Go runtime's own memory profile too, all
+    /// counts every allocation; auto is runtime where the program has that profile on, and counts goroutines
     #[arg(long, value_enum, default_value_t = SamplerArgument::Auto)]
     pub(super) sampler: SamplerArgument,
     /// What to probe [default: what the sampler brings; map only when asked for]
@@ -116,6 +116,7 @@ pub(super) struct OutputArguments {
 pub(super) enum SamplerArgument {
     Auto,
     None,
+    Runtime,
     All,
 }
 

@@ -30,6 +30,7 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
     let sampler = match arguments.sampler {
         SamplerArgument::Auto => Sampler::Auto,
         SamplerArgument::None => Sampler::None,
+        SamplerArgument::Runtime => Sampler::Runtime,
         SamplerArgument::All => Sampler::All,
     };
     let events = events(arguments.events.as_deref(), sampler)?;
@@ -111,10 +112,10 @@ fn events(typed: Option<&[EventArgument]>, sampler: Sampler) -> anyhow::Result<O
     };
     match sampler {
         Sampler::None => bail!("--sampler none probes nothing; leave out --events or choose --sampler all"),
-        Sampler::Auto if events.alloc || events.map => {
+        Sampler::Auto | Sampler::Runtime if events.alloc || events.map => {
             bail!("allocations and map writes are probed with --sampler all only; add it")
         }
-        Sampler::Auto | Sampler::All => Ok(Some(events)),
+        Sampler::Auto | Sampler::Runtime | Sampler::All => Ok(Some(events)),
     }
 }
 

@@ -8,8 +8,10 @@ pub mod folded;
 pub mod goroutines;
 pub mod json;
 mod lines;
+mod live;
 pub mod model;
 pub mod moment;
+mod profile;
 pub mod text;
 
 use std::io::{self, Write};

@@ -28,6 +28,9 @@ pub struct Report {
     pub allocations: Option<Vec<Allocation>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated_total: Option<Allocated>,
+    /// Present where `allocations` are estimates from the runtime's own memory profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heap_profile: Option<HeapProfile>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goroutines: Option<Goroutines>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -60,6 +63,19 @@ pub struct Target {
     pub limit: Option<Limit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// Where its code lies, for exporters that name addresses; no part of the schema.
+    #[serde(skip)]
+    pub code: Option<CodeMapping>,
+}
+
+/// The program's code as it is mapped.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CodeMapping {
+    pub start: u64,
+    pub limit: u64,
+    pub file_offset: u64,
+    /// In hex, from the file's `.note.gnu.build-id`.
+    pub gnu_build_id: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -251,12 +267,65 @@ fn is_zero(line: &u32) -> bool {
     *line == 0
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+/// Counted where there is no error beside the figures, else estimated.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
 pub struct Allocated {
     /// What the allocator set aside.
     pub bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_stderr: Option<f64>,
     pub objects: u64,
-    pub requested_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects_stderr: Option<f64>,
+    /// Absent where it is not known what the program asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested_bytes: Option<u64>,
+}
+
+/// What the runtime's own memory profile says of the whole heap.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct HeapProfile {
+    /// Mean bytes between two samples, as the target has it.
+    pub sample_bytes: u64,
+    /// The same at the session's first reading, where it was another: older samples are scaled wrongly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former_sample_bytes: Option<u64>,
+    /// When it was read.
+    pub t: f64,
+    /// What `live` is as of: `last-gc`, or `now` before the first GC.
+    pub as_of: &'static str,
+    pub live: Allocated,
+    pub allocated: Allocated,
+    pub freed: Allocated,
+    pub allocated_since_gc: Allocated,
+    /// For exporters that scale themselves; no part of the schema.
+    #[serde(skip)]
+    pub samples: HeapSamples,
+}
+
+/// The sampled objects as found, unscaled.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct HeapSamples {
+    pub samples: Vec<HeapSample>,
+    pub places: Vec<Place>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeapSample {
+    /// Indices of places, innermost first.
+    pub stack: Vec<u32>,
+    pub cause: String,
+    /// Bytes per object.
+    pub size: u64,
+    pub allocs: u64,
+    pub frees: u64,
+}
+
+/// One frame of a sampled stack.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub address: u64,
+    pub frame: Frame,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -268,7 +337,18 @@ pub struct Allocation {
     pub type_name: Option<String>,
     pub cause: String,
     pub since: &'static str,
+    /// As of the last GC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<Allocated>,
     pub allocated: Allocated,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed: Option<Allocated>,
+    /// Of the allocated, since the last GC: with `live` it is `allocated` less `freed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated_since_gc: Option<Allocated>,
+    /// Allocations in the sample that the row is estimated from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u64>,
     /// Where the allocator put them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub size_classes: Vec<AllocatedClass>,

@@ -2,15 +2,16 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{open::Opened, plan::Planned, setup::Sampler};
+use super::{open::Opened, plan::Planned, setup::Sampler, target::Target};
 use crate::{
     kernel::{AttachKind, capability::Capabilities},
     report::{
         build::{Attach, LimitFacts, LimitSource, Sampler as ReportSampler, SessionFacts, TargetFacts},
-        model::{Container, Cost, Events},
+        model::{CodeMapping, Container, Cost, Events},
         moment::Moment,
     },
 };
@@ -55,17 +56,40 @@ pub(super) fn facts(
                 source: LimitSource::Cgroup,
             }),
             container: process.container_id().map(|id| Container { id, ..Container::default() }),
+            code: Some(code(target)),
         },
         started_at: moment(started_at),
         sampler: match sampler {
             Sampler::All => ReportSampler::All,
-            Sampler::Auto | Sampler::None => ReportSampler::None,
+            _ if opened.profile.is_some() => ReportSampler::Runtime,
+            Sampler::Auto | Sampler::Runtime | Sampler::None => ReportSampler::None,
         },
         sampler_reason: opened.reason.clone(),
         attach,
         events,
         cost: cost(opened),
         ended_by: None,
+    }
+}
+
+/// Where the program's code is mapped, as /proc/PID/maps shows it: whole pages of the file's executable segment.
+fn code(target: &Target) -> CodeMapping {
+    let page = procfs::page_size();
+    let elf = target.image.elf();
+    let text = elf.segments().iter().find(|s| s.executable);
+    let gnu_build_id = elf.gnu_build_id().map(|id| {
+        id.iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
+            hex
+        })
+    });
+    let Some(text) = text else { return CodeMapping { gnu_build_id, ..CodeMapping::default() } };
+    let start = target.bias.to_proc(text.start).0;
+    CodeMapping {
+        start: start / page * page,
+        limit: start.saturating_add(text.file_size).div_ceil(page).saturating_mul(page),
+        file_offset: text.offset.0 / page * page,
+        gnu_build_id,
     }
 }
 

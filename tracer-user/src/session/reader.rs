@@ -12,7 +12,7 @@ use std::{
 
 use super::{clock, inbox::Wake, target::Target};
 use crate::{
-    goruntime::state::{StateError, goroutines::Limits},
+    goruntime::state::{StateError, goroutines::Limits, profile, profile::ProfileVars},
     host::HostError,
     kernel::tables::Tables,
     record::{Body, Note, Reading, Readout, Record, Slot},
@@ -44,6 +44,8 @@ pub(super) struct Sources {
     pub(super) target: Arc<Target>,
     /// The kernel's tables and how many probes they count.
     pub(super) tables: Option<(Tables, usize)>,
+    /// The runtime's memory profiler, where its profile is to be read.
+    pub(super) profile: Option<ProfileVars>,
 }
 
 impl Reader {
@@ -77,12 +79,23 @@ struct Cadence {
     last_cycle: Option<u32>,
     full_due: Instant,
     goroutines_due: Instant,
+    profile_due: Instant,
+    /// The GC cycle of the newest reading of the profile.
+    profiled: Option<Option<u32>>,
 }
 
 impl Cadence {
     fn new(sources: Sources, interval: Duration) -> Self {
         let now = Instant::now();
-        Self { sources, interval, last_cycle: None, full_due: now, goroutines_due: now }
+        Self {
+            sources,
+            interval,
+            last_cycle: None,
+            full_due: now,
+            goroutines_due: now,
+            profile_due: now,
+            profiled: None,
+        }
     }
 
     fn run(mut self, asked: &Receiver<Ask>, inbox: &SyncSender<Wake>) {
@@ -92,7 +105,7 @@ impl Cadence {
             let everything = ask.is_some();
             let (full, goroutines) =
                 (everything || now >= self.full_due, everything || now >= self.goroutines_due);
-            let read = self.read(full, goroutines);
+            let read = self.read(full, goroutines, everything);
             let wake = match (read, ask) {
                 (Ok(records), None) => Wake::Read(records),
                 (Ok(records), Some(Ask::Now)) => Wake::AskedRead(records),
@@ -131,7 +144,7 @@ impl Cadence {
     }
 
     /// One round of readings, or the news that the target is not the process we opened.
-    fn read(&mut self, full: bool, goroutines: bool) -> Result<Vec<Record>, Gone> {
+    fn read(&mut self, full: bool, goroutines: bool, everything: bool) -> Result<Vec<Record>, Gone> {
         let mut records = Vec::new();
         if full || goroutines {
             // First: what was swapped out since the last look is left alone in this round.
@@ -157,6 +170,7 @@ impl Cadence {
             }));
             self.goroutines_due = next(began, self.interval);
         }
+        self.profile(everything, &mut records);
         // Checked after the reads: what was read before a replacement was noticed must not count.
         match self.sources.target.process.still_same() {
             Ok(()) => Ok(records),
@@ -184,6 +198,24 @@ impl Cadence {
         }));
     }
 
+    /// The runtime's memory profile, when a GC has published more of it, or everything is wanted.
+    fn profile(&mut self, everything: bool, records: &mut Vec<Record>) {
+        let Some(vars) = self.sources.profile else { return };
+        let newer = self.profiled != Some(self.last_cycle);
+        if !everything && (!newer || Instant::now() < self.profile_due) {
+            return;
+        }
+        let began = Instant::now();
+        let target = &self.sources.target;
+        records.push(take("the memory profile", self.last_cycle, || {
+            let read =
+                || profile::read(&target.memory, target.layout, &vars, profile::Limits::default());
+            settled(read).map(|found| Readout::Profile(found.profile))
+        }));
+        self.profiled = Some(self.last_cycle);
+        self.profile_due = next(began, self.interval);
+    }
+
     fn counts(&self) -> Option<Record> {
         let (tables, probes) = self.sources.tables.as_ref()?;
         Some(take("kernel tables", self.last_cycle, || tables.read(*probes).map(Readout::Counts)))
@@ -204,9 +236,9 @@ enum Gone {
 
 /// One round of every reading, or the failure of what identifies the target.
 pub(super) fn once(target: &Arc<Target>) -> Result<Vec<Record>, HostError> {
-    let sources = Sources { target: Arc::clone(target), tables: None };
+    let sources = Sources { target: Arc::clone(target), tables: None, profile: None };
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
-    match cadence.read(true, true) {
+    match cadence.read(true, true, true) {
         Ok(records) => Ok(records),
         Err(Gone::Ended | Gone::Replaced(_)) => {
             Err(target.process.still_same().err().unwrap_or(HostError::Gone { pid: target.process.pid() }))

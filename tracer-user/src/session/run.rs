@@ -150,7 +150,7 @@ impl<'s, 'a> Session<'s, 'a> {
         }
         let drain = start_drain(&mut opened, &output, &wakes)?;
         let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
-        let sources = Sources { target: Arc::clone(&opened.target), tables };
+        let sources = Sources { target: Arc::clone(&opened.target), tables, profile: opened.profile };
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
         let names = ImageNames { image: Arc::clone(&opened.target.image), bias: opened.target.bias };
         say_attached(&output, &opened);

@@ -29,10 +29,12 @@ pub enum Subject {
 /// Where figures come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sampler {
-    /// Readings, and goroutine probes where they are possible.
+    /// Readings, the runtime's own memory profile where it is on, and goroutine probes where they are possible.
     Auto,
     /// Readings only.
     None,
+    /// The runtime's own memory profile, which must be on, and what `Auto` brings besides.
+    Runtime,
     /// Every allocation.
     All,
 }
@@ -42,6 +44,7 @@ impl Sampler {
         match self {
             Sampler::Auto => "auto",
             Sampler::None => "none",
+            Sampler::Runtime => "runtime",
             Sampler::All => "all",
         }
     }
@@ -60,7 +63,7 @@ impl Events {
     pub fn of(sampler: Sampler) -> Self {
         match sampler {
             Sampler::None => Self::default(),
-            Sampler::Auto => Self { goroutine: true, ..Self::default() },
+            Sampler::Auto | Sampler::Runtime => Self { goroutine: true, ..Self::default() },
             Sampler::All => Self { alloc: true, goroutine: true, map: false },
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 pub use crate::goruntime::names::cause::Cause;
+pub use super::profile::HeapProfile;
 pub use crate::record::note::EndedBy;
 
 /// One frame of a stack, innermost first within a stack.
@@ -29,6 +30,8 @@ pub struct Evidence {
     /// The target's main module path.
     pub module: Option<String>,
     pub allocations: Option<Allocations>,
+    /// The runtime's own memory profile, where it was read.
+    pub profile: Option<HeapProfile>,
     pub map_writes: Vec<MapWrites>,
     pub goroutines: Option<Goroutines>,
     pub gc: Option<GcState>,

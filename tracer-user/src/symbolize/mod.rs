@@ -7,6 +7,7 @@
 pub mod evidence;
 mod goroutines;
 mod memo;
+pub mod profile;
 mod rows;
 mod stack;
 
@@ -65,6 +66,7 @@ impl Symbolizer {
             at_s: clock.at(ledger.now()),
             module: names.module(),
             allocations,
+            profile: profile::heap_profile(ledger, clock, &mut named),
             map_writes: rows::map_writes(ledger, &mut named),
             goroutines: goroutines::goroutines(ledger, clock, &mut named),
             gc: rows::gc(ledger, clock),
