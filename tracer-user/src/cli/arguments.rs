@@ -107,7 +107,7 @@ pub(super) struct OutputArguments {
     /// Write the report there instead of to stdout; {pid} in the name is the target's
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
-    /// What folded draws [default: alloc_space with --sampler all, else goroutine]
+    /// What folded draws and pprof shows first [default: inuse_space, alloc_space or goroutine, the first that is known]
     #[arg(long, value_enum)]
     pub(super) profile: Option<ProfileArgument>,
 }
@@ -139,11 +139,14 @@ pub(super) enum Format {
     Text,
     Json,
     Folded,
+    Pprof,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(super) enum ProfileArgument {
+    InuseSpace,
+    InuseObjects,
     AllocSpace,
     AllocObjects,
     Goroutine,

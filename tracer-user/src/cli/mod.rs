@@ -109,7 +109,7 @@ mod tests {
             complaint(&Arguments::try_parse_from(words).unwrap_err().to_string())
         };
         assert_eq!(told("--pid x"), "invalid value 'x' for '--pid <N>': invalid digit found in string");
-        assert!(told("--pid 1 --format f").ends_with("[possible values: text, json, folded]"));
+        assert!(told("--pid 1 --format f").ends_with("[possible values: text, json, jsonl, folded, pprof]"));
         assert_eq!(told("--pid -1"), "unexpected argument '-1' found");
         assert_eq!(
             told("goroutines"),

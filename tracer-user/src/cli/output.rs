@@ -2,11 +2,11 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Write as _},
+    io::{self, BufWriter, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::arguments::{Format, OutputArguments, ProfileArgument};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
         Exporter, Report,
         folded::{Folded, Profile},
         json::Json,
+        pprof::Pprof,
         text::Text,
     },
     session::Which,
@@ -23,7 +24,7 @@ use crate::{
 /// The reports' destination. The file is opened before the session starts, so that a bad path fails early.
 pub(super) struct Destination {
     format: Format,
-    profile: ProfileArgument,
+    profile: Option<Profile>,
     file: Option<OutputFile>,
 }
 
@@ -71,20 +72,19 @@ impl Drop for OutputFile {
 }
 
 impl Destination {
-    pub(super) fn open(arguments: &OutputArguments, pid: Option<Pid>, all: bool) -> anyhow::Result<Self> {
+    pub(super) fn open(arguments: &OutputArguments, pid: Option<Pid>) -> anyhow::Result<Self> {
         let file = match &arguments.output {
             None => None,
             Some(name) => Some(OutputFile::open(named(name, pid))?),
         };
-        let guessed = || match file.as_ref().and_then(|file| file.path.extension()?.to_str()) {
-            Some("json") => Format::Json,
-            Some("folded") => Format::Folded,
-            _ => Format::Text,
-        };
-        let profile = if all { ProfileArgument::AllocSpace } else { ProfileArgument::Goroutine };
+        let guessed = || file.as_ref().map_or(Format::Text, |file| by_name(&file.path));
+        let format = arguments.format.unwrap_or_else(guessed);
+        if format == Format::Pprof && file.is_none() && io::stdout().is_terminal() {
+            bail!("a pprof profile is no text; give it a file with -o");
+        }
         Ok(Self {
-            format: arguments.format.unwrap_or_else(guessed),
-            profile: arguments.profile.unwrap_or(profile),
+            format,
+            profile: arguments.profile.map(ProfileArgument::meant),
             file,
         })
     }
@@ -96,12 +96,17 @@ impl Destination {
             writeln!(err, "first report; findings follow as they firm up")?;
             return Text.write(report, &mut err);
         }
-        let text: &dyn Exporter = match self.format {
+        let profile = self.profile.unwrap_or_else(|| Profile::best_of(report));
+        if matches!(self.format, Format::Folded | Format::Pprof) {
+            profile.is_in(report).map_err(io::Error::other)?;
+        }
+        let exporter: &dyn Exporter = match self.format {
             Format::Text => &Text,
             Format::Json => &Json,
-            Format::Folded => &Folded { profile: self.profile.meant() },
+            Format::Folded => &Folded { profile },
+            Format::Pprof => &Pprof { profile },
         };
-        self.write_as(text, report, which)
+        self.write_as(exporter, report, which)
     }
 
     /// The final report, or an interim one, by a given exporter.
@@ -130,10 +135,24 @@ impl Destination {
 impl ProfileArgument {
     fn meant(self) -> Profile {
         match self {
+            Self::InuseSpace => Profile::InuseSpace,
+            Self::InuseObjects => Profile::InuseObjects,
             Self::AllocSpace => Profile::AllocSpace,
             Self::AllocObjects => Profile::AllocObjects,
             Self::Goroutine => Profile::Goroutine,
         }
+    }
+}
+
+/// The format that a file's name asks for.
+fn by_name(path: &Path) -> Format {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    match () {
+        () if ends(&[".json"]) => Format::Json,
+        () if ends(&[".folded"]) => Format::Folded,
+        () if ends(&[".pb.gz", ".pprof"]) => Format::Pprof,
+        () => Format::Text,
     }
 }
 

@@ -46,8 +46,7 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
         until: until(arguments, io::stdout().is_terminal()),
         interval: arguments.interval,
     };
-    let allocations = events.unwrap_or(Events::of(sampler)).alloc;
-    let mut destination = Destination::open(&arguments.output, pid, allocations)?;
+    let mut destination = Destination::open(&arguments.output, pid)?;
     let mut write = |report: &crate::report::Report, which| destination.write(report, which);
     let output = Output { notice: Arc::new(super::say), report: &mut write };
     match session::run(&setup, output) {

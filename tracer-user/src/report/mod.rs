@@ -11,6 +11,8 @@ mod lines;
 mod live;
 pub mod model;
 pub mod moment;
+pub mod pprof;
+pub mod pprof_proto;
 mod profile;
 pub mod text;
 

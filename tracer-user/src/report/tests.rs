@@ -75,6 +75,7 @@ fn evidence() -> Evidence {
         at_s: 130.0,
         module: Some("example.com/checkout".into()),
         allocations: Some(Allocations { sites, total, read_at_s: 130.0, counted_s: 130.0 }),
+        profile: None,
         map_writes: vec![MapWrites {
             id: "5b1c0a77d203".into(),
             stack: vec![frame("main.(*Cache).Put", "cache.go", 44)],

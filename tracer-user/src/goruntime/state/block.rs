@@ -12,6 +12,10 @@ impl Block<'_> {
         self.array::<1>(offset).map(|[b]| b)
     }
 
+    pub fn u16(&self, offset: u32) -> Option<u16> {
+        self.array(offset).map(u16::from_le_bytes)
+    }
+
     pub fn u32(&self, offset: u32) -> Option<u32> {
         self.array(offset).map(u32::from_le_bytes)
     }

@@ -13,6 +13,7 @@ pub mod heap_stats;
 pub mod profile;
 pub mod selfcheck;
 pub mod size_classes;
+pub mod specials;
 pub mod wait_reasons;
 
 use crate::goruntime::layout::Layout;
@@ -123,6 +124,15 @@ impl RuntimeState {
         let late = if self.wait_reasons.is_some() { None } else { self.read_wait_reasons(memory) };
         let wait_reasons = self.wait_reasons.as_ref().or(late.as_ref());
         goroutines::read(memory, self.layout, &self.vars, wait_reasons, limits)
+    }
+
+    /// Every live object that the memory profiler has sampled.
+    pub fn sampled_objects(
+        &self,
+        memory: &dyn ReadAt<ProcAddr>,
+        limits: specials::Limits,
+    ) -> Result<specials::Found, StateError> {
+        specials::read(memory, self.layout, &self.vars, limits)
     }
 
     fn read_wait_reasons(&self, memory: &dyn ReadAt<ProcAddr>) -> Option<wait_reasons::WaitReasons> {

@@ -263,3 +263,137 @@ fn bucket(
     let raw = Raw { at: BucketAddr(at), record: stack_at.plus(8 * depth), size: Bytes(size), stack, counts };
     Ok((raw, word(layout.bucket_allnext)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::memory::Flat;
+
+    const BASE: u64 = 0x10_0000;
+    /// Where the variables lie in the memory below; buckets follow.
+    const VARS: ProfileVars = ProfileVars {
+        mbuckets: ProcAddr(BASE),
+        cycle: ProcAddr(BASE + 8),
+        rate: ProcAddr(BASE + 16),
+    };
+
+    /// Writes buckets as a runtime of that version would, newest first, and the variables.
+    fn memory(minor: u32, cycle: u32, buckets: &[(u64, &[u64], [Sampled; 4])]) -> Vec<u8> {
+        let layout = Layout::for_minor(minor).unwrap();
+        let mut bytes = vec![0; 24];
+        let mut starts = Vec::new();
+        for (size, stack, cycles) in buckets {
+            let start = bytes.len();
+            starts.push(BASE + start as u64);
+            let record = start + layout.bucket_header as usize + 8 * stack.len();
+            bytes.resize(record + layout.mem_record_size as usize, 0);
+            let mut put = |at: usize, word: u64| bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+            put(start + layout.bucket_typ as usize, MEM_PROFILE);
+            put(start + layout.bucket_size as usize, *size);
+            put(start + layout.bucket_nstk as usize, stack.len() as u64);
+            for (i, pc) in stack.iter().enumerate() {
+                put(start + layout.bucket_header as usize + 8 * i, *pc);
+            }
+            for (i, counts) in cycles.iter().enumerate() {
+                let at = record + i * layout.mem_cycle_size as usize;
+                put(at + layout.mem_cycle_allocs as usize, counts.allocs);
+                put(at + layout.mem_cycle_frees as usize, counts.frees);
+            }
+        }
+        let mut put = |at: usize, word: u64| bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        put(0, starts.first().copied().unwrap_or(0));
+        put(8, u64::from(cycle));
+        put(16, 4096);
+        for pair in starts.windows(2) {
+            put((pair[0] - BASE) as usize + layout.bucket_allnext as usize, pair[1]);
+        }
+        // Pages are read whole.
+        bytes.resize(bytes.len().next_multiple_of(4096), 0);
+        bytes
+    }
+
+    fn decoded(minor: u32, bytes: &[u8], limits: Limits) -> Result<Found, StateError> {
+        let layout = Layout::for_minor(minor).unwrap();
+        read(&Flat { base: BASE, bytes }, layout, &VARS, limits)
+    }
+
+    fn sampled(allocs: u64, frees: u64) -> Sampled {
+        Sampled { allocs, frees }
+    }
+
+    #[test]
+    fn pending_cycles_are_put_where_they_belong() {
+        let cycles = [sampled(10, 4), sampled(1, 2), sampled(3, 0), sampled(100, 0)];
+        for minor in [19, 26, 27] {
+            // Cycle 7 is published: 8 % 3 is the last GC's, 9 % 3 what came since.
+            let bytes = memory(minor, 7 << 1 | 1, &[(48, &[5, 6], cycles), (16, &[], [Sampled::default(); 4])]);
+            let found = decoded(minor, &bytes, Limits::default()).unwrap();
+            let [bucket] = &found.profile.buckets[..] else { panic!("{found:?}") };
+            assert_eq!(bucket.published, sampled(10, 4));
+            assert_eq!((bucket.last_gc, bucket.since_gc), (sampled(100, 0), sampled(1, 2)));
+            assert_eq!((bucket.size, &bucket.stack[..]), (Bytes(48), &[ProcAddr(5), ProcAddr(6)][..]));
+            assert_eq!((found.profile.rate, found.profile.cycle), (4096, 7));
+            // Not published yet: what is due belongs to the published.
+            let bytes = memory(minor, 7 << 1, &[(48, &[5, 6], cycles)]);
+            let found = decoded(minor, &bytes, Limits::default()).unwrap();
+            assert_eq!(found.profile.buckets[0].published, sampled(13, 4));
+        }
+    }
+
+    #[test]
+    fn limits_and_chains_without_an_end_are_cut_and_told() {
+        let one = [sampled(1, 0), Sampled::default(), Sampled::default(), Sampled::default()];
+        let bytes = memory(26, 1, &[(8, &[1, 2], one), (16, &[3], one), (32, &[4], one)]);
+        let found = decoded(26, &bytes, Limits { buckets: 2, frames: 100 }).unwrap();
+        assert!(found.profile.cut && found.profile.buckets.len() == 2);
+        let found = decoded(26, &bytes, Limits { buckets: 100, frames: 2 }).unwrap();
+        assert!(found.profile.cut && found.profile.buckets.len() == 1);
+        let mut ring = bytes;
+        let next = Layout::for_minor(26).unwrap().bucket_allnext as usize;
+        let head = u64::from_le_bytes(ring[..8].try_into().unwrap());
+        ring[24 + next..32 + next].copy_from_slice(&head.to_le_bytes());
+        let found = decoded(26, &ring, Limits { buckets: 1000, frames: 10_000 }).unwrap();
+        assert!(found.profile.cut && found.profile.buckets.len() == 1000);
+    }
+
+    #[test]
+    fn what_is_no_bucket_is_refused_by_name() {
+        let one = [sampled(1, 0); 4];
+        let layout = Layout::for_minor(26).unwrap();
+        for (field, word) in [(layout.bucket_typ, 2), (layout.bucket_nstk, 1025)] {
+            let mut bytes = memory(26, 1, &[(8, &[1], one)]);
+            let at = 24 + field as usize;
+            bytes[at..at + 8].copy_from_slice(&u64::to_le_bytes(word));
+            assert!(matches!(
+                decoded(26, &bytes, Limits::default()),
+                Err(StateError::Layout { .. })
+            ));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_memory_is_read_or_refused(
+            mut bytes in proptest::collection::vec(any::<u8>(), 24..20_000),
+            head in any::<u16>(),
+            next in any::<u16>(),
+            minor in 19_u32..=27,
+        ) {
+            let near = |offset: u16| (BASE + u64::from(offset) % bytes.len() as u64).to_le_bytes();
+            let (head, next) = (near(head), near(next));
+            let at = (u64::from_le_bytes(head) - BASE) as usize;
+            bytes[..8].copy_from_slice(&head);
+            for (field, word) in [(8, next), (16, 1_u64.to_le_bytes()), (40, 3_u64.to_le_bytes())] {
+                if let Some(place) = bytes.get_mut(at + field..at + field + 8) {
+                    place.copy_from_slice(&word);
+                }
+            }
+            let limits = Limits { buckets: 50, frames: 500 };
+            if let Ok(found) = decoded(minor, &bytes, limits) {
+                prop_assert!(found.profile.buckets.len() <= limits.buckets);
+            }
+        }
+    }
+}
