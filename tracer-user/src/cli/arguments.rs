@@ -38,6 +38,8 @@ pub(super) enum Command {
     Check(TargetArguments),
     /// Show every goroutine by creation site and wait: one reading, no probes
     Goroutines(GoroutineArguments),
+    /// Say what grew between two reports (JSON) or profiles (pprof)
+    Diff(DiffArguments),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
 }
@@ -52,6 +54,23 @@ pub(super) struct TargetArguments {
     /// Name of the process or of its executable; several matches are listed and refused
     #[arg(long, value_name = "EXE")]
     pub(super) name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DiffArguments {
+    /// The earlier one
+    pub(super) before: PathBuf,
+    /// The later one
+    pub(super) after: PathBuf,
+    /// Text, or JSON with every row
+    #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
+    pub(super) format: DiffFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum DiffFormat {
+    Text,
+    Json,
 }
 
 #[derive(Args, Debug)]
@@ -138,6 +157,7 @@ pub(super) enum AttachArgument {
 pub(super) enum Format {
     Text,
     Json,
+    Jsonl,
     Folded,
     Pprof,
 }

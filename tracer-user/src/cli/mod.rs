@@ -5,6 +5,7 @@
 
 mod arguments;
 mod check;
+mod diff;
 mod goroutines;
 mod list;
 mod output;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Some(Command::List) => list::list(),
         Some(Command::Check(target)) => check::check(&target),
         Some(Command::Goroutines(arguments)) => goroutines::goroutines(&arguments),
+        Some(Command::Diff(arguments)) => diff::diff(&arguments),
         Some(Command::Completions { shell }) => completions(shell),
     };
     match done {

@@ -14,6 +14,7 @@ use crate::{
         Exporter, Report,
         folded::{Folded, Profile},
         json::Json,
+        jsonl::Lines,
         pprof::Pprof,
         text::Text,
     },
@@ -25,6 +26,7 @@ use crate::{
 pub(super) struct Destination {
     format: Format,
     profile: Option<Profile>,
+    lines: Lines,
     file: Option<OutputFile>,
 }
 
@@ -60,6 +62,15 @@ impl OutputFile {
         exporter.write(report, &mut out)?;
         out.flush()
     }
+
+    /// Adds to what this session has written; the first call begins anew.
+    fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        if !self.written && self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        self.written = true;
+        (&self.file).write_all(text)
+    }
 }
 
 impl Drop for OutputFile {
@@ -77,14 +88,14 @@ impl Destination {
             None => None,
             Some(name) => Some(OutputFile::open(named(name, pid))?),
         };
-        let guessed = || file.as_ref().map_or(Format::Text, |file| by_name(&file.path));
-        let format = arguments.format.unwrap_or_else(guessed);
+        let format = meant(arguments);
         if format == Format::Pprof && file.is_none() && io::stdout().is_terminal() {
             bail!("a pprof profile is no text; give it a file with -o");
         }
         Ok(Self {
             format,
             profile: arguments.profile.map(ProfileArgument::meant),
+            lines: Lines::default(),
             file,
         })
     }
@@ -94,7 +105,16 @@ impl Destination {
         if which == Which::First {
             let mut err = io::stderr().lock();
             writeln!(err, "first report; findings follow as they firm up")?;
-            return Text.write(report, &mut err);
+            Text.write(report, &mut err)?;
+        }
+        if self.format == Format::Jsonl {
+            return self.write_lines(report, which == Which::Final);
+        }
+        match which {
+            Which::First | Which::Point => return Ok(()),
+            // Not in the midst of what a terminal or a pipe is to show as text.
+            Which::Interim if self.format == Format::Pprof => return self.write_as(&Text, report, which),
+            Which::Interim | Which::Final => {}
         }
         let profile = self.profile.unwrap_or_else(|| Profile::best_of(report));
         if matches!(self.format, Format::Folded | Format::Pprof) {
@@ -102,11 +122,26 @@ impl Destination {
         }
         let exporter: &dyn Exporter = match self.format {
             Format::Text => &Text,
-            Format::Json => &Json,
+            Format::Json | Format::Jsonl => &Json,
             Format::Folded => &Folded { profile },
             Format::Pprof => &Pprof { profile },
         };
         self.write_as(exporter, report, which)
+    }
+
+    /// What is new, as lines; each call leaves whole lines behind.
+    fn write_lines(&mut self, report: &Report, last: bool) -> io::Result<()> {
+        let mut text = Vec::new();
+        self.lines.write(report, last, &mut text)?;
+        let Some(file) = &mut self.file else {
+            let mut out = io::stdout().lock();
+            out.write_all(&text)?;
+            return out.flush();
+        };
+        file.append(&text).map_err(|e| {
+            let path = file.path.display();
+            io::Error::new(e.kind(), format!("{path}: {e}; make room or give -o another path"))
+        })
     }
 
     /// The final report, or an interim one, by a given exporter.
@@ -144,12 +179,24 @@ impl ProfileArgument {
     }
 }
 
+/// The format that was asked for, by name or by the file's name.
+fn meant(arguments: &OutputArguments) -> Format {
+    let guessed = || arguments.output.as_ref().map_or(Format::Text, |path| by_name(path));
+    arguments.format.unwrap_or_else(guessed)
+}
+
+/// Whether reports are wanted as figures are refreshed.
+pub(super) fn streams(arguments: &OutputArguments) -> bool {
+    meant(arguments) == Format::Jsonl
+}
+
 /// The format that a file's name asks for.
 fn by_name(path: &Path) -> Format {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
     match () {
         () if ends(&[".json"]) => Format::Json,
+        () if ends(&[".jsonl", ".ndjson"]) => Format::Jsonl,
         () if ends(&[".folded"]) => Format::Folded,
         () if ends(&[".pb.gz", ".pprof"]) => Format::Pprof,
         () => Format::Text,

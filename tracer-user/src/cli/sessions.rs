@@ -45,6 +45,7 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
         },
         until: until(arguments, io::stdout().is_terminal()),
         interval: arguments.interval,
+        stream: super::output::streams(&arguments.output),
     };
     let mut destination = Destination::open(&arguments.output, pid)?;
     let mut write = |report: &crate::report::Report, which| destination.write(report, which);

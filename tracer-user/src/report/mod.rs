@@ -4,9 +4,12 @@
 //! names) is printed with control characters escaped.
 
 pub mod build;
+pub mod diff;
+pub mod diff_input;
 pub mod folded;
 pub mod goroutines;
 pub mod json;
+pub mod jsonl;
 mod lines;
 mod live;
 pub mod model;

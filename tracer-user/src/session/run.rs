@@ -99,6 +99,7 @@ struct Session<'s, 'a> {
     began: Instant,
     began_at: SystemTime,
     first_reported: bool,
+    streamed_at: Instant,
     interim: Interim,
     watched: Watched,
     received: u64,
@@ -172,6 +173,7 @@ impl<'s, 'a> Session<'s, 'a> {
             began: Instant::now(),
             began_at: SystemTime::now(),
             first_reported: false,
+            streamed_at: Instant::now(),
             interim: Interim::Unasked,
             watched: Watched { counts_allocations, ..Watched::default() },
             received: 0,
@@ -208,6 +210,11 @@ impl<'s, 'a> Session<'s, 'a> {
             if !self.first_reported && self.watched.last_cycle.is_some() && self.drain_has_opened() {
                 self.first_reported = true;
                 self.publish(Which::First)?;
+            }
+            let streams = self.setup.stream && self.first_reported;
+            if streams && self.streamed_at.elapsed() >= self.setup.interval {
+                self.streamed_at = Instant::now();
+                self.publish(Which::Point)?;
             }
             if self.interim_is_due() {
                 self.interim = Interim::Unasked;

@@ -14,6 +14,8 @@ pub struct Setup {
     pub until: Until,
     /// How often figures are refreshed.
     pub interval: Duration,
+    /// Whether each refresh is reported, as [`Which::Point`].
+    pub stream: bool,
 }
 
 /// Whom to trace.
@@ -93,6 +95,8 @@ pub enum Until {
 pub enum Which {
     /// As soon as everything was read once: before any trend.
     First,
+    /// The figures were refreshed.
+    Point,
     /// Asked for by SIGUSR1.
     Interim,
     /// At the end.

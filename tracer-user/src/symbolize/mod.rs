@@ -17,6 +17,7 @@ use crate::units::{KTime, ProcAddr};
 
 pub use evidence::{Evidence, Frame};
 use memo::Memo;
+pub use stack::user_site;
 
 /// What a code address is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
