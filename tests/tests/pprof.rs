@@ -114,10 +114,16 @@ fn a_heap_profile_is_the_endpoints() {
             let (ours, theirs) = (samples(&ours), samples(&theirs));
             assert!(theirs.len() > 10, "{what}: {}", theirs.len());
             let only = |a: &Samples, b: &Samples| -> Vec<String> {
-                a.iter().filter(|(key, _)| !b.contains_key(*key)).map(|sample| format!("{sample:?}")).collect()
+                a.iter()
+                    .filter(|(key, _)| !b.contains_key(*key))
+                    .map(|sample| format!("{sample:?}"))
+                    .collect()
             };
             let (more, missing) = (only(&ours, &theirs), only(&theirs, &ours));
-            assert!(more.is_empty() && missing.is_empty(), "{what}: ours only {more:#?}, theirs {missing:#?}");
+            assert!(
+                more.is_empty() && missing.is_empty(),
+                "{what}: ours only {more:#?}, theirs {missing:#?}"
+            );
             for (key, values) in &theirs {
                 let off = values.iter().zip(&ours[key]).map(|(a, b)| (a - b).abs()).max();
                 assert!(off <= Some(1), "{what}: {key:?}: ours {:?}, theirs {values:?}", ours[key]);

@@ -27,6 +27,8 @@ Examples:
   tracer --pid 4242 --sampler all --duration 1m   with every allocation's site, for a minute
   tracer --name checkout-svc --format json -o r.json
   tracer --duration 30s -- ./server --port 8080   start a program and trace it from its first instruction
+  tracer --pid 4242 -o heap.pb.gz                 live heap by site as a pprof profile, where Go's profiler is on
+  tracer diff monday.json friday.json             what grew between two reports
   tracer goroutines --pid 4242                    every goroutine by creation site and wait
   tracer check --pid 4242                         what would be attached and read, and why not";
 

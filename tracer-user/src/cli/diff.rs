@@ -30,6 +30,8 @@ fn input(path: &Path) -> anyhow::Result<Input> {
     let cannot = || format!("cannot compare {}", path.display());
     let mut bytes = Vec::new();
     // One more than fits is enough to know that it does not.
-    File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).with_context(cannot)?;
+    File::open(path)
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        .with_context(cannot)?;
     Input::read(&bytes).with_context(cannot)
 }

@@ -19,7 +19,9 @@ pub(super) fn goroutines(arguments: &GoroutineArguments) -> anyhow::Result<ExitC
     let report = session::read_once(pid)?;
     match destination.format() {
         Format::Text => destination.write_as(&GoroutineText, &report, Which::Final)?,
-        Format::Json | Format::Jsonl | Format::Folded | Format::Pprof => destination.write(&report, Which::Final)?,
+        Format::Json | Format::Jsonl | Format::Folded | Format::Pprof => {
+            destination.write(&report, Which::Final)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

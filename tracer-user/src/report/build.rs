@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::model::{
-    Allocated, AllocatedClass, Allocation, ClassSite, CodeMapping, Container, Cost, Events, Finding, Frame, Gc,
-    GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Growth, Heap, HeapPoint, Limit, MapRow, MapSite,
-    Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, SizeClass, Subject, Target, Undecided,
+    Allocated, AllocatedClass, Allocation, ClassSite, CodeMapping, Container, Cost, Events, Finding, Frame,
+    Gc, GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Growth, Heap, HeapPoint, Limit, MapRow,
+    MapSite, Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, SizeClass, Subject, Target,
+    Undecided,
 };
 use super::moment::Moment;
 use super::profile;

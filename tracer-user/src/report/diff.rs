@@ -74,7 +74,7 @@ impl Diff {
                         standard_error: (old.variance + new.variance).max(0.0).sqrt(),
                     }
                 })
-                .filter(|change| change.before != change.after)
+                .filter(|change| change.difference().abs() > 0.0)
                 .collect();
             // By id before, so a stable sort is a total order.
             changes.sort_by(|a, b| b.difference().total_cmp(&a.difference()));
@@ -86,7 +86,7 @@ impl Diff {
     pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut lines = Lines::default();
         for (section, changes) in &self.sections {
-            self.section(&mut lines, *section, changes);
+            Self::section(&mut lines, *section, changes);
         }
         for section in &self.one_sided {
             lines.labelled("note: ", &format!("{} are in one of the two only", title(*section)));
@@ -97,7 +97,7 @@ impl Diff {
         out.write_all(lines.finish().as_bytes())
     }
 
-    fn section(&self, lines: &mut Lines, section: Section, changes: &[Change]) {
+    fn section(lines: &mut Lines, section: Section, changes: &[Change]) {
         let grown: Vec<&Change> = changes.iter().filter(|c| c.difference() > 0.0 && c.is_clear()).collect();
         let smaller = changes.iter().filter(|c| c.difference() < 0.0 && c.is_clear()).count();
         let unclear = changes.iter().filter(|c| !c.is_clear()).count();

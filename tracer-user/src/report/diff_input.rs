@@ -131,7 +131,9 @@ impl Input {
         let error = |path: &str| float(row, path).unwrap_or(0.0);
         if let Some(bytes) = float(row, "/live/bytes") {
             self.add(Section::Live, &id, name, bytes, error("/live/bytes_stderr").powi(2));
-        } else if let (Some(bytes), Some(s)) = (float(row, "/allocated/bytes"), duration_s.filter(|s| *s > 0.0)) {
+        } else if let (Some(bytes), Some(s)) =
+            (float(row, "/allocated/bytes"), duration_s.filter(|s| *s > 0.0))
+        {
             self.add(Section::Allocated, &id, name, bytes / s, 0.0);
         }
     }
@@ -160,15 +162,17 @@ impl Input {
             ("goroutine", Section::Goroutines),
             ("alloc_space", Section::Allocated),
         ];
-        let (index, section) = wanted
-            .into_iter()
-            .find_map(|(name, section)| Some((kind(name)?, section)))
-            .ok_or_else(|| InputError::Unknown("the profile has neither heap nor goroutine samples".into()))?;
+        let (index, section) =
+            wanted.into_iter().find_map(|(name, section)| Some((kind(name)?, section))).ok_or_else(|| {
+                InputError::Unknown("the profile has neither heap nor goroutine samples".into())
+            })?;
         let seconds = profile.duration_nanos as f64 / 1e9;
         let scale = match section {
             Section::Allocated if seconds > 0.0 => 1.0 / seconds,
             Section::Allocated => {
-                return Err(InputError::Unknown("the profile does not say over which time was counted".into()));
+                return Err(InputError::Unknown(
+                    "the profile does not say over which time was counted".into(),
+                ));
             }
             _ => 1.0,
         };
@@ -226,4 +230,46 @@ fn text<'v>(value: &'v Value, path: &str) -> Option<&'v str> {
 
 fn float(value: &Value, path: &str) -> Option<f64> {
     value.pointer(path).and_then(Value::as_f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let bomb = gzip(&vec![0; MAX_UNPACKED as usize + 1]);
+        assert!(bomb.len() < 1 << 20);
+        assert_eq!(Input::read(&bomb), Err(InputError::TooLarge));
+    }
+
+    #[test]
+    fn a_report_with_fields_of_other_kinds_gives_what_it_has() {
+        let report =
+            br#"{"schema": "tracer.report/1", "allocations": [7, {"site": "a", "live": {"bytes": 9}},
+            {"site": "b", "live": []}], "goroutines": {"sites": {"site": 1}}, "heap": {"live_bytes": "x"}}"#;
+        let input = Input::read(report).unwrap();
+        assert_eq!(input.sections.len(), 1, "{input:?}");
+        assert!((input.sections[&Section::Live]["a"].value - 9.0).abs() < f64::EPSILON);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..2000), packed: bool) {
+            let bytes = if packed { gzip(&bytes) } else { bytes };
+            if let Err(e) = Input::read(&bytes) {
+                prop_assert!(!e.to_string().contains('\n'));
+            }
+        }
+    }
 }

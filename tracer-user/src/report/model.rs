@@ -549,15 +549,39 @@ pub enum Line<'a> {
         ended: Option<u64>,
     },
     /// A finding, when it is first made and at the end.
-    Finding { t: f64, finding: &'a Finding },
+    Finding {
+        t: f64,
+        finding: &'a Finding,
+    },
     /// What could not be decided by the end.
-    Undecided { t: f64, undecided: &'a Undecided },
+    Undecided {
+        t: f64,
+        undecided: &'a Undecided,
+    },
     /// The rows of the end.
-    SizeClass { t: f64, size_class: &'a SizeClass },
-    Allocation { t: f64, allocation: &'a Allocation },
-    HeapProfile { t: f64, heap_profile: &'a HeapProfile },
-    GoroutineSite { t: f64, goroutine_site: &'a GoroutineSite },
-    Map { t: f64, map: &'a MapRow },
+    SizeClass {
+        t: f64,
+        size_class: &'a SizeClass,
+    },
+    Allocation {
+        t: f64,
+        allocation: &'a Allocation,
+    },
+    HeapProfile {
+        t: f64,
+        heap_profile: &'a HeapProfile,
+    },
+    GoroutineSite {
+        t: f64,
+        goroutine_site: &'a GoroutineSite,
+    },
+    Map {
+        t: f64,
+        map: &'a MapRow,
+    },
     /// The last line: without it the session did not come to its end.
-    End { t: f64, session: &'a Session },
+    End {
+        t: f64,
+        session: &'a Session,
+    },
 }

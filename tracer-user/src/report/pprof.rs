@@ -150,7 +150,8 @@ impl Builder {
             };
             let places = sample.stack.iter().filter_map(|i| heap.samples.places.get(*i as usize));
             let location_id = self.stack(places.map(|p| (p.address, &p.frame)));
-            let mut label = vec![Label { key: self.text("bytes"), num: number(sample.size), ..Label::default() }];
+            let mut label =
+                vec![Label { key: self.text("bytes"), num: number(sample.size), ..Label::default() }];
             label.extend(self.cause(&sample.cause));
             let value = [scaled(sample.allocs), scaled(live)].concat();
             self.profile.sample.push(Sample { location_id, value, label });
@@ -179,9 +180,11 @@ impl Builder {
         for site in report.goroutines.iter().flat_map(|g| &g.sites) {
             for group in &site.groups {
                 let entry = Frame { function: group.entry.clone(), ..Frame::default() };
-                let stack = if group.stack.is_empty() { std::slice::from_ref(&entry) } else { &group.stack[..] };
+                let stack =
+                    if group.stack.is_empty() { std::slice::from_ref(&entry) } else { &group.stack[..] };
                 let location_id = self.stack(stack.iter().map(|f| (0, f)));
-                let label = vec![Label { key: self.text("state"), str: self.text(&group.state), ..Label::default() }];
+                let label =
+                    vec![Label { key: self.text("state"), str: self.text(&group.state), ..Label::default() }];
                 self.profile.sample.push(Sample { location_id, value: vec![number(group.count)], label });
             }
         }
@@ -189,7 +192,11 @@ impl Builder {
 
     /// Why it was allocated, where that is known.
     fn cause(&mut self, cause: &str) -> Option<Label> {
-        (cause != "other").then(|| Label { key: self.text("cause"), str: self.text(cause), ..Label::default() })
+        (cause != "other").then(|| Label {
+            key: self.text("cause"),
+            str: self.text(cause),
+            ..Label::default()
+        })
     }
 
     /// Location ids of a stack, innermost first: frames that were inlined belong to the location of the function they
@@ -213,9 +220,11 @@ impl Builder {
             return *id;
         }
         let id = self.profile.location.len() as u64 + 1;
-        let mapped = self.profile.mapping.first().is_some_and(|m| {
-            key.0 == 0 || (m.memory_start..m.memory_limit).contains(&key.0)
-        });
+        let mapped = self
+            .profile
+            .mapping
+            .first()
+            .is_some_and(|m| key.0 == 0 || (m.memory_start..m.memory_limit).contains(&key.0));
         self.profile.location.push(Location {
             id,
             mapping_id: if mapped { MAPPING } else { 0 },

@@ -65,6 +65,7 @@ pub struct Label {
     pub num_unit: i64,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "as the schema has them")]
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Mapping {
     #[prost(uint64, tag = "1")]

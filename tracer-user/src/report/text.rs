@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::goroutines::{short_table, swapped};
-use super::live::live_sites;
 use super::lines::{Lines, WIDTH, place};
+use super::live::live_sites;
 use super::model::{Allocation, Finding, Frame, MapRow, Session, Undecided};
 use super::{Exporter, Report};
 use crate::analyze::figures;

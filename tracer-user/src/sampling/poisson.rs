@@ -55,7 +55,8 @@ mod tests {
     #[test]
     fn it_scales_as_pprof_does() {
         let d = ByBytes { mean: 524_288 };
-        for (size, scale) in [(16, 32_768.500_002_543_13), (524_288, 1.581_976_706_869_326_4), (1 << 30, 1.0)] {
+        for (size, scale) in [(16, 32_768.500_002_543_13), (524_288, 1.581_976_706_869_326_4), (1 << 30, 1.0)]
+        {
             let estimate = d.objects(1, size);
             assert!((estimate.value / scale - 1.0).abs() < 1e-12, "{size}: {} {scale}", estimate.value);
         }

@@ -1,10 +1,6 @@
 //! Whether the runtime's own memory profile can be used, and the sentence that says so.
 
-use super::{
-    error::SessionError,
-    setup::Sampler,
-    target::Target,
-};
+use super::{error::SessionError, setup::Sampler, target::Target};
 use crate::{
     analyze::figures,
     goruntime::state::profile::{self, ProfileVars},
@@ -43,7 +39,8 @@ fn find(target: &Target) -> Chosen {
             Chosen::Not("the program turned its memory profile off (MemProfileRate is 0)".to_owned())
         }
         Ok(0) => Chosen::Not(
-            "Go's memory profile is off, because nothing in the program uses it (as net/http/pprof does)".to_owned(),
+            "Go's memory profile is off, because nothing in the program uses it (as net/http/pprof does)"
+                .to_owned(),
         ),
         Ok(rate) => Chosen::Works { vars, rate },
         Err(e) => Chosen::Not(e.to_string()),

@@ -81,7 +81,15 @@ struct Cadence {
     goroutines_due: Instant,
     profile_due: Instant,
     /// The GC cycle of the newest reading of the profile.
-    profiled: Option<Option<u32>>,
+    profiled: Profiled,
+}
+
+/// When the memory profile was last read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Profiled {
+    Never,
+    /// In this GC cycle, where that was known.
+    In(Option<u32>),
 }
 
 impl Cadence {
@@ -94,7 +102,7 @@ impl Cadence {
             full_due: now,
             goroutines_due: now,
             profile_due: now,
-            profiled: None,
+            profiled: Profiled::Never,
         }
     }
 
@@ -201,18 +209,17 @@ impl Cadence {
     /// The runtime's memory profile, when a GC has published more of it, or everything is wanted.
     fn profile(&mut self, everything: bool, records: &mut Vec<Record>) {
         let Some(vars) = self.sources.profile else { return };
-        let newer = self.profiled != Some(self.last_cycle);
+        let newer = self.profiled != Profiled::In(self.last_cycle);
         if !everything && (!newer || Instant::now() < self.profile_due) {
             return;
         }
         let began = Instant::now();
         let target = &self.sources.target;
         records.push(take("the memory profile", self.last_cycle, || {
-            let read =
-                || profile::read(&target.memory, target.layout, &vars, profile::Limits::default());
+            let read = || profile::read(&target.memory, target.layout, &vars, profile::Limits::default());
             settled(read).map(|found| Readout::Profile(found.profile))
         }));
-        self.profiled = Some(self.last_cycle);
+        self.profiled = Profiled::In(self.last_cycle);
         self.profile_due = next(began, self.interval);
     }
 

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-pub use crate::goruntime::names::cause::Cause;
 pub use super::profile::HeapProfile;
+pub use crate::goruntime::names::cause::Cause;
 pub use crate::record::note::EndedBy;
 
 /// One frame of a stack, innermost first within a stack.

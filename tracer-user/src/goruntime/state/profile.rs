@@ -192,11 +192,7 @@ impl Pass {
     }
 
     /// The counts of the same buckets, read again.
-    fn counts(
-        &self,
-        memory: &dyn ReadAt<ProcAddr>,
-        layout: &Layout,
-    ) -> Result<Vec<Counts>, StateError> {
+    fn counts(&self, memory: &dyn ReadAt<ProcAddr>, layout: &Layout) -> Result<Vec<Counts>, StateError> {
         let mut chunks = Chunks::new(memory);
         let mut record = vec![0; layout.mem_record_size as usize];
         let mut all = Vec::with_capacity(self.raw.len());
@@ -213,9 +209,8 @@ impl Pass {
     }
 
     fn finish(self, rate: u64, cycle: Cycle) -> Found {
-        let mut found = Found::default();
-        found.profile =
-            Profile { rate, cycle: cycle.number(), buckets: Vec::new(), cut: self.cut };
+        let profile = Profile { rate, cycle: cycle.number(), buckets: Vec::new(), cut: self.cut };
+        let mut found = Found { profile, addresses: Vec::new() };
         for Raw { at, record: _, size, stack, counts: Counts { active, future } } in self.raw {
             // Between the end of a cycle and its publication `runtime.MemProfile` publishes it itself.
             let due = if cycle.published() { Sampled::default() } else { future[cycle.pending(0)] };
@@ -236,17 +231,16 @@ impl Pass {
 }
 
 /// A bucket and the address of the next, or what is wrong with it.
-fn bucket(
-    chunks: &mut Chunks<'_>,
-    layout: &Layout,
-    at: ProcAddr,
-) -> Result<(Raw, u64), StateError> {
+fn bucket(chunks: &mut Chunks<'_>, layout: &Layout, at: ProcAddr) -> Result<(Raw, u64), StateError> {
     let mut header = vec![0; layout.bucket_header as usize];
     chunks.read(at, &mut header).map_err(StateError::reading(WHAT))?;
     let word = |offset: u32| {
-        Block(&header).u64(offset).ok_or_else(|| wrong(layout, "a bucket has its header", "fewer bytes".into()))
+        Block(&header)
+            .u64(offset)
+            .ok_or_else(|| wrong(layout, "a bucket has its header", "fewer bytes".into()))
     };
-    let (kind, depth, size) = (word(layout.bucket_typ)?, word(layout.bucket_nstk)?, word(layout.bucket_size)?);
+    let (kind, depth, size) =
+        (word(layout.bucket_typ)?, word(layout.bucket_nstk)?, word(layout.bucket_size)?);
     if kind != MEM_PROFILE {
         return Err(wrong(layout, "mbuckets leads to buckets of the memory profile", format!("kind {kind}")));
     }
@@ -273,11 +267,8 @@ mod tests {
 
     const BASE: u64 = 0x10_0000;
     /// Where the variables lie in the memory below; buckets follow.
-    const VARS: ProfileVars = ProfileVars {
-        mbuckets: ProcAddr(BASE),
-        cycle: ProcAddr(BASE + 8),
-        rate: ProcAddr(BASE + 16),
-    };
+    const VARS: ProfileVars =
+        ProfileVars { mbuckets: ProcAddr(BASE), cycle: ProcAddr(BASE + 8), rate: ProcAddr(BASE + 16) };
 
     /// Writes buckets as a runtime of that version would, newest first, and the variables.
     fn memory(minor: u32, cycle: u32, buckets: &[(u64, &[u64], [Sampled; 4])]) -> Vec<u8> {
@@ -328,7 +319,8 @@ mod tests {
         let cycles = [sampled(10, 4), sampled(1, 2), sampled(3, 0), sampled(100, 0)];
         for minor in [19, 26, 27] {
             // Cycle 7 is published: 8 % 3 is the last GC's, 9 % 3 what came since.
-            let bytes = memory(minor, 7 << 1 | 1, &[(48, &[5, 6], cycles), (16, &[], [Sampled::default(); 4])]);
+            let bytes =
+                memory(minor, 7 << 1 | 1, &[(48, &[5, 6], cycles), (16, &[], [Sampled::default(); 4])]);
             let found = decoded(minor, &bytes, Limits::default()).unwrap();
             let [bucket] = &found.profile.buckets[..] else { panic!("{found:?}") };
             assert_eq!(bucket.published, sampled(10, 4));
@@ -366,10 +358,7 @@ mod tests {
             let mut bytes = memory(26, 1, &[(8, &[1], one)]);
             let at = 24 + field as usize;
             bytes[at..at + 8].copy_from_slice(&u64::to_le_bytes(word));
-            assert!(matches!(
-                decoded(26, &bytes, Limits::default()),
-                Err(StateError::Layout { .. })
-            ));
+            assert!(matches!(decoded(26, &bytes, Limits::default()), Err(StateError::Layout { .. })));
         }
     }
 
