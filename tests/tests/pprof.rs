@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use prost::Message as _;
-use tracer_tests::go::{self, Go, matrix};
+use tracer_tests::go::{self, Go, Mode, matrix};
 use tracer_tests::live;
 use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
@@ -140,5 +140,86 @@ fn a_heap_profile_is_the_endpoints() {
             let raw = go_pprof(&["-raw", ours]);
             assert!(raw.contains("inuse_space/bytes[dflt]"), "{raw}");
         }
+    }
+}
+
+#[test]
+fn counted_allocations_have_no_inuse_types() {
+    live!();
+    let scratch = Scratch::new("pprof-all");
+    let mut target = Target::start(&Go::demo().build("profile", Mode::Ordinary));
+    let file = scratch.file("all.pprof");
+    let arguments = ["--sampler", "all", "-o", file.to_str().unwrap()];
+    let tracer = Tracer::attach(target.pid(), &arguments);
+    target.ask("run 500");
+    assert!(tracer.interrupt().success().stdout.is_empty());
+    let profile = decode(&std::fs::read(&file).unwrap());
+    assert_eq!(kinds(&profile), [("alloc_objects", "count"), ("alloc_space", "bytes")]);
+    let large = |samples: &Samples| -> i64 {
+        let of = samples.iter().filter(|((stack, _), _)| stack[0].0 == "main.keepLarge");
+        // 40 000 bytes are 40 960; the list that keeps them grows at the same place.
+        of.map(|(_, values)| values[0]).sum()
+    };
+    assert!(large(&samples(&profile)) >= 500, "{:?}", samples(&profile));
+    let top = go_pprof(&["-top", "-sample_index=alloc_objects", file.to_str().unwrap()]);
+    assert!(top.contains("main.keepNode"), "{top}");
+    // Asked for what is not known: refused, not made up.
+    let refused = Tracer::run(
+        &[
+            "--pid",
+            &target.pid().to_string(),
+            "--sampler",
+            "all",
+            "--duration",
+            "1s",
+            "--profile",
+            "inuse_space",
+        ]
+        .iter()
+        .chain(&["--format", "folded"])
+        .copied()
+        .collect::<Vec<_>>(),
+        END,
+    );
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(refused.stderr.contains("--sampler runtime"), "{refused:?}");
+}
+
+#[test]
+fn a_goroutine_profile_counts_them() {
+    live!();
+    let scratch = Scratch::new("pprof-goroutines");
+    let mut target = Target::start(&Go::demo().build("profile", Mode::StrippedPie));
+    target.ask("run 1");
+    let file = scratch.file("g.pb.gz");
+    let pid = target.pid().to_string();
+    let ended = Tracer::run(
+        &["goroutines", "--pid", &pid, "--profile", "goroutine", "-o", file.to_str().unwrap()],
+        END,
+    );
+    assert!(ended.success().stdout.is_empty());
+    let profile = decode(&std::fs::read(&file).unwrap());
+    assert_eq!(kinds(&profile), [("goroutine", "count")]);
+    let samples = samples(&profile);
+    let accepts =
+        samples.iter().filter(|((stack, _), _)| stack.iter().any(|(f, _)| f == "net/http.(*Server).Serve"));
+    assert_eq!(accepts.map(|(_, values)| values[0]).sum::<i64>(), 1, "{samples:?}");
+    assert!(go_pprof(&["-top", file.to_str().unwrap()]).contains("net/http.(*Server).Serve"));
+}
+
+#[test]
+fn a_program_without_the_profiler_is_refused_or_read_otherwise() {
+    live!();
+    for (go, mode) in matrix() {
+        let target = Target::start(&go.build("allocs", mode));
+        let pid = target.pid().to_string();
+        let refused = Tracer::run(&["--pid", &pid, "--sampler", "runtime"], END)
+            .refused(&["--sampler all", "memory profile is off"]);
+        assert!(refused.stdout.is_empty());
+        let report =
+            Tracer::run(&["--pid", &pid, "--duration", "1s", "--format", "json"], END).success().json();
+        assert_eq!(report["session"]["sampler"], "none");
+        assert!(report["session"]["sampler_reason"].as_str().unwrap().contains("memory profile is off"));
+        assert!(report.get("heap_profile").is_none() && report.get("allocations").is_none());
     }
 }
