@@ -561,7 +561,7 @@ fn lines_are_said_once_and_end_with_the_end() {
     let first = text.len();
     lines.write(&report, false, &mut text).unwrap();
     // Only the goroutines are of the moment.
-    assert_eq!(text[first..].iter().filter(|b| **b == b'\n').count(), 1);
+    assert_eq!(std::str::from_utf8(&text[first..]).unwrap().lines().count(), 1);
     lines.write(&report, true, &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
     let kinds: Vec<String> = text
