@@ -163,6 +163,23 @@ layout! {
     mspan_specials: u32, "runtime.mspan.specials" = [128, 128, 136, 128, 128, 128, 128, 128, 128];
     mspan_large_type: Option<u32>, "runtime.mspan.largeType" = [None, None, None, Some(152), Some(152), Some(152), Some(152), Some(152), Some(152)];
 
+    // memory profiler: runtime/mprof.go, types bucket, memRecord and memRecordCycle (a struct bucket is followed by
+    // its stack and its memRecord); runtime/mheap.go, types special and specialprofile.
+    bucket_allnext: u32, "runtime.bucket.allnext" = [8, 8, 8, 8, 8, 8, 8, 8, 8];
+    bucket_typ: u32, "runtime.bucket.typ" = [16, 16, 16, 16, 16, 16, 16, 16, 16];
+    bucket_size: u32, "runtime.bucket.size" = [32, 32, 32, 32, 32, 32, 32, 32, 32];
+    bucket_nstk: u32, "runtime.bucket.nstk" = [40, 40, 40, 40, 40, 40, 40, 40, 40];
+    bucket_header: u32, "runtime.bucket.sizeof" = [48, 48, 48, 48, 48, 48, 48, 48, 48];
+    mem_record_future: u32, "runtime.memRecord.future" = [32, 32, 32, 32, 32, 32, 32, 32, 16];
+    mem_record_size: u32, "runtime.memRecord.sizeof" = [128, 128, 128, 128, 128, 128, 128, 128, 64];
+    mem_cycle_allocs: u32, "runtime.memRecordCycle.allocs" = [0, 0, 0, 0, 0, 0, 0, 0, 0];
+    mem_cycle_frees: u32, "runtime.memRecordCycle.frees" = [8, 8, 8, 8, 8, 8, 8, 8, 8];
+    mem_cycle_size: u32, "runtime.memRecordCycle.sizeof" = [32, 32, 32, 32, 32, 32, 32, 32, 16];
+    special_next: u32, "runtime.special.next" = [0, 0, 0, 0, 0, 0, 0, 0, 0];
+    special_offset: u32, "runtime.special.offset" = [8, 8, 8, 8, 8, 8, 8, 8, 8];
+    special_kind: u32, "runtime.special.kind" = [10, 10, 10, 10, 10, 16, 16, 16, 16];
+    specialprofile_b: u32, "runtime.specialprofile.b" = [16, 16, 16, 16, 16, 24, 24, 24, 24];
+
     // tables.
     wait_reasons: u32, "runtime.waitReasonStrings.len" = [27, 32, 32, 37, 38, 44, 47, 47, 47];
 }
