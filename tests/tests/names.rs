@@ -273,6 +273,7 @@ fn runtime_variables_equal_the_symbol_table() {
             gc_blacken_enabled,
             mem_profile_rate,
             mbuckets,
+            m_prof_cycle,
             first_module,
             wait_reason_strings,
         } = vars;
@@ -290,6 +291,7 @@ fn runtime_variables_equal_the_symbol_table() {
             ("gcBlackenEnabled", Some(gc_blacken_enabled)),
             ("MemProfileRate", Some(mem_profile_rate)),
             ("mbuckets", Some(mbuckets)),
+            ("mProfCycle", m_prof_cycle),
             ("firstmoduledata", Some(first_module)),
             ("waitReasonStrings", wait_reason_strings),
         ] {

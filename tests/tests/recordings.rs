@@ -112,6 +112,45 @@ fn a_replay_is_the_sessions_report_without_root_and_without_the_program() {
     }
 }
 
+/// The runtime's own memory profile, in every format that shows it.
+#[test]
+fn a_replay_has_the_memory_profile_of_its_session() {
+    live!();
+    let scratch = Scratch::new("replay-profile");
+    let all = Go::all();
+    for (go, mode) in [(&all[0], Mode::StrippedPie), (&all[all.len() - 1], Mode::Ordinary)] {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        for (name, least) in [("live.pb.gz", 500), ("live.folded", 100), ("live.json", 500)] {
+            let mut target = Target::start(&go.build("profile", mode));
+            target.ask("run 2000");
+            target.ask("gc");
+            let (recording, live) = (scratch.file("s.trc"), scratch.file(name));
+            let arguments =
+                ["--sampler", "runtime", "--duration", "1s", "--record", path(&recording), "-o", path(&live)];
+            drop(Tracer::attach(target.pid(), &arguments).wait(END).success());
+            assert!(target.finish().success());
+            let again = scratch.file(&format!("again-{name}"));
+            drop(Tracer::run(&["replay", path(&recording), "-o", path(&again)], END).success());
+            let (live, again) = (fs::read(&live).unwrap(), fs::read(&again).unwrap());
+            assert!(live.len() > least, "{what} {name}: {} bytes", live.len());
+            assert!(live == again, "{what}: {name} is not the live session's");
+        }
+        let recording = scratch.file("s.trc");
+        // As lines a session is told once, as of its end.
+        let lines = replay(&recording, "jsonl").success().stdout;
+        let kinds: Vec<String> = lines
+            .lines()
+            .map(|line| line.parse::<serde_json::Value>().unwrap()["line"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!((kinds[0].as_str(), kinds[kinds.len() - 1].as_str()), ("session", "end"), "{what}");
+        assert_eq!(kinds.iter().filter(|kind| *kind == "heap_profile").count(), 1, "{what}: {kinds:?}");
+        let told = replay(&recording, "json").success().json();
+        assert_eq!(told["session"]["sampler"], "runtime", "{what}");
+        let text = replay(&recording, "text").success().stdout;
+        assert!(text.contains("by Go's own memory profile"), "{what}: {text}");
+    }
+}
+
 /// What a recording keeps of an executable names every address as the executable does.
 #[test]
 fn kept_name_sections_name_what_the_executable_names() {

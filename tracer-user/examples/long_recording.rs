@@ -183,6 +183,7 @@ fn opening() -> Opening {
         events: Events { alloc: true, map: false, goroutine: false },
         links: Links::Multi,
         copied: Bytes(0),
+        profile: false,
     }
 }
 
@@ -200,5 +201,7 @@ fn subject() -> Subject {
         race: false,
         container: None,
         bias: LoadBias(0),
+        code: None,
+        gnu_build_id: None,
     }
 }

@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod memory;
 pub mod record;
 pub mod report;
+pub mod sampling;
 pub mod session;
 pub mod symbolize;
 pub mod units;

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use tracer_user::capture::{self, CaptureError, Item};
 use tracer_user::record::{Body, Note};
 use tracer_user::report::folded::{Folded, Profile};
-use tracer_user::report::{Exporter, Report, json::Json, text::Text};
+use tracer_user::report::{Exporter, Report, json::Json, pprof::Pprof, text::Text};
 use tracer_user::session::{Replayed, SessionError, replay};
 
 /// As many as `cargo xtask captures` makes.
-const RECORDINGS: usize = 5;
+const RECORDINGS: usize = 6;
 
 fn recordings() -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/captures");
@@ -43,8 +43,9 @@ fn every_recording_replays_to_the_bytes_of_its_session() {
         let text = fs::read(file.with_extension("txt")).unwrap();
         assert!(written(&told.report, &Text) == text, "{name}: the text changed");
         let again = replayed(&bytes).unwrap();
-        for profile in [Profile::AllocSpace, Profile::AllocObjects, Profile::Goroutine] {
-            let folded = Folded { profile };
+        for profile in [Profile::InuseSpace, Profile::AllocSpace, Profile::AllocObjects, Profile::Goroutine] {
+            let (folded, pprof) = (Folded { profile }, Pprof { profile });
+            assert_eq!(written(&told.report, &pprof), written(&again.report, &pprof), "{name}");
             assert_eq!(written(&told.report, &folded), written(&again.report, &folded), "{name}");
         }
         assert_eq!(told.report, again.report, "{name}");

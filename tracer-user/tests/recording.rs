@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use tracer_user::capture::format::{self, BLOCK_HEAD, Kind};
 use tracer_user::capture::{self, CaptureError, End, Item, NewFile, Recorder};
 use tracer_user::record::census::{Amount, Candidate, Census, CensusClass, Population, Spans, TypeShare};
-use tracer_user::record::facts::{Cost, Events, Limit, Links, Opening, Sampler, Subject};
+use tracer_user::record::facts::{CodeMapping, Cost, Events, Limit, Links, Opening, Sampler, Subject};
 use tracer_user::record::image::Image;
 use tracer_user::record::note::{EndedBy, Probe};
+use tracer_user::record::profile::{Bucket, Profile, Sampled};
 use tracer_user::record::reading::{
     AllocClass, AllocCount, Counts, Gc, GoState, GoroutineCount, GoroutineGroup, Goroutines, MapCall,
     MapCallCount, MapState, Maps, Process, SizeClass, SizeClasses,
@@ -59,6 +60,7 @@ fn opening() -> Opening {
         events: Events { alloc: true, map: false, goroutine: true },
         links: Links::Multi,
         copied: Bytes(12 << 10),
+        profile: true,
     }
 }
 
@@ -76,6 +78,12 @@ fn subject() -> Subject {
         race: false,
         container: None,
         bias: LoadBias(0x10_0000),
+        code: Some(CodeMapping {
+            start: ProcAddr(0x50_0000),
+            limit: ProcAddr(0x60_0000),
+            file_offset: FileOffset(0x1000),
+        }),
+        gnu_build_id: Some("0badcafe".into()),
     }
 }
 
@@ -201,6 +209,19 @@ fn every_kind() -> Vec<Record> {
         }]),
     };
     let maps = Maps { maps: vec![map], skipped: 2, beyond_cap: 3 };
+    let sampled = |allocs, frees| Sampled { allocs, frees };
+    let profile = Profile {
+        rate: 524_288,
+        cycle: 8,
+        buckets: vec![Bucket {
+            stack: vec![ProcAddr(0x40_1001), ProcAddr(0x40_2010)],
+            size: Bytes(4096),
+            published: sampled(12, 5),
+            last_gc: sampled(2, 1),
+            since_gc: sampled(3, 0),
+        }],
+        cut: true,
+    };
     let mut records = vec![
         note(10, Note::Opening(Box::new(opening()))),
         note(10, Note::Subject(Box::new(subject()))),
@@ -215,6 +236,7 @@ fn every_kind() -> Vec<Record> {
         read_out(24, Readout::Counts(counts)),
         read_out(24, Readout::Maps(maps)),
         read_out(24, Readout::Census(census)),
+        read_out(24, Readout::Profile(profile)),
         note(25, Note::ReadingFailed { what: "goroutines".into(), why: "torn".into() }),
         note(26, Note::Replaced { why: "it executed itself".into() }),
         note(27, Note::Limit(Some(Limit { bytes: Bytes(1 << 30), used: Some(Bytes(1 << 29)) }))),
@@ -305,6 +327,7 @@ fn variants_keep_their_places() {
         (1, 4),
         (1, 5),
         (1, 6),
+        (1, 7),
     ];
     expected.extend([(2, 3), (2, 4), (2, 9), (2, 10), (2, 13)]);
     expected.extend(Counter::ALL.map(|_| (2, 5)));
@@ -324,7 +347,7 @@ fn records_keep_their_form() {
 }
 
 /// Of format 1.
-const FORM: (usize, u32) = (741, 3_450_933_150);
+const FORM: (usize, u32) = (793, 1_393_885_118);
 
 #[test]
 fn a_recording_that_was_cut_off_holds_what_was_whole() {

@@ -36,7 +36,7 @@ struct Session {
     during: &'static [&'static str],
 }
 
-const SESSIONS: [Session; 5] = [
+const SESSIONS: [Session; 6] = [
     Session {
         fixture: "demo",
         pin: 1,
@@ -81,6 +81,15 @@ const SESSIONS: [Session; 5] = [
         seconds: 3,
         before: &["park 300"],
         during: &["park 7"],
+    },
+    Session {
+        fixture: "profile",
+        pin: 0,
+        stripped: false,
+        arguments: &[],
+        seconds: 3,
+        before: &["run 1000", "gc"],
+        during: &["run 100", "gc"],
     },
 ];
 

@@ -11,6 +11,7 @@ pub mod goroutines;
 pub mod heap;
 pub mod maps;
 pub mod process;
+pub mod profile;
 pub mod series;
 pub mod session;
 pub mod stacks;
@@ -28,6 +29,7 @@ pub use goroutines::GoroutineHistory;
 pub use heap::{GcHistory, SizeHistory};
 pub use maps::MapHistories;
 pub use process::ProcessHistory;
+pub use profile::ProfileHistory;
 pub use session::SessionFacts;
 pub use stacks::Stacks;
 
@@ -67,6 +69,7 @@ pub struct Ledger {
     maps: MapHistories,
     process: ProcessHistory,
     session: SessionFacts,
+    profile: ProfileHistory,
     probes: Vec<Probe>,
     remarks: Vec<Remark>,
     remarks_cut: u64,
@@ -94,6 +97,7 @@ impl Ledger {
             maps: MapHistories::default(),
             process: ProcessHistory::default(),
             session: SessionFacts::default(),
+            profile: ProfileHistory::default(),
             probes: Vec::new(),
             remarks: Vec::new(),
             remarks_cut: 0,
@@ -132,6 +136,7 @@ impl Ledger {
                     }
                     Readout::Maps(maps) => self.maps.apply(*time, maps),
                     Readout::Process(p) => self.process.apply(*time, p),
+                    Readout::Profile(p) => self.profile.apply(*time, p),
                     Readout::Counts(counts) => {
                         self.tallies.apply(*time, counts);
                         for (counter, n) in &counts.losses {
@@ -222,6 +227,7 @@ impl Ledger {
             ("ledger_pauses_cut", self.gc.pauses_cut()),
             ("ledger_size_classes_torn", self.sizes.torn()),
             ("ledger_types_cut", self.census.types_cut()),
+            ("ledger_profile_cut", self.profile.cut()),
             ("ledger_remarks_cut", self.remarks_cut),
             ("ledger_misrouted", self.misrouted),
             ("unrecorded", self.session.unrecorded()),
@@ -264,6 +270,9 @@ impl Ledger {
     }
     pub fn session(&self) -> &SessionFacts {
         &self.session
+    }
+    pub fn profile(&self) -> &ProfileHistory {
+        &self.profile
     }
     pub fn probes(&self) -> &[Probe] {
         &self.probes

@@ -28,6 +28,8 @@ Examples:
   tracer --name checkout-svc --format json -o r.json
   tracer --duration 30s -- ./server --port 8080   start a program and trace it from its first instruction
   tracer --pid 4242 --record s.trc                keep the session; `tracer replay s.trc` prints its report again
+  tracer --pid 4242 -o heap.pb.gz                 live heap by site as a pprof profile, where Go's profiler is on
+  tracer diff monday.json friday.json             what grew between two reports
   tracer goroutines --pid 4242                    every goroutine by creation site and wait
   tracer heap --pid 4242                          what lives on the heap, by type
   tracer check --pid 4242                         what would be attached and read, and why not";
@@ -44,6 +46,8 @@ pub(super) enum Command {
     Replay(ReplayArguments),
     /// Show the live heap by type or by size class: one reading, no probes
     Heap(HeapArguments),
+    /// Say what grew between two reports (JSON) or profiles (pprof)
+    Diff(DiffArguments),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
 }
@@ -58,6 +62,23 @@ pub(super) struct TargetArguments {
     /// Name of the process or of its executable; several matches are listed and refused
     #[arg(long, value_name = "EXE")]
     pub(super) name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DiffArguments {
+    /// The earlier one
+    pub(super) before: PathBuf,
+    /// The later one
+    pub(super) after: PathBuf,
+    /// Text, or JSON with every row
+    #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
+    pub(super) format: DiffFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum DiffFormat {
+    Text,
+    Json,
 }
 
 #[derive(Args, Debug)]
@@ -117,8 +138,8 @@ pub(super) struct SessionArguments {
     /// How often figures are refreshed
     #[arg(long, value_name = "D", value_parser = interval, default_value = "1s")]
     pub(super) interval: Duration,
-    /// Where figures come from: auto reads memory and counts goroutines, none only reads, all counts every
-    /// allocation
+    /// Where figures come from: none only reads memory, runtime reads the Go runtime's own memory profile too, all
+    /// counts every allocation; auto is runtime where the program has that profile on, and counts goroutines
     #[arg(long, value_enum, default_value_t = SamplerArgument::Auto)]
     pub(super) sampler: SamplerArgument,
     /// What to probe [default: what the sampler brings; map only when asked for]
@@ -142,7 +163,7 @@ pub(super) struct OutputArguments {
     /// Write the report there instead of to stdout; {pid} in the name is the target's
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
-    /// What folded draws [default: alloc_space with --sampler all, else goroutine]
+    /// What folded draws and pprof shows first [default: inuse_space, alloc_space or goroutine, the first that is known]
     #[arg(long, value_enum)]
     pub(super) profile: Option<ProfileArgument>,
 }
@@ -151,6 +172,7 @@ pub(super) struct OutputArguments {
 pub(super) enum SamplerArgument {
     Auto,
     None,
+    Runtime,
     All,
 }
 
@@ -172,12 +194,16 @@ pub(super) enum AttachArgument {
 pub(super) enum Format {
     Text,
     Json,
+    Jsonl,
     Folded,
+    Pprof,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(super) enum ProfileArgument {
+    InuseSpace,
+    InuseObjects,
     AllocSpace,
     AllocObjects,
     Goroutine,

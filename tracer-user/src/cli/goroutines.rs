@@ -15,11 +15,13 @@ use crate::{
 
 pub(super) fn goroutines(arguments: &GoroutineArguments) -> anyhow::Result<ExitCode> {
     let pid = pid_of(&arguments.target)?;
-    let mut destination = Destination::open(&arguments.output, Some(pid), false)?;
+    let mut destination = Destination::open(&arguments.output, Some(pid))?;
     let report = session::read_once(pid, Once::Goroutines)?;
     match destination.format() {
         Format::Text => destination.write_as(&GoroutineText, &report, Which::Final)?,
-        Format::Json | Format::Folded => destination.write(&report, Which::Final)?,
+        Format::Json | Format::Jsonl | Format::Folded | Format::Pprof => {
+            destination.write(&report, Which::Final)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,13 +14,15 @@ use crate::{
 
 pub(super) fn heap(arguments: &HeapArguments) -> anyhow::Result<ExitCode> {
     let pid = pid_of(&arguments.target)?;
-    let mut destination = Destination::open(&arguments.output, Some(pid), false)?;
+    let mut destination = Destination::open(&arguments.output, Some(pid))?;
     let report = session::read_once(pid, Once::Heap)?;
     match destination.format() {
         Format::Text => {
             destination.write_as(&HeapText { by: arguments.by.meant() }, &report, Which::Final)?;
         }
-        Format::Json | Format::Folded => destination.write(&report, Which::Final)?,
+        Format::Json | Format::Jsonl | Format::Folded | Format::Pprof => {
+            destination.write(&report, Which::Final)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod check;
+mod diff;
 mod goroutines;
 mod heap;
 mod list;
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
         Some(Command::Goroutines(arguments)) => goroutines::goroutines(&arguments),
         Some(Command::Replay(arguments)) => replay::replay(&arguments),
         Some(Command::Heap(arguments)) => heap::heap(&arguments),
+        Some(Command::Diff(arguments)) => diff::diff(&arguments),
         Some(Command::Completions { shell }) => completions(shell),
     };
     match done {
@@ -113,7 +115,7 @@ mod tests {
             complaint(&Arguments::try_parse_from(words).unwrap_err().to_string())
         };
         assert_eq!(told("--pid x"), "invalid value 'x' for '--pid <N>': invalid digit found in string");
-        assert!(told("--pid 1 --format f").ends_with("[possible values: text, json, folded]"));
+        assert!(told("--pid 1 --format f").ends_with("[possible values: text, json, jsonl, folded, pprof]"));
         assert_eq!(told("--pid -1"), "unexpected argument '-1' found");
         assert_eq!(
             told("goroutines"),

@@ -2,11 +2,11 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Write as _},
+    io::{self, BufWriter, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::arguments::{Format, OutputArguments, ProfileArgument};
 use crate::{
@@ -14,6 +14,8 @@ use crate::{
         Exporter, Report,
         folded::{Folded, Profile},
         json::Json,
+        jsonl::Lines,
+        pprof::Pprof,
         text::Text,
     },
     session::Which,
@@ -23,7 +25,8 @@ use crate::{
 /// The reports' destination. The file is opened before the session starts, so that a bad path fails early.
 pub(super) struct Destination {
     format: Format,
-    profile: ProfileArgument,
+    profile: Option<Profile>,
+    lines: Lines,
     file: Option<OutputFile>,
 }
 
@@ -59,6 +62,15 @@ impl OutputFile {
         exporter.write(report, &mut out)?;
         out.flush()
     }
+
+    /// Adds to what this session has written; the first call begins anew.
+    fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        if !self.written && self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        self.written = true;
+        (&self.file).write_all(text)
+    }
 }
 
 impl Drop for OutputFile {
@@ -71,20 +83,19 @@ impl Drop for OutputFile {
 }
 
 impl Destination {
-    pub(super) fn open(arguments: &OutputArguments, pid: Option<Pid>, all: bool) -> anyhow::Result<Self> {
+    pub(super) fn open(arguments: &OutputArguments, pid: Option<Pid>) -> anyhow::Result<Self> {
         let file = match &arguments.output {
             None => None,
             Some(name) => Some(OutputFile::open(named(name, pid))?),
         };
-        let guessed = || match file.as_ref().and_then(|file| file.path.extension()?.to_str()) {
-            Some("json") => Format::Json,
-            Some("folded") => Format::Folded,
-            _ => Format::Text,
-        };
-        let profile = if all { ProfileArgument::AllocSpace } else { ProfileArgument::Goroutine };
+        let format = meant(arguments);
+        if format == Format::Pprof && file.is_none() && io::stdout().is_terminal() {
+            bail!("a pprof profile is no text; give it a file with -o");
+        }
         Ok(Self {
-            format: arguments.format.unwrap_or_else(guessed),
-            profile: arguments.profile.unwrap_or(profile),
+            format,
+            profile: arguments.profile.map(ProfileArgument::meant),
+            lines: Lines::default(),
             file,
         })
     }
@@ -94,14 +105,43 @@ impl Destination {
         if which == Which::First {
             let mut err = io::stderr().lock();
             writeln!(err, "first report; findings follow as they firm up")?;
-            return Text.write(report, &mut err);
+            Text.write(report, &mut err)?;
         }
-        let text: &dyn Exporter = match self.format {
+        if self.format == Format::Jsonl {
+            return self.write_lines(report, which == Which::Final);
+        }
+        match which {
+            Which::First | Which::Point => return Ok(()),
+            // Not in the midst of what a terminal or a pipe is to show as text.
+            Which::Interim if self.format == Format::Pprof => return self.write_as(&Text, report, which),
+            Which::Interim | Which::Final => {}
+        }
+        let profile = self.profile.unwrap_or_else(|| Profile::best_of(report));
+        if matches!(self.format, Format::Folded | Format::Pprof) {
+            profile.is_in(report).map_err(io::Error::other)?;
+        }
+        let exporter: &dyn Exporter = match self.format {
             Format::Text => &Text,
-            Format::Json => &Json,
-            Format::Folded => &Folded { profile: self.profile.meant() },
+            Format::Json | Format::Jsonl => &Json,
+            Format::Folded => &Folded { profile },
+            Format::Pprof => &Pprof { profile },
         };
-        self.write_as(text, report, which)
+        self.write_as(exporter, report, which)
+    }
+
+    /// What is new, as lines; each call leaves whole lines behind.
+    fn write_lines(&mut self, report: &Report, last: bool) -> io::Result<()> {
+        let mut text = Vec::new();
+        self.lines.write(report, last, &mut text)?;
+        let Some(file) = &mut self.file else {
+            let mut out = io::stdout().lock();
+            out.write_all(&text)?;
+            return out.flush();
+        };
+        file.append(&text).map_err(|e| {
+            let path = file.path.display();
+            io::Error::new(e.kind(), format!("{path}: {e}; make room or give -o another path"))
+        })
     }
 
     /// The final report, or an interim one, by a given exporter.
@@ -130,10 +170,36 @@ impl Destination {
 impl ProfileArgument {
     fn meant(self) -> Profile {
         match self {
+            Self::InuseSpace => Profile::InuseSpace,
+            Self::InuseObjects => Profile::InuseObjects,
             Self::AllocSpace => Profile::AllocSpace,
             Self::AllocObjects => Profile::AllocObjects,
             Self::Goroutine => Profile::Goroutine,
         }
+    }
+}
+
+/// The format that was asked for, by name or by the file's name.
+fn meant(arguments: &OutputArguments) -> Format {
+    let guessed = || arguments.output.as_ref().map_or(Format::Text, |path| by_name(path));
+    arguments.format.unwrap_or_else(guessed)
+}
+
+/// Whether reports are wanted as figures are refreshed.
+pub(super) fn streams(arguments: &OutputArguments) -> bool {
+    meant(arguments) == Format::Jsonl
+}
+
+/// The format that a file's name asks for.
+fn by_name(path: &Path) -> Format {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    match () {
+        () if ends(&[".json"]) => Format::Json,
+        () if ends(&[".jsonl", ".ndjson"]) => Format::Jsonl,
+        () if ends(&[".folded"]) => Format::Folded,
+        () if ends(&[".pb.gz", ".pprof"]) => Format::Pprof,
+        () => Format::Text,
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
     let sampler = match arguments.sampler {
         SamplerArgument::Auto => Sampler::Auto,
         SamplerArgument::None => Sampler::None,
+        SamplerArgument::Runtime => Sampler::Runtime,
         SamplerArgument::All => Sampler::All,
     };
     let events = events(arguments.events.as_deref(), sampler)?;
@@ -45,9 +46,9 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
         until: until(arguments, io::stdout().is_terminal()),
         interval: arguments.interval,
         record: arguments.record.as_deref().map(|name| named(name, pid)),
+        stream: super::output::streams(&arguments.output),
     };
-    let allocations = events.unwrap_or(Events::of(sampler)).alloc;
-    let mut destination = Destination::open(&arguments.output, pid, allocations)?;
+    let mut destination = Destination::open(&arguments.output, pid)?;
     let mut write = |report: &crate::report::Report, which| destination.write(report, which);
     let output = Output { notice: Arc::new(super::say), report: &mut write };
     match session::run(&setup, output) {
@@ -113,10 +114,10 @@ fn events(typed: Option<&[EventArgument]>, sampler: Sampler) -> anyhow::Result<O
     };
     match sampler {
         Sampler::None => bail!("--sampler none probes nothing; leave out --events or choose --sampler all"),
-        Sampler::Auto if events.alloc || events.map => {
+        Sampler::Auto | Sampler::Runtime if events.alloc || events.map => {
             bail!("allocations and map writes are probed with --sampler all only; add it")
         }
-        Sampler::Auto | Sampler::All => Ok(Some(events)),
+        Sampler::Auto | Sampler::Runtime | Sampler::All => Ok(Some(events)),
     }
 }
 

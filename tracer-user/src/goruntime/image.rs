@@ -125,6 +125,13 @@ impl GoImage {
         self.info.setting("-race") == Some("true") || self.table.by_name("runtime.racecall").is_some()
     }
 
+    /// The runtime's memory profiler is on unless the program turns it off: the linker turns it off where nothing that
+    /// reads the profile is linked (cmd/link/internal/ld/lib.go, `disableMemoryProfiling`).
+    pub fn links_memory_profiler(&self) -> bool {
+        // What the linker looks for: the second since Go 1.23.
+        ["runtime.MemProfile", "runtime.memProfileInternal"].iter().any(|f| self.table.by_name(f).is_some())
+    }
+
     pub fn is_stripped(&self) -> bool {
         self.elf.is_stripped()
     }

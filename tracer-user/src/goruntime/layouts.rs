@@ -206,6 +206,23 @@ layout! {
     module_next: u32, "runtime.moduledata.next" = [544, 560, 584, 584, 576, 576, 576, 584, 560];
     module_size: u32, "runtime.moduledata.sizeof" = [552, 568, 592, 592, 584, 584, 584, 592, 568];
 
+    // memory profiler: runtime/mprof.go, types bucket, memRecord and memRecordCycle (a struct bucket is followed by
+    // its stack and its memRecord); runtime/mheap.go, types special and specialprofile.
+    bucket_allnext: u32, "runtime.bucket.allnext" = [8, 8, 8, 8, 8, 8, 8, 8, 8];
+    bucket_typ: u32, "runtime.bucket.typ" = [16, 16, 16, 16, 16, 16, 16, 16, 16];
+    bucket_size: u32, "runtime.bucket.size" = [32, 32, 32, 32, 32, 32, 32, 32, 32];
+    bucket_nstk: u32, "runtime.bucket.nstk" = [40, 40, 40, 40, 40, 40, 40, 40, 40];
+    bucket_header: u32, "runtime.bucket.sizeof" = [48, 48, 48, 48, 48, 48, 48, 48, 48];
+    mem_record_future: u32, "runtime.memRecord.future" = [32, 32, 32, 32, 32, 32, 32, 32, 16];
+    mem_record_size: u32, "runtime.memRecord.sizeof" = [128, 128, 128, 128, 128, 128, 128, 128, 64];
+    mem_cycle_allocs: u32, "runtime.memRecordCycle.allocs" = [0, 0, 0, 0, 0, 0, 0, 0, 0];
+    mem_cycle_frees: u32, "runtime.memRecordCycle.frees" = [8, 8, 8, 8, 8, 8, 8, 8, 8];
+    mem_cycle_size: u32, "runtime.memRecordCycle.sizeof" = [32, 32, 32, 32, 32, 32, 32, 32, 16];
+    special_next: u32, "runtime.special.next" = [0, 0, 0, 0, 0, 0, 0, 0, 0];
+    special_offset: u32, "runtime.special.offset" = [8, 8, 8, 8, 8, 8, 8, 8, 8];
+    special_kind: u32, "runtime.special.kind" = [10, 10, 10, 10, 10, 16, 16, 16, 16];
+    specialprofile_b: u32, "runtime.specialprofile.b" = [16, 16, 16, 16, 16, 24, 24, 24, 24];
+
     // tables.
     wait_reasons: u32, "runtime.waitReasonStrings.len" = [27, 32, 32, 37, 38, 44, 47, 47, 47];
 }

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{Bytes, LoadBias};
+use crate::units::{Bytes, FileOffset, LoadBias, ProcAddr};
 
 /// A session as it began.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct Opening {
     pub links: Links,
     /// Copies of code pages that the probes make in the target.
     pub copied: Bytes,
+    /// The runtime's own memory profile is on and is read.
+    pub profile: bool,
 }
 
 /// What was asked for. A new one goes to the end.
@@ -29,6 +31,7 @@ pub enum Sampler {
     Auto,
     None,
     All,
+    Runtime,
 }
 
 /// What is probed.
@@ -65,6 +68,18 @@ pub struct Subject {
     pub container: Option<String>,
     /// Where its image was loaded.
     pub bias: LoadBias,
+    /// Absent where the file has no executable segment.
+    pub code: Option<CodeMapping>,
+    /// In hex, from the file's `.note.gnu.build-id`.
+    pub gnu_build_id: Option<String>,
+}
+
+/// Where the target's code is mapped: whole pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CodeMapping {
+    pub start: ProcAddr,
+    pub limit: ProcAddr,
+    pub file_offset: FileOffset,
 }
 
 /// A memory limit of the target's cgroup.

@@ -13,6 +13,7 @@ pub mod image;
 mod losses;
 pub mod maps;
 pub mod note;
+pub mod profile;
 pub mod reading;
 
 pub use census::Census;
@@ -64,7 +65,11 @@ impl Record {
                 candidates.map(|candidate| candidate.type_addr).for_each(&mut *see);
             }
             Readout::Maps(maps) => maps.maps.iter().map(|map| map.type_addr).for_each(&mut *see),
-            Readout::Gc(_) | Readout::SizeClasses(_) | Readout::Goroutines(_) | Readout::Process(_) => {}
+            Readout::Gc(_)
+            | Readout::SizeClasses(_)
+            | Readout::Goroutines(_)
+            | Readout::Process(_)
+            | Readout::Profile(_) => {}
         }
     }
 }

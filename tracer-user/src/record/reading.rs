@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::census::Census;
 use super::losses;
 pub use super::maps::{MapState, Maps};
+use super::profile::Profile;
 use crate::units::{Bytes, Goid, KTime, ProcAddr, StackId};
 
 /// One reading: when it was taken and what it found.
@@ -28,6 +29,7 @@ pub enum Readout {
     Counts(Counts),
     Maps(Maps),
     Census(Census),
+    Profile(Profile),
 }
 
 /// The GC controller's and memstats' figures.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use super::heap_rows as heap;
 use super::model::{
-    Allocated, AllocatedClass, Allocation, ClassSite, Container, Cost, Events, Finding, Frame, Gc,
-    GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Growth, Heap, HeapPoint, Limit, MapRow, MapSite,
-    Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, Subject, Target, Undecided,
+    Allocated, AllocatedClass, Allocation, ClassSite, CodeMapping, Container, Cost, Events, Finding, Frame,
+    Gc, GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Growth, Heap, HeapPoint, Limit, MapRow,
+    MapSite, Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, Subject, Target, Undecided,
 };
 use super::moment::Moment;
+use super::profile;
 use crate::analyze::{self, Judgement};
 use crate::symbolize::evidence::{self, EndedBy, Evidence, Harm, Remark};
 
@@ -49,6 +50,7 @@ pub struct TargetFacts {
     pub race: bool,
     pub limit: Option<LimitFacts>,
     pub container: Option<Container>,
+    pub code: Option<CodeMapping>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +71,7 @@ pub enum LimitSource {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sampler {
     None,
+    Runtime,
     All,
 }
 
@@ -95,8 +98,10 @@ pub fn report(facts: &SessionFacts, evidence: &Evidence, judgement: &Judgement) 
         allocations: evidence
             .allocations
             .as_ref()
-            .map(|a| a.sites.iter().take(MAX_ALLOCATIONS).map(|s| allocation(s, evidence)).collect()),
+            .map(|a| a.sites.iter().take(MAX_ALLOCATIONS).map(|s| allocation(s, evidence)).collect())
+            .or_else(|| evidence.profile.as_ref().map(profile::allocations)),
         allocated_total: evidence.allocations.as_ref().map(|a| allocated(a.total)),
+        heap_profile: evidence.profile.as_ref().map(profile::heap_profile),
         goroutines: evidence.goroutines.as_ref().map(goroutines),
         maps: evidence.maps.iter().filter(|m| is_worth_a_row(m)).map(map_row).collect(),
         findings,
@@ -155,6 +160,7 @@ fn target(facts: &SessionFacts, evidence: &Evidence, limit: Option<Limit>) -> Ta
         race,
         limit: _,
         container,
+        code,
     } = &facts.target;
     Target {
         pid: *pid,
@@ -171,6 +177,7 @@ fn target(facts: &SessionFacts, evidence: &Evidence, limit: Option<Limit>) -> Ta
         race: *race,
         limit,
         container: container.clone(),
+        code: code.clone(),
     }
 }
 
@@ -188,6 +195,7 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
         duration_s: evidence.at_s,
         sampler: match facts.sampler {
             Sampler::None => "none",
+            Sampler::Runtime => "runtime",
             Sampler::All => "all",
         }
         .to_owned(),
@@ -295,16 +303,22 @@ fn gc(g: &evidence::GcState) -> Gc {
     }
 }
 
-fn frames(stack: &[evidence::Frame]) -> Vec<Frame> {
+pub(super) fn frames(stack: &[evidence::Frame]) -> Vec<Frame> {
     stack.iter().map(frame).collect()
 }
 
-fn frame(f: &evidence::Frame) -> Frame {
+pub(super) fn frame(f: &evidence::Frame) -> Frame {
     Frame { function: f.function.clone(), file: f.file.clone(), line: f.line, inlined: f.inlined }
 }
 
 fn allocated(amount: evidence::Amount) -> Allocated {
-    Allocated { bytes: amount.rounded, objects: amount.objects, requested_bytes: amount.requested }
+    Allocated {
+        bytes: amount.rounded,
+        bytes_stderr: None,
+        objects: amount.objects,
+        objects_stderr: None,
+        requested_bytes: Some(amount.requested),
+    }
 }
 
 fn allocation(s: &evidence::AllocSite, evidence: &Evidence) -> Allocation {
@@ -315,7 +329,11 @@ fn allocation(s: &evidence::AllocSite, evidence: &Evidence) -> Allocation {
         type_name: s.type_name.clone(),
         cause: s.cause.name().to_owned(),
         since: "attach",
+        live: None,
         allocated: allocated(s.amount),
+        freed: None,
+        allocated_since_gc: None,
+        samples: None,
         size_classes: s
             .classes
             .iter()

@@ -7,18 +7,58 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::lines::printable;
-use super::model::Frame;
+use super::model::{Allocation, Frame};
 use super::{Exporter, Report};
 
-/// What a line's count counts.
+/// What is counted per stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Profile {
-    /// Bytes allocated since attach.
+    /// Bytes that lived after the last GC.
+    InuseSpace,
+    /// Objects that lived after the last GC.
+    InuseObjects,
+    /// Bytes allocated, since attach or since the start as the report says.
     AllocSpace,
-    /// Objects allocated since attach.
+    /// Objects allocated.
     AllocObjects,
     /// Goroutines alive.
     Goroutine,
+}
+
+impl Profile {
+    /// The word for it, which is pprof's too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::InuseSpace => "inuse_space",
+            Profile::InuseObjects => "inuse_objects",
+            Profile::AllocSpace => "alloc_space",
+            Profile::AllocObjects => "alloc_objects",
+            Profile::Goroutine => "goroutine",
+        }
+    }
+
+    /// What a report has most to say with: what lives, else what was allocated, else goroutines.
+    pub fn best_of(report: &Report) -> Self {
+        match report {
+            Report { heap_profile: Some(_), .. } => Profile::InuseSpace,
+            Report { allocations: Some(_), .. } => Profile::AllocSpace,
+            _ => Profile::Goroutine,
+        }
+    }
+
+    /// Whether a report has these figures; where not, why.
+    pub fn is_in(self, report: &Report) -> Result<(), &'static str> {
+        match self {
+            Profile::InuseSpace | Profile::InuseObjects if report.heap_profile.is_none() => {
+                Err("what is in use per site is known with --sampler runtime only")
+            }
+            Profile::AllocSpace | Profile::AllocObjects if report.allocations.is_none() => {
+                Err("allocations per site are known with --sampler runtime or all only")
+            }
+            Profile::Goroutine if report.goroutines.is_none() => Err("goroutines were not read"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Folded stacks of one profile.
@@ -34,16 +74,16 @@ impl Exporter for Folded {
             let held = stacks.entry(stack).or_default();
             *held = held.saturating_add(n);
         };
-        match self.profile {
-            Profile::AllocSpace | Profile::AllocObjects => {
-                for row in report.allocations.iter().flatten() {
-                    let n = match self.profile {
-                        Profile::AllocSpace => row.allocated.bytes,
-                        Profile::AllocObjects | Profile::Goroutine => row.allocated.objects,
-                    };
-                    add(folded(&row.stack, "unknown stack"), n);
-                }
+        let mut each = |figure: &dyn Fn(&Allocation) -> Option<u64>| {
+            for row in report.allocations.iter().flatten() {
+                add(folded(&row.stack, "unknown stack"), figure(row).unwrap_or(0));
             }
+        };
+        match self.profile {
+            Profile::AllocSpace => each(&|row| Some(row.allocated.bytes)),
+            Profile::AllocObjects => each(&|row| Some(row.allocated.objects)),
+            Profile::InuseSpace => each(&|row| Some(row.live?.bytes)),
+            Profile::InuseObjects => each(&|row| Some(row.live?.objects)),
             Profile::Goroutine => {
                 for site in report.goroutines.iter().flat_map(|g| &g.sites) {
                     for group in &site.groups {

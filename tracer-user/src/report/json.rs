@@ -14,14 +14,3 @@ impl Exporter for Json {
         out.write_all(b"\n")
     }
 }
-
-/// One JSON document per line, for interim reports.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct JsonLines;
-
-impl Exporter for JsonLines {
-    fn write(&self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
-        serde_json::to_writer(&mut *out, report).map_err(io::Error::from)?;
-        out.write_all(b"\n")
-    }
-}

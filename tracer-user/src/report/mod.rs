@@ -4,14 +4,21 @@
 //! names) is printed with control characters escaped.
 
 pub mod build;
+pub mod diff;
+pub mod diff_input;
 pub mod folded;
 pub mod goroutines;
 pub mod heap;
 mod heap_rows;
 pub mod json;
+pub mod jsonl;
 mod lines;
+mod live;
 pub mod model;
 pub mod moment;
+pub mod pprof;
+pub mod pprof_proto;
+mod profile;
 pub mod text;
 
 use std::io::{self, Write};

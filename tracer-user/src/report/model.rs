@@ -28,6 +28,9 @@ pub struct Report {
     pub allocations: Option<Vec<Allocation>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated_total: Option<Allocated>,
+    /// Present where `allocations` are estimates from the runtime's own memory profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heap_profile: Option<HeapProfile>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goroutines: Option<Goroutines>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -60,6 +63,19 @@ pub struct Target {
     pub limit: Option<Limit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// Where its code lies, for exporters that name addresses; no part of the schema.
+    #[serde(skip)]
+    pub code: Option<CodeMapping>,
+}
+
+/// The program's code as it is mapped.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CodeMapping {
+    pub start: u64,
+    pub limit: u64,
+    pub file_offset: u64,
+    /// In hex, from the file's `.note.gnu.build-id`.
+    pub gnu_build_id: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -318,12 +334,65 @@ fn is_zero(line: &u32) -> bool {
     *line == 0
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+/// Counted where there is no error beside the figures, else estimated.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
 pub struct Allocated {
     /// What the allocator set aside.
     pub bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_stderr: Option<f64>,
     pub objects: u64,
-    pub requested_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects_stderr: Option<f64>,
+    /// Absent where it is not known what the program asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested_bytes: Option<u64>,
+}
+
+/// What the runtime's own memory profile says of the whole heap.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct HeapProfile {
+    /// Mean bytes between two samples, as the target has it.
+    pub sample_bytes: u64,
+    /// The same at the session's first reading, where it was another: older samples are scaled wrongly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former_sample_bytes: Option<u64>,
+    /// When it was read.
+    pub t: f64,
+    /// What `live` is as of: `last-gc`, or `now` before the first GC.
+    pub as_of: &'static str,
+    pub live: Allocated,
+    pub allocated: Allocated,
+    pub freed: Allocated,
+    pub allocated_since_gc: Allocated,
+    /// For exporters that scale themselves; no part of the schema.
+    #[serde(skip)]
+    pub samples: HeapSamples,
+}
+
+/// The sampled objects as found, unscaled.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct HeapSamples {
+    pub samples: Vec<HeapSample>,
+    pub places: Vec<Place>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeapSample {
+    /// Indices of places, innermost first.
+    pub stack: Vec<u32>,
+    pub cause: String,
+    /// Bytes per object.
+    pub size: u64,
+    pub allocs: u64,
+    pub frees: u64,
+}
+
+/// One frame of a sampled stack.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub address: u64,
+    pub frame: Frame,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -335,7 +404,18 @@ pub struct Allocation {
     pub type_name: Option<String>,
     pub cause: String,
     pub since: &'static str,
+    /// As of the last GC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<Allocated>,
     pub allocated: Allocated,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed: Option<Allocated>,
+    /// Of the allocated, since the last GC: with `live` it is `allocated` less `freed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated_since_gc: Option<Allocated>,
+    /// Allocations in the sample that the row is estimated from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u64>,
     /// Where the allocator put them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub size_classes: Vec<AllocatedClass>,
@@ -544,4 +624,75 @@ pub struct Undecided {
     pub subject: Option<String>,
     pub reason: String,
     pub needs: String,
+}
+
+pub const LINES_SCHEMA: &str = "tracer.lines/1";
+
+/// One line of a session told as it goes, schema `tracer.lines/1`. `t` is seconds since the session's start.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "line", rename_all = "snake_case")]
+pub enum Line<'a> {
+    /// The first line.
+    Session {
+        schema: &'static str,
+        tracer_version: &'a str,
+        kernel: &'a str,
+        target: &'a Target,
+        session: &'a Session,
+    },
+    /// The live heap after one GC cycle.
+    Heap(HeapPoint),
+    Process(ProcessPoint),
+    Goroutines {
+        t: f64,
+        live: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        created: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ended: Option<u64>,
+    },
+    /// A finding, when it is first made and at the end.
+    Finding {
+        t: f64,
+        finding: &'a Finding,
+    },
+    /// What could not be decided by the end.
+    Undecided {
+        t: f64,
+        undecided: &'a Undecided,
+    },
+    /// The rows of the end.
+    SizeClass {
+        t: f64,
+        size_class: &'a SizeClass,
+    },
+    HeapCensus {
+        t: f64,
+        heap_census: &'a HeapCensus,
+    },
+    HeapType {
+        t: f64,
+        heap_type: &'a HeapType,
+    },
+    Allocation {
+        t: f64,
+        allocation: &'a Allocation,
+    },
+    HeapProfile {
+        t: f64,
+        heap_profile: &'a HeapProfile,
+    },
+    GoroutineSite {
+        t: f64,
+        goroutine_site: &'a GoroutineSite,
+    },
+    Map {
+        t: f64,
+        map: &'a MapRow,
+    },
+    /// The last line: without it the session did not come to its end.
+    End {
+        t: f64,
+        session: &'a Session,
+    },
 }

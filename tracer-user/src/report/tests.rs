@@ -76,6 +76,7 @@ fn evidence() -> Evidence {
         at_s: 130.0,
         module: Some("example.com/checkout".into()),
         allocations: Some(Allocations { sites, total, read_at_s: 130.0, counted_s: 130.0 }),
+        profile: None,
         maps: vec![MapRow {
             id: "map[string]*main.Session@5b1c0a77d203".into(),
             type_name: Some("map[string]*main.Session".into()),
@@ -579,4 +580,109 @@ fn the_heap_by_type_and_by_size() {
         (types[1].candidates.len(), types[0].candidates.len(), types[2].type_name.is_none()),
         (2, 0, true)
     );
+}
+
+/// A bucket of the runtime's own profile: 12 sampled objects of 4 KiB of which 5 were freed, by one inlined and one
+/// ordinary function.
+fn sampled() -> Report {
+    use crate::record::profile::Sampled;
+    use crate::sampling::ByBytes;
+    use crate::symbolize::profile::{Amounts, HeapProfile, Place, ProfileSite, Sample, SiteAmounts};
+    let design = ByBytes { mean: 524_288 };
+    let amounts = |n| {
+        let objects = design.objects(n, 4096);
+        Amounts { objects, bytes: objects.times(4096.0) }
+    };
+    let site =
+        SiteAmounts { live: amounts(7), allocated: amounts(12), freed: amounts(5), since_gc: amounts(0) };
+    let inlined = Frame { inlined: true, ..frame("main.grow", "cache.go", 12) };
+    let stack = vec![inlined, frame("main.(*Cache).Put", "cache.go", 42)];
+    let place = |address, frame: &Frame| Place { address, frame: frame.clone() };
+    let mut evidence = evidence();
+    evidence.allocations = None;
+    evidence.profile = Some(HeapProfile {
+        rate: design.mean,
+        former_rate: None,
+        read_at_s: 130.0,
+        collected: true,
+        cut: false,
+        sites: vec![ProfileSite {
+            id: "0123456789ab".into(),
+            stack: stack.clone(),
+            cause: Cause::MakeSlice,
+            amounts: site,
+            samples: 12,
+        }],
+        total: site,
+        samples: vec![Sample {
+            stack: vec![0, 1],
+            cause: Cause::MakeSlice,
+            size: 4096,
+            counts: Sampled { allocs: 12, frees: 5 },
+        }],
+        places: vec![place(0x40_1000, &stack[0]), place(0x40_1008, &stack[1])],
+    });
+    report(&facts(), &evidence, &judge(&evidence))
+}
+
+#[test]
+fn what_lives_by_sample_carries_its_error() {
+    let report = sampled();
+    // 4096 / 524 288 is 1/128: a sample stands for 1/(1 - exp(-1/128)) = 128.5007 objects.
+    let row = &report.allocations.as_ref().unwrap()[0];
+    let live = row.live.unwrap();
+    assert_eq!((live.objects, row.allocated.objects, row.freed.unwrap().objects), (900, 1542, 643));
+    // sqrt(7 (1 - p)) / p
+    assert!((live.objects_stderr.unwrap() - 338.655).abs() < 0.001, "{live:?}");
+    let mut text = Vec::new();
+    Text.write(&report, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(
+        text.contains("live after the last GC, by Go's own memory profile: 3.5 MiB ±1.3 MiB in 900"),
+        "{text}"
+    );
+}
+
+#[test]
+fn inlined_functions_share_a_location_and_values_are_scaled_as_go_does() {
+    use std::io::Read as _;
+
+    use prost::Message as _;
+    let mut gzip = Vec::new();
+    super::pprof::Pprof { profile: Profile::InuseSpace }.write(&sampled(), &mut gzip).unwrap();
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(&gzip[..]).read_to_end(&mut bytes).unwrap();
+    let profile = super::pprof_proto::Profile::decode(&bytes[..]).unwrap();
+    let [sample] = &profile.sample[..] else { panic!("{profile:?}") };
+    // Cut, not rounded: 12 and 7 times 128.5007, and the same times 4096.
+    assert_eq!(sample.value, [1542, 6_316_063, 899, 3_684_370]);
+    assert_eq!(profile.location.len(), 1, "{:?}", profile.location);
+    assert_eq!((profile.location[0].address, profile.location[0].line.len()), (0x40_1000, 2));
+    assert_eq!((profile.period, profile.time_nanos > 0), (524_288, true));
+    // The same report, the same bytes.
+    let mut again = Vec::new();
+    super::pprof::Pprof { profile: Profile::InuseSpace }.write(&sampled(), &mut again).unwrap();
+    assert_eq!(gzip, again);
+}
+
+#[test]
+fn lines_are_said_once_and_end_with_the_end() {
+    let report = sampled();
+    let mut lines = super::jsonl::Lines::default();
+    let mut text = Vec::new();
+    lines.write(&report, false, &mut text).unwrap();
+    let first = text.len();
+    lines.write(&report, false, &mut text).unwrap();
+    // Only the goroutines are of the moment.
+    assert_eq!(std::str::from_utf8(&text[first..]).unwrap().lines().count(), 1);
+    lines.write(&report, true, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let kinds: Vec<String> = text
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["line"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!((kinds[0].as_str(), kinds[kinds.len() - 1].as_str()), ("session", "end"));
+    assert_eq!(kinds.iter().filter(|k| *k == "heap").count(), 14);
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::goroutines::{short_table, swapped};
 use super::heap;
 use super::lines::{Lines, WIDTH, place};
+use super::live::live_sites;
 use super::model::{Allocation, Finding, Frame, MapRow, MapSite, Session, Undecided};
 use super::{Exporter, Report};
 use crate::analyze::figures;
@@ -39,6 +40,7 @@ impl Exporter for Text {
             lines.line("Nothing grows: the live heap and the goroutines are steady.");
         }
         allocations(&mut lines, report);
+        live_sites(&mut lines, report, TOP_SITES);
         maps(&mut lines, &report.maps);
         if let Some(g) = report.goroutines.as_ref().filter(|g| g.live.is_some()) {
             lines.blank();
@@ -304,7 +306,7 @@ fn writer(row: &MapRow) -> Option<String> {
     Some(format!("grown by {}", at(site)))
 }
 
-fn site_line(row: &Allocation) -> (String, String) {
+pub(super) fn site_line(row: &Allocation) -> (String, String) {
     let what = [row.cause.as_str(), row.type_name.as_deref().unwrap_or("")].join(" ");
     let site = match row.stack.first() {
         Some(f) => format!("{} {}", f.function, place(f)),
@@ -367,7 +369,7 @@ fn next(lines: &mut Lines, report: &Report) {
     }
     let pid = report.target.pid;
     let goroutines = report.findings.iter().any(|f| f.goroutines_per_s.is_some());
-    let unsited = report.session.sampler != "all" && report.findings.iter().any(|f| f.bytes_per_s.is_some());
+    let unsited = report.allocations.is_none() && report.findings.iter().any(|f| f.bytes_per_s.is_some());
     if unsited {
         lines.line(&format!("next: tracer --pid {pid} --sampler all"));
     } else if goroutines {

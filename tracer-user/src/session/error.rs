@@ -15,6 +15,8 @@ pub enum SessionError {
         "none of the functions to probe has a safe site: {0}; use --sampler none, which reads memory only"
     )]
     NoSite(String),
+    #[error("--sampler runtime: {0}")]
+    NoProfile(String),
     #[error(
         "no probe fired although the target made {made} allocations by its own count: the counts would be wrong; \
          use --sampler none and report this with the output of `tracer check`"

@@ -3,17 +3,18 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write as _,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{open::Opened, plan::Planned, setup};
+use super::{open::Opened, plan::Planned, setup, target::Target};
 use crate::{
     aggregate::Ledger,
     analyze,
     kernel::{AttachKind, capability::Capabilities},
     record::{
         Counter, Note,
-        facts::{self, Events, Links, Opening, Sampler, Subject},
+        facts::{self, CodeMapping, Events, Links, Opening, Sampler, Subject},
     },
     report::{
         self, Report,
@@ -22,7 +23,7 @@ use crate::{
         moment::Moment,
     },
     symbolize::{Names, Symbolizer},
-    units::Bytes,
+    units::{Bytes, FileOffset, ProcAddr},
 };
 
 fn unix_ms(at: SystemTime) -> u64 {
@@ -47,6 +48,7 @@ pub(super) fn opening(
         sampler: match sampler {
             setup::Sampler::Auto => Sampler::Auto,
             setup::Sampler::None => Sampler::None,
+            setup::Sampler::Runtime => Sampler::Runtime,
             setup::Sampler::All => Sampler::All,
         },
         reason: opened.reason.clone(),
@@ -57,6 +59,7 @@ pub(super) fn opening(
             Some(AttachKind::Single) => Links::Single,
         },
         copied: Bytes(opened.probes.as_ref().map_or(0, |p| pages_bytes(&p.planned))),
+        profile: opened.profile.is_some(),
     };
     let subject = Subject {
         pid: process.pid().0,
@@ -71,8 +74,32 @@ pub(super) fn opening(
         race: image.is_race(),
         container: process.container_id(),
         bias: target.bias,
+        code: code(target),
+        gnu_build_id: gnu_build_id(target),
     };
     [Note::Opening(Box::new(opening)), Note::Subject(Box::new(subject))]
+}
+
+/// Where the program's code is mapped, as /proc/PID/maps shows it: whole pages of the file's executable segment.
+fn code(target: &Target) -> Option<CodeMapping> {
+    let page = procfs::page_size();
+    let elf = target.image.elf();
+    let text = elf.segments().iter().find(|s| s.executable)?;
+    let start = target.bias.to_proc(text.start).0;
+    Some(CodeMapping {
+        start: ProcAddr(start / page * page),
+        limit: ProcAddr(start.saturating_add(text.file_size).div_ceil(page).saturating_mul(page)),
+        file_offset: FileOffset(text.offset.0 / page * page),
+    })
+}
+
+/// The linker's build id, in hex.
+fn gnu_build_id(target: &Target) -> Option<String> {
+    let id = target.image.elf().gnu_build_id()?;
+    Some(id.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
+        hex
+    }))
 }
 
 /// What a report needs as of now and no reading brings.
@@ -116,7 +143,7 @@ pub(super) fn report(
 
 fn facts(ledger: &Ledger) -> Option<SessionFacts> {
     let said = ledger.session();
-    let Opening { tracer_version, kernel, began_unix_ms, sampler, reason, events: _, links, copied } =
+    let Opening { tracer_version, kernel, began_unix_ms, sampler, reason, events: _, links, copied, profile } =
         said.opening()?.clone();
     let Subject {
         pid,
@@ -131,6 +158,8 @@ fn facts(ledger: &Ledger) -> Option<SessionFacts> {
         race,
         container,
         bias: _,
+        code,
+        gnu_build_id,
     } = said.subject()?.clone();
     let attach = match links {
         Links::None => Attach::None,
@@ -165,11 +194,18 @@ fn facts(ledger: &Ledger) -> Option<SessionFacts> {
                 source: LimitSource::Cgroup,
             }),
             container: container.map(|id| Container { id, ..Container::default() }),
+            code: Some(model::CodeMapping {
+                start: code.map_or(0, |code| code.start.0),
+                limit: code.map_or(0, |code| code.limit.0),
+                file_offset: code.map_or(0, |code| code.file_offset.0),
+                gnu_build_id,
+            }),
         },
         started_at: Moment { unix_ms: began_unix_ms },
         sampler: match sampler {
             Sampler::All => ReportSampler::All,
-            Sampler::Auto | Sampler::None => ReportSampler::None,
+            _ if profile => ReportSampler::Runtime,
+            Sampler::Auto | Sampler::Runtime | Sampler::None => ReportSampler::None,
         },
         sampler_reason: reason,
         attach,

@@ -17,6 +17,7 @@ mod once;
 mod open;
 mod plan;
 mod prober;
+mod profiler;
 mod program;
 mod reader;
 mod recording;

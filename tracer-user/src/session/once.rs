@@ -40,6 +40,7 @@ pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
         refused: Vec::new(),
         not_taken: Vec::new(),
         reason: "one reading".to_owned(),
+        profile: None,
         child: None,
     };
     let capabilities = Capabilities::read();

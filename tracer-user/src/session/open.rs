@@ -6,12 +6,13 @@ use super::{
     error::SessionError,
     plan::{self, Planned, Refusal, plan_sites},
     prober::{self, Probes},
+    profiler,
     setup::{Events, Sampler, Setup, Subject},
     target::{Target, TargetError, open_image},
 };
 use crate::{
     binary::x86::Emulates,
-    goruntime::{GoImage, error::GoError},
+    goruntime::{GoImage, error::GoError, state::profile::ProfileVars},
     host::{
         HostError,
         launch::{self, Running, Waiting},
@@ -32,6 +33,8 @@ pub(super) struct Opened {
     pub(super) not_taken: Vec<Refusal>,
     /// Why figures come from where they come from: one clause.
     pub(super) reason: String,
+    /// The runtime's memory profile is read.
+    pub(super) profile: Option<ProfileVars>,
     /// The program, where we started it; the session takes it.
     pub(super) child: Option<Running>,
 }
@@ -68,6 +71,7 @@ pub(super) fn open(setup: &Setup, capabilities: &Capabilities) -> Result<Opened,
 
 fn running(setup: &Setup, pid: Pid, capabilities: &Capabilities) -> Result<Opened, SessionError> {
     let target = Target::open(pid)?;
+    let profile = profiler::choose(setup.sampler, &target)?;
     let wanted = wanted(setup, &target.image, capabilities);
     let (planned, mut refused) = (wanted.planned, wanted.refused);
     let (planned, differing) = prober::intact(&target, planned);
@@ -83,7 +87,8 @@ fn running(setup: &Setup, pid: Pid, capabilities: &Capabilities) -> Result<Opene
     let (probes, reason) = settle(setup.sampler, wanted.events, attached, &refused)?;
     target.process.still_same()?;
     let not_taken = verify(setup, probes.as_ref(), &target, &refused)?;
-    Ok(Opened { target: Arc::new(target), probes, refused, not_taken, reason, child: None })
+    let (profile, reason) = profile.explain(reason);
+    Ok(Opened { target: Arc::new(target), probes, refused, not_taken, reason, profile, child: None })
 }
 
 /// The child waits before exec: probes are attached to its pid and the program's file, and the kernel patches
@@ -116,9 +121,10 @@ fn launched(
             probes.kernel.set_target(Slot(0), control)?;
         }
         let not_taken = verify(setup, probes.as_ref(), &target, &wanted.refused)?;
-        Ok((target, not_taken))
+        let profile = profiler::choose(setup.sampler, &target)?;
+        Ok((target, not_taken, profile))
     };
-    let (target, not_taken) = match located() {
+    let (target, not_taken, profile) = match located() {
         Ok(located) => located,
         // The program runs: from here on it is waited for, whatever fails.
         Err(why) => {
@@ -126,12 +132,14 @@ fn launched(
             return Err(Failed { why, child: Some(child) });
         }
     };
+    let (profile, reason) = profile.explain(reason);
     Ok(Opened {
         target: Arc::new(target),
         probes,
         refused: wanted.refused,
         not_taken,
         reason,
+        profile,
         child: Some(child),
     })
 }
@@ -202,11 +210,10 @@ fn settle(
     attached: Option<Result<Probes, KernelError>>,
     refused: &[Refusal],
 ) -> Result<(Option<Probes>, String), SessionError> {
-    let needs_all = "allocation sites need --sampler all";
     let counted = counted(events);
     match (sampler, attached) {
         (Sampler::None, _) => {
-            Ok((None, format!("memory is read and nothing is probed, as asked for; {needs_all}")))
+            Ok((None, "memory is read and nothing is probed, as asked for; allocation sites need --sampler runtime or all".to_owned()))
         }
         (Sampler::All, Some(Ok(probes))) => Ok((Some(probes), format!("{counted}, as asked for"))),
         (Sampler::All, Some(Err(e))) => Err(e.into()),
@@ -215,11 +222,13 @@ fn settle(
             Err(SessionError::NoSite(why.first().copied().unwrap_or("no such function").to_owned()))
         }
         (Sampler::All, None) => Ok((None, "no event to probe was asked for".to_owned())),
-        (Sampler::Auto, Some(Ok(probes))) => {
-            Ok((Some(probes), format!("memory is read, {counted}; {needs_all}")))
+        (Sampler::Auto | Sampler::Runtime, Some(Ok(probes))) => {
+            Ok((Some(probes), format!("memory is read, {counted}")))
         }
-        (Sampler::Auto, Some(Err(e))) => Ok((None, format!("memory is read only, probes were refused: {e}"))),
-        (Sampler::Auto, None) => Ok((None, format!("memory is read only; {needs_all}"))),
+        (Sampler::Auto | Sampler::Runtime, Some(Err(e))) => {
+            Ok((None, format!("memory is read only, probes were refused: {e}")))
+        }
+        (Sampler::Auto | Sampler::Runtime, None) => Ok((None, "memory is read only".to_owned())),
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use super::{clock, heap::HeapReader, inbox::Wake, maps::MapFinder, target::Target};
 use crate::{
-    goruntime::state::{StateError, goroutines::Limits},
+    goruntime::state::{StateError, goroutines::Limits, profile, profile::ProfileVars},
     host::HostError,
     kernel::tables::Tables,
     record::{Body, Note, Reading, Readout, Record, Slot},
@@ -49,6 +49,8 @@ pub(super) struct Sources {
     pub(super) tables: Option<(Tables, usize)>,
     /// Absent in a program without maps that grow.
     pub(super) maps: Option<MapFinder>,
+    /// The runtime's memory profiler, where its profile is to be read.
+    pub(super) profile: Option<ProfileVars>,
 }
 
 impl Reader {
@@ -86,18 +88,31 @@ struct Cadence {
     census_due: Instant,
     /// The GC cycle that the last census is of: another one of the same cycle would say the same.
     census_cycle: Option<u32>,
+    profile_due: Instant,
+    /// The GC cycle of the newest reading of the profile.
+    profiled: Profiled,
+}
+
+/// When the memory profile was last read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Profiled {
+    Never,
+    /// In this GC cycle, where that was known.
+    In(Option<u32>),
 }
 
 /// Which of the longer readings are made in a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of independent readings")]
 struct Due {
     full: bool,
     goroutines: bool,
     census: bool,
+    profile: bool,
 }
 
 impl Due {
-    const ALL: Self = Self { full: true, goroutines: true, census: true };
+    const ALL: Self = Self { full: true, goroutines: true, census: true, profile: true };
 }
 
 impl Cadence {
@@ -112,6 +127,8 @@ impl Cadence {
             heap: HeapReader::default(),
             census_due: now,
             census_cycle: None,
+            profile_due: now,
+            profiled: Profiled::Never,
         }
     }
 
@@ -148,10 +165,14 @@ impl Cadence {
 
     fn due(&self, now: Instant) -> Due {
         let (full, goroutines) = (now >= self.full_due, now >= self.goroutines_due);
+        // A GC publishes more of the profile.
+        let newer = self.profiled != Profiled::In(self.last_cycle);
+        let profile = self.sources.profile.is_some() && newer && now >= self.profile_due;
         // In a round of its own, so that what is read in microseconds is not kept waiting for it; right after the
         // round that saw a cycle end.
         let news = self.last_cycle.is_some() && self.last_cycle != self.census_cycle;
-        Due { full, goroutines, census: !full && !goroutines && news && now >= self.census_due }
+        let census = !full && !goroutines && !profile && news && now >= self.census_due;
+        Due { full, goroutines, census, profile }
     }
 
     /// What the kernel counted is ours and outlives the target. Where the target runs the same file again, the
@@ -168,9 +189,9 @@ impl Cadence {
 
     /// One round of readings, or the news that the target is not the process we opened.
     fn read(&mut self, due: Due, asked: bool) -> Result<Vec<Record>, Gone> {
-        let Due { full, goroutines, census } = due;
+        let Due { full, goroutines, census, profile } = due;
         let mut records = Vec::new();
-        if full || goroutines || census {
+        if full || goroutines || census || profile {
             // First: what was swapped out since the last look is left alone in this round.
             if let Err(e) = self.sources.target.memory.look_for_swap() {
                 records.push(failed("which pages are swapped out", &e));
@@ -209,6 +230,9 @@ impl Cadence {
             self.census_cycle = self.last_cycle;
             self.census_due = next(began, self.interval);
         }
+        if profile {
+            records.extend(self.profile());
+        }
         // Checked after the reads: what was read before a replacement was noticed must not count.
         match self.sources.target.process.still_same() {
             Ok(()) => Ok(records),
@@ -244,6 +268,20 @@ impl Cadence {
         Some(take("maps", self.last_cycle, || read().map(Readout::Maps)))
     }
 
+    /// The runtime's memory profile, where it is to be read.
+    fn profile(&mut self) -> Option<Record> {
+        let vars = self.sources.profile?;
+        let began = Instant::now();
+        let target = &self.sources.target;
+        let read = || profile::read(&target.memory, target.layout, &vars, profile::Limits::default());
+        let record = take("the memory profile", self.last_cycle, || {
+            settled(read).map(|found| Readout::Profile(found.profile))
+        });
+        self.profiled = Profiled::In(self.last_cycle);
+        self.profile_due = next(began, self.interval);
+        Some(record)
+    }
+
     fn counts(&self) -> Option<Record> {
         let (tables, probes) = self.sources.tables.as_ref()?;
         Some(take("kernel tables", self.last_cycle, || tables.read(*probes).map(Readout::Counts)))
@@ -271,9 +309,14 @@ pub enum Once {
 
 /// One round of what the report is about, or the failure of what identifies the target.
 pub(super) fn once(target: &Arc<Target>, about: Once) -> Result<Vec<Record>, HostError> {
-    let sources = Sources { target: Arc::clone(target), tables: None, maps: None };
+    let sources = Sources { target: Arc::clone(target), tables: None, maps: None, profile: None };
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
-    let due = Due { full: true, goroutines: about == Once::Goroutines, census: about == Once::Heap };
+    let due = Due {
+        full: true,
+        goroutines: about == Once::Goroutines,
+        census: about == Once::Heap,
+        profile: false,
+    };
     match cadence.read(due, true) {
         Ok(records) => Ok(records),
         Err(Gone::Ended | Gone::Replaced(_)) => {

@@ -30,8 +30,6 @@ use crate::{
 pub struct Replayed {
     pub report: Report,
     pub pid: Pid,
-    /// Whether the session counted allocations.
-    pub allocations: bool,
     pub records: u64,
 }
 
@@ -63,11 +61,10 @@ pub fn replay(from: impl Read) -> Result<Replayed, SessionError> {
     let said = ledger.session();
     let nothing = || SessionError::NothingRecorded { offset: end.offset };
     let subject = said.subject().ok_or_else(nothing)?;
-    let allocations = said.opening().is_some_and(|opening| opening.events.alloc);
     let pid = Pid(subject.pid);
     let names = ImageNames { image: names, bias: subject.bias };
     let report = facts::report(ledger, &mut Symbolizer::new(), &names, true).ok_or_else(nothing)?;
-    Ok(Replayed { report, pid, allocations, records: end.records })
+    Ok(Replayed { report, pid, records: end.records })
 }
 
 fn book(image: &Image, sections: Sections) -> Result<NameBook, GoError> {

@@ -104,6 +104,7 @@ struct Session<'s, 'a> {
     reader: Reader,
     began: Instant,
     first_reported: bool,
+    streamed_at: Instant,
     interim: Interim,
     watched: Watched,
 }
@@ -160,7 +161,7 @@ impl<'s, 'a> Session<'s, 'a> {
         let drain = start_drain(&mut opened, &output, &wakes)?;
         let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
         let maps = MapFinder::start(&opened.target).map_err(SessionError::Thread)?;
-        let sources = Sources { target: Arc::clone(&opened.target), tables, maps };
+        let sources = Sources { target: Arc::clone(&opened.target), tables, maps, profile: opened.profile };
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
         let image: Arc<GoImage> = Arc::clone(&opened.target.image);
         let names = ImageNames { image, bias: opened.target.bias };
@@ -182,6 +183,7 @@ impl<'s, 'a> Session<'s, 'a> {
             reader,
             began: Instant::now(),
             first_reported: false,
+            streamed_at: Instant::now(),
             interim: Interim::Unasked,
             watched: Watched { counts_allocations, ..Watched::default() },
         })
@@ -218,6 +220,11 @@ impl<'s, 'a> Session<'s, 'a> {
             if !self.first_reported && self.watched.last_cycle.is_some() && self.drain_has_opened() {
                 self.first_reported = true;
                 self.publish(Which::First)?;
+            }
+            let streams = self.setup.stream && self.first_reported;
+            if streams && self.streamed_at.elapsed() >= self.setup.interval {
+                self.streamed_at = Instant::now();
+                self.publish(Which::Point)?;
             }
             if self.interim_is_due() {
                 self.interim = Interim::Unasked;
@@ -436,7 +443,11 @@ impl Watched {
                 let probes = counts.hits.iter().zip(&self.counts_allocations);
                 self.hits = probes.filter_map(|(hits, counted)| counted.then_some(*hits)).sum();
             }
-            Readout::Goroutines(_) | Readout::Maps(_) | Readout::Process(_) | Readout::Census(_) => {}
+            Readout::Goroutines(_)
+            | Readout::Maps(_)
+            | Readout::Process(_)
+            | Readout::Census(_)
+            | Readout::Profile(_) => {}
         }
     }
 }

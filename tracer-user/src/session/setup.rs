@@ -16,6 +16,8 @@ pub struct Setup {
     pub interval: Duration,
     /// Where to keep the raw session.
     pub record: Option<PathBuf>,
+    /// Whether each refresh is reported, as [`Which::Point`].
+    pub stream: bool,
 }
 
 /// Whom to trace.
@@ -31,10 +33,12 @@ pub enum Subject {
 /// Where figures come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sampler {
-    /// Readings, and goroutine probes where they are possible.
+    /// Readings, the runtime's own memory profile where it is on, and goroutine probes where they are possible.
     Auto,
     /// Readings only.
     None,
+    /// The runtime's own memory profile, which must be on, and what `Auto` brings besides.
+    Runtime,
     /// Every allocation.
     All,
 }
@@ -54,6 +58,7 @@ impl Sampler {
         match self {
             Sampler::Auto => "auto",
             Sampler::None => "none",
+            Sampler::Runtime => "runtime",
             Sampler::All => "all",
         }
     }
@@ -76,7 +81,7 @@ impl Events {
     pub fn of(sampler: Sampler) -> Self {
         match sampler {
             Sampler::None => Self::default(),
-            Sampler::Auto => Self { goroutine: true, map_growth: true, ..Self::default() },
+            Sampler::Auto | Sampler::Runtime => Self { goroutine: true, map_growth: true, ..Self::default() },
             Sampler::All => Self { alloc: true, goroutine: true, map_growth: true, map: false },
         }
     }
@@ -106,6 +111,8 @@ pub enum Until {
 pub enum Which {
     /// As soon as everything was read once: before any trend.
     First,
+    /// The figures were refreshed.
+    Point,
     /// Asked for by SIGUSR1.
     Interim,
     /// At the end.

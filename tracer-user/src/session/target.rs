@@ -15,7 +15,7 @@ use crate::{
         error::GoError,
         image::GoImage,
         layout::{Basis, Layout},
-        state::{RuntimeState, StateError, StateVars},
+        state::{RuntimeState, StateError, StateVars, profile::ProfileVars},
     },
     host::{
         HostError,
@@ -68,6 +68,8 @@ pub struct Target {
     pub bias: LoadBias,
     pub layout: &'static Layout,
     pub state: RuntimeState,
+    /// The memory profiler's variables; absent where they were not found.
+    pub profile: Option<ProfileVars>,
 }
 
 impl Target {
@@ -105,6 +107,11 @@ impl Target {
         // The reader asks again and says it in the report when it cannot be known.
         drop(memory.look_for_swap());
         let at = |addr| bias.to_proc(addr);
+        let profile = vars.m_prof_cycle.map(|cycle| ProfileVars {
+            mbuckets: at(vars.mbuckets),
+            cycle: at(cycle),
+            rate: at(vars.mem_profile_rate),
+        });
         let vars = StateVars {
             memstats: at(vars.memstats),
             gc_controller: at(vars.gc_controller),
@@ -142,7 +149,7 @@ impl Target {
             }
         };
         process.still_same()?;
-        Ok(Self { process, memory, image, bias, layout, state })
+        Ok(Self { process, memory, image, bias, layout, state, profile })
     }
 
     /// What the report must say of how the runtime is read, where its version is newer than the tracer.

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+pub use super::profile::HeapProfile;
 pub use crate::goruntime::names::cause::Cause;
 pub use crate::record::note::EndedBy;
 
@@ -30,6 +31,8 @@ pub struct Evidence {
     /// The target's main module path.
     pub module: Option<String>,
     pub allocations: Option<Allocations>,
+    /// The runtime's own memory profile, where it was read.
+    pub profile: Option<HeapProfile>,
     /// The ones with most entries first.
     pub maps: Vec<MapRow>,
     pub goroutines: Option<Goroutines>,

@@ -9,6 +9,7 @@ pub mod evidence;
 mod goroutines;
 mod maps;
 mod memo;
+pub mod profile;
 mod rows;
 mod stack;
 
@@ -18,6 +19,7 @@ use crate::units::{KTime, ProcAddr};
 
 pub use evidence::{Evidence, Frame};
 use memo::Memo;
+pub use stack::user_site;
 
 /// What a code address is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -67,6 +69,7 @@ impl Symbolizer {
             at_s: clock.at(ledger.now()),
             module: names.module(),
             allocations,
+            profile: profile::heap_profile(ledger, clock, &mut named),
             maps: maps::maps(ledger, clock, &mut named),
             goroutines: goroutines::goroutines(ledger, clock, &mut named),
             gc: rows::gc(ledger, clock),

@@ -41,6 +41,13 @@ pub(super) fn allocation_part(mut all: Vec<Frame>) -> UserStack {
     user_part(all)
 }
 
+/// The user's frames of a whole stack and their id: what a report that was made elsewhere is compared by.
+pub fn user_site(all: Vec<Frame>) -> (String, Vec<Frame>) {
+    let frames = allocation_part(all).frames;
+    let id = if frames.is_empty() { "unknown".to_owned() } else { site_id(&frames) };
+    (id, frames)
+}
+
 /// The id of a stack: FNV-1a over function names and lines, 12 hex digits. Files are left out, because the
 /// directory a program is built in moves more often than its code.
 pub(super) fn site_id(frames: &[Frame]) -> String {

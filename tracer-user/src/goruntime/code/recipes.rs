@@ -39,6 +39,8 @@ pub struct RuntimeVars {
     pub mem_profile_rate: ImageAddr,
     /// `runtime.mbuckets`, a pointer
     pub mbuckets: ImageAddr,
+    /// `runtime.mProfCycle`, 32 bits. Absent where its functions are not as known: only the memory profile needs it.
+    pub m_prof_cycle: Option<ImageAddr>,
     /// `runtime.firstmoduledata`
     pub first_module: ImageAddr,
     /// `runtime.waitReasonStrings`, an array of strings. Proven by its second text, or absent.
@@ -140,6 +142,14 @@ impl RuntimeVars {
                 &[at("runtime.allocmcache", 2)],
             )?,
             mbuckets: f.find("mbuckets", In::Bss, at("runtime.mProf_FlushLocked", 0), &[])?,
+            m_prof_cycle: f
+                .find(
+                    "mProfCycle",
+                    In::NoPtrBss,
+                    at("runtime.mProf_Flush", 0),
+                    &[at("runtime.mProf_Free", 0), at("runtime.mProf_PostSweep", 0)],
+                )
+                .ok(),
             first_module: f.find(
                 "firstmoduledata",
                 In::Data,

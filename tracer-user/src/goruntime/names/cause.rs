@@ -88,6 +88,12 @@ pub fn is_allocator(function: &str) -> bool {
     function.starts_with("runtime.mallocgc")
 }
 
+/// True for functions that runtime/pprof leaves out in front of a heap profile's stacks (protomem.go,
+/// writeHeapProto).
+pub fn hidden_in_profiles(function: &str) -> bool {
+    function.starts_with("runtime.") || function.starts_with("internal/runtime/")
+}
+
 /// True for the function below every goroutine's first (asm_amd64.s, `goexit`).
 pub fn is_bottom(function: &str) -> bool {
     function == "runtime.goexit"

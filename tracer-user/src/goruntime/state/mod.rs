@@ -5,13 +5,16 @@
 //! torn read is an error or a counted omission, never a zero. Knows addresses only as given in [`StateVars`].
 
 pub mod block;
+mod chunks;
 mod g;
 pub mod gc;
 pub mod goroutines;
 pub mod heap_stats;
 pub mod maps;
+pub mod profile;
 pub mod selfcheck;
 pub mod size_classes;
+pub mod specials;
 pub mod wait_reasons;
 
 use crate::goruntime::layout::Layout;
@@ -147,6 +150,15 @@ impl RuntimeState {
         known: &[maps::Known],
     ) -> reading::Maps {
         maps::read(memory, kind, known)
+    }
+
+    /// Every live object that the memory profiler has sampled.
+    pub fn sampled_objects(
+        &self,
+        memory: &dyn ReadAt<ProcAddr>,
+        limits: specials::Limits,
+    ) -> Result<specials::Found, StateError> {
+        specials::read(memory, self.layout, &self.vars, limits)
     }
 
     fn read_wait_reasons(&self, memory: &dyn ReadAt<ProcAddr>) -> Option<wait_reasons::WaitReasons> {

@@ -1,0 +1,225 @@
+//! Profiles that tracer writes, against the target's own endpoint and as `go tool pprof` reads them.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use prost::Message as _;
+use tracer_tests::go::{self, Go, Mode, matrix};
+use tracer_tests::live;
+use tracer_tests::scratch::Scratch;
+use tracer_tests::target::Target;
+use tracer_tests::tracer::Tracer;
+use tracer_user::report::pprof_proto::Profile;
+
+const END: Duration = Duration::from_mins(1);
+
+/// Functions with lines, innermost first, and the size of the objects; the values in Go's order.
+type Samples = BTreeMap<(Vec<(String, i64)>, i64), Vec<i64>>;
+
+fn decode(gzip: &[u8]) -> Profile {
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(gzip).read_to_end(&mut bytes).unwrap();
+    Profile::decode(&bytes[..]).unwrap()
+}
+
+fn samples(profile: &Profile) -> Samples {
+    let text = |index: i64| profile.string_table[index as usize].as_str();
+    let mut samples = Samples::new();
+    for sample in &profile.sample {
+        let mut stack = Vec::new();
+        for id in &sample.location_id {
+            let location = profile.location.iter().find(|l| l.id == *id).unwrap();
+            for line in &location.line {
+                let function = profile.function.iter().find(|f| f.id == line.function_id).unwrap();
+                stack.push((without_type_arguments(text(function.name)), line.line));
+            }
+        }
+        let size = sample.label.iter().find(|l| text(l.key) == "bytes").map_or(0, |l| l.num);
+        let held = samples.entry((stack, size)).or_insert_with(|| vec![0; sample.value.len()]);
+        held.iter_mut().zip(&sample.value).for_each(|(sum, value)| *sum += value);
+    }
+    // Go writes buckets that hold nothing yet.
+    samples.retain(|_, values| values.iter().any(|value| *value != 0));
+    samples
+}
+
+/// `f[go.shape.int]` as `f[...]`: from 1.21 on runtime/pprof writes the whole name, where tracebacks and tracer do not.
+fn without_type_arguments(name: &str) -> String {
+    match (name.find('['), name.rfind(']')) {
+        (Some(from), Some(to)) if from < to => format!("{}[...]{}", &name[..from], &name[to + 1..]),
+        _ => name.to_owned(),
+    }
+}
+
+fn kinds(profile: &Profile) -> Vec<(&str, &str)> {
+    let text = |index: i64| profile.string_table[index as usize].as_str();
+    profile.sample_type.iter().map(|t| (text(t.r#type), text(t.unit))).collect()
+}
+
+/// The body of a GET, by a connection that ends with it.
+fn get(address: &str, path: &str) -> Vec<u8> {
+    let mut connection = TcpStream::connect(address).unwrap();
+    write!(connection, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).unwrap();
+    let body = answer.windows(4).position(|w| w == b"\r\n\r\n").expect("a header");
+    assert!(answer.starts_with(b"HTTP/1.0 200"), "{}", String::from_utf8_lossy(&answer[..body]));
+    answer.split_off(body + 4)
+}
+
+fn tracer_profile(pid: u32, file: &Path, arguments: &[&str]) {
+    let (pid, file) = (pid.to_string(), file.to_string_lossy());
+    let fixed = ["--pid", &pid, "--duration", "1s", "-o", &file];
+    let ended = Tracer::start(fixed.iter().chain(arguments)).wait(END);
+    assert!(ended.success().stdout.is_empty());
+}
+
+fn go_pprof(arguments: &[&str]) -> String {
+    let demo = Go::demo();
+    let output = go::command(demo.pin.version).args(["tool", "pprof"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_heap_profile_is_the_endpoints() {
+    live!();
+    let scratch = Scratch::new("pprof-heap");
+    for (go, mode) in matrix() {
+        for rate in ["1", "4096"] {
+            let what = format!("go{} {} rate {rate}", go.pin.version, mode.name());
+            let program = go.build("profile", mode);
+            let mut target =
+                Target::start_command(std::process::Command::new(program).env("PROFILE_RATE", rate));
+            let address = target.ask("address").as_str().unwrap().to_owned();
+            target.ask("run 2000");
+            target.ask("drop");
+            target.ask("run 1000");
+            // The first request makes what serving needs; the second tells.
+            get(&address, "/debug/pprof/heap?gc=1");
+            let their_file = scratch.path().join("theirs.pb.gz");
+            let theirs = get(&address, "/debug/pprof/heap?gc=1");
+            std::fs::write(&their_file, &theirs).unwrap();
+            let our_file = scratch.path().join("ours.pb.gz");
+            tracer_profile(target.pid(), &our_file, &["--sampler", "runtime"]);
+            let (ours, theirs) = (decode(&std::fs::read(&our_file).unwrap()), decode(&theirs));
+            let mut order = vec![("alloc_objects", "count"), ("alloc_space", "bytes")];
+            order.extend([("inuse_objects", "count"), ("inuse_space", "bytes")]);
+            assert_eq!(kinds(&ours), order, "{what}");
+            assert_eq!(kinds(&theirs), order, "{what}");
+            assert_eq!((ours.period, ours.period.to_string()), (theirs.period, rate.to_owned()), "{what}");
+            let (ours, theirs) = (samples(&ours), samples(&theirs));
+            assert!(theirs.len() > 10, "{what}: {}", theirs.len());
+            let only = |a: &Samples, b: &Samples| -> Vec<String> {
+                a.iter()
+                    .filter(|(key, _)| !b.contains_key(*key))
+                    .map(|sample| format!("{sample:?}"))
+                    .collect()
+            };
+            let (more, missing) = (only(&ours, &theirs), only(&theirs, &ours));
+            assert!(
+                more.is_empty() && missing.is_empty(),
+                "{what}: ours only {more:#?}, theirs {missing:#?}"
+            );
+            for (key, values) in &theirs {
+                let off = values.iter().zip(&ours[key]).map(|(a, b)| (a - b).abs()).max();
+                assert!(off <= Some(1), "{what}: {key:?}: ours {:?}, theirs {values:?}", ours[key]);
+            }
+            // Merged by pprof itself, nothing is left: functions, lines, addresses and mappings are the same.
+            let (ours, theirs) = (our_file.to_str().unwrap(), their_file.to_str().unwrap());
+            for base in ["-base", "-diff_base"] {
+                let top = go_pprof(&["-top", "-sample_index=inuse_space", base, theirs, ours]);
+                // Scaled figures may differ by one each.
+                assert!(rate != "1" || top.contains("nodes accounting for 0, 0% of"), "{what}: {top}");
+            }
+            let top = go_pprof(&["-top", "-sample_index=inuse_objects", ours]);
+            assert!(top.contains("main.keepNode"), "{top}");
+            let raw = go_pprof(&["-raw", ours]);
+            assert!(raw.contains("inuse_space/bytes[dflt]"), "{raw}");
+        }
+    }
+}
+
+#[test]
+fn counted_allocations_have_no_inuse_types() {
+    live!();
+    let scratch = Scratch::new("pprof-all");
+    let mut target = Target::start(&Go::demo().build("profile", Mode::Ordinary));
+    let file = scratch.file("all.pprof");
+    let arguments = ["--sampler", "all", "-o", file.to_str().unwrap()];
+    let tracer = Tracer::attach(target.pid(), &arguments);
+    target.ask("run 500");
+    assert!(tracer.interrupt().success().stdout.is_empty());
+    let profile = decode(&std::fs::read(&file).unwrap());
+    assert_eq!(kinds(&profile), [("alloc_objects", "count"), ("alloc_space", "bytes")]);
+    let large = |samples: &Samples| -> i64 {
+        let of = samples.iter().filter(|((stack, _), _)| stack[0].0 == "main.keepLarge");
+        // 40 000 bytes are 40 960; the list that keeps them grows at the same place.
+        of.map(|(_, values)| values[0]).sum()
+    };
+    assert!(large(&samples(&profile)) >= 500, "{:?}", samples(&profile));
+    let top = go_pprof(&["-top", "-sample_index=alloc_objects", file.to_str().unwrap()]);
+    assert!(top.contains("main.keepNode"), "{top}");
+    // Asked for what is not known: refused, not made up.
+    let refused = Tracer::run(
+        &[
+            "--pid",
+            &target.pid().to_string(),
+            "--sampler",
+            "all",
+            "--duration",
+            "1s",
+            "--profile",
+            "inuse_space",
+        ]
+        .iter()
+        .chain(&["--format", "folded"])
+        .copied()
+        .collect::<Vec<_>>(),
+        END,
+    );
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(refused.stderr.contains("--sampler runtime"), "{refused:?}");
+}
+
+#[test]
+fn a_goroutine_profile_counts_them() {
+    live!();
+    let scratch = Scratch::new("pprof-goroutines");
+    let mut target = Target::start(&Go::demo().build("profile", Mode::StrippedPie));
+    target.ask("run 1");
+    let file = scratch.file("g.pb.gz");
+    let pid = target.pid().to_string();
+    let ended = Tracer::run(
+        &["goroutines", "--pid", &pid, "--profile", "goroutine", "-o", file.to_str().unwrap()],
+        END,
+    );
+    assert!(ended.success().stdout.is_empty());
+    let profile = decode(&std::fs::read(&file).unwrap());
+    assert_eq!(kinds(&profile), [("goroutine", "count")]);
+    let samples = samples(&profile);
+    let accepts =
+        samples.iter().filter(|((stack, _), _)| stack.iter().any(|(f, _)| f == "net/http.(*Server).Serve"));
+    assert_eq!(accepts.map(|(_, values)| values[0]).sum::<i64>(), 1, "{samples:?}");
+    assert!(go_pprof(&["-top", file.to_str().unwrap()]).contains("net/http.(*Server).Serve"));
+}
+
+#[test]
+fn a_program_without_the_profiler_is_refused_or_read_otherwise() {
+    live!();
+    for (go, mode) in matrix() {
+        let target = Target::start(&go.build("allocs", mode));
+        let pid = target.pid().to_string();
+        let refused = Tracer::run(&["--pid", &pid, "--sampler", "runtime"], END)
+            .refused(&["--sampler all", "memory profile is off"]);
+        assert!(refused.stdout.is_empty());
+        let report =
+            Tracer::run(&["--pid", &pid, "--duration", "1s", "--format", "json"], END).success().json();
+        assert_eq!(report["session"]["sampler"], "none");
+        assert!(report["session"]["sampler_reason"].as_str().unwrap().contains("memory profile is off"));
+        assert!(report.get("heap_profile").is_none() && report.get("allocations").is_none());
+    }
+}

@@ -1,0 +1,191 @@
+//! What grew from one report to another, as text and as JSON.
+//!
+//! Rows are the same where their ids are; one that only one side has was or became nothing. Only what both sides
+//! measured is compared. Judges nothing: two points are no trend, and the words say only what is larger.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::diff_input::{Input, Row, Section};
+use super::lines::{Lines, printable};
+use crate::analyze::figures;
+
+pub const SCHEMA: &str = "tracer.diff/1";
+
+/// Rows shown per section.
+const TOP: usize = 10;
+/// Standard errors that a difference must exceed to be told as one.
+const ERRORS: f64 = 2.0;
+
+/// One row on both sides.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Change {
+    pub id: String,
+    pub name: String,
+    pub before: f64,
+    pub after: f64,
+    /// Of the difference; 0 where both were counted.
+    pub standard_error: f64,
+}
+
+impl Change {
+    pub fn difference(&self) -> f64 {
+        self.after - self.before
+    }
+
+    /// Larger than what two samples differ by anyway.
+    pub fn is_clear(&self) -> bool {
+        self.difference().abs() > ERRORS * self.standard_error
+    }
+}
+
+/// Both sides compared: each section with the rows that differ, most growth first.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Diff {
+    pub sections: Vec<(Section, Vec<Change>)>,
+    /// What only one side measured.
+    pub one_sided: Vec<Section>,
+}
+
+impl Diff {
+    pub fn between(before: &Input, after: &Input) -> Self {
+        let mut diff = Self::default();
+        let sections: BTreeSet<Section> =
+            before.sections.keys().chain(after.sections.keys()).copied().collect();
+        for section in sections {
+            let (Some(a), Some(b)) = (before.sections.get(&section), after.sections.get(&section)) else {
+                diff.one_sided.push(section);
+                continue;
+            };
+            let ids: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            let nothing = Row::default();
+            let mut changes: Vec<Change> = ids
+                .into_iter()
+                .map(|id| {
+                    let (old, new) = (a.get(id).unwrap_or(&nothing), b.get(id).unwrap_or(&nothing));
+                    let name = if new.name.is_empty() { &old.name } else { &new.name };
+                    Change {
+                        id: id.clone(),
+                        name: name.clone(),
+                        before: old.value,
+                        after: new.value,
+                        standard_error: (old.variance + new.variance).max(0.0).sqrt(),
+                    }
+                })
+                .filter(|change| change.difference().abs() > 0.0)
+                .collect();
+            // By id before, so a stable sort is a total order.
+            changes.sort_by(|a, b| b.difference().total_cmp(&a.difference()));
+            diff.sections.push((section, changes));
+        }
+        diff
+    }
+
+    pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut lines = Lines::default();
+        for (section, changes) in &self.sections {
+            Self::section(&mut lines, *section, changes);
+        }
+        for section in &self.one_sided {
+            lines.labelled("note: ", &format!("{} are in one of the two only", title(*section)));
+        }
+        if self.sections.is_empty() {
+            lines.line("the two have nothing in common that could be compared");
+        }
+        out.write_all(lines.finish().as_bytes())
+    }
+
+    fn section(lines: &mut Lines, section: Section, changes: &[Change]) {
+        let grown: Vec<&Change> = changes.iter().filter(|c| c.difference() > 0.0 && c.is_clear()).collect();
+        let smaller = changes.iter().filter(|c| c.difference() < 0.0 && c.is_clear()).count();
+        let unclear = changes.iter().filter(|c| !c.is_clear()).count();
+        let mut head = match grown.len() {
+            0 => format!("{}: nothing grew", title(section)),
+            _ => format!("{}: {} grew", title(section), figures::count(grown.len() as u64)),
+        };
+        if smaller > 0 {
+            head = format!("{head}, {} became smaller", figures::count(smaller as u64));
+        }
+        if unclear > 0 {
+            head = format!("{head}, {} differ by less than their error", figures::count(unclear as u64));
+        }
+        lines.labelled("", &head);
+        for change in grown.iter().take(TOP) {
+            let error = if change.standard_error > 0.0 {
+                format!(" ±{}", amount(section, change.standard_error))
+            } else {
+                String::new()
+            };
+            lines.line(&format!(
+                "  +{}{error}  {} -> {}  {}",
+                amount(section, change.difference()),
+                amount(section, change.before),
+                amount(section, change.after),
+                printable(&change.name)
+            ));
+        }
+        if grown.len() > TOP {
+            lines.line(&format!("  and {} more", figures::count((grown.len() - TOP) as u64)));
+        }
+        lines.blank();
+    }
+
+    pub fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        let sections: serde_json::Map<String, Value> = self
+            .sections
+            .iter()
+            .map(|(section, changes)| (key(*section).to_owned(), changes.iter().map(row).collect()))
+            .collect();
+        let one_sided: Vec<&str> = self.one_sided.iter().map(|section| key(*section)).collect();
+        let value = json!({ "schema": SCHEMA, "sections": sections, "not_compared": one_sided });
+        serde_json::to_writer_pretty(&mut *out, &value).map_err(io::Error::from)?;
+        out.write_all(b"\n")
+    }
+}
+
+fn row(change: &Change) -> Value {
+    let mut row = json!({
+        "id": change.id,
+        "name": change.name,
+        "before": change.before,
+        "after": change.after,
+        "difference": change.difference(),
+    });
+    if change.standard_error > 0.0 {
+        row["difference_stderr"] = json!(change.standard_error);
+    }
+    row
+}
+
+fn key(section: Section) -> &'static str {
+    match section {
+        Section::Totals => "totals",
+        Section::Live => "live_bytes_by_site",
+        Section::Allocated => "allocated_bytes_per_s_by_site",
+        Section::Types => "bytes_by_type",
+        Section::SizeClasses => "bytes_by_size_class",
+        Section::Goroutines => "goroutines_by_site",
+    }
+}
+
+fn title(section: Section) -> &'static str {
+    match section {
+        Section::Totals => "totals",
+        Section::Live => "live bytes by site",
+        Section::Allocated => "bytes allocated per second by site",
+        Section::Types => "bytes by type",
+        Section::SizeClasses => "bytes by size class",
+        Section::Goroutines => "goroutines by creation site",
+    }
+}
+
+fn amount(section: Section, value: f64) -> String {
+    let whole = value.abs().round() as u64;
+    match section {
+        Section::Goroutines => figures::count(whole),
+        Section::Allocated => format!("{}/s", figures::bytes(whole)),
+        _ => figures::bytes(whole),
+    }
+}

@@ -1,0 +1,276 @@
+//! What can be compared: a JSON report of this tracer, or a pprof heap or goroutine profile of anybody.
+//!
+//! Foreign bytes: any are accepted without panic, in bounded time and memory; what is not one of these is refused in
+//! one sentence. Reads by the names of the schema, so that a report of another version gives what it has.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use prost::Message as _;
+use serde_json::Value;
+
+use super::model::SCHEMA;
+use super::pprof_proto::{self as proto, Profile};
+use crate::symbolize::{Frame, user_site};
+
+/// Largest file. A JSON document takes about ten times its size as values.
+pub const MAX_BYTES: u64 = 64 << 20;
+/// Largest profile, unpacked: 100 000 samples have some 20 MiB. Decoded it takes 36 times as much at worst.
+const MAX_UNPACKED: u64 = 32 << 20;
+/// Frames looked at per stack of a profile.
+const MAX_FRAMES: usize = 2048;
+
+/// What is compared, in the order it is shown.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Section {
+    Totals,
+    /// Live bytes by allocation site.
+    Live,
+    /// Bytes allocated per second, where what lives is not known.
+    Allocated,
+    Types,
+    SizeClasses,
+    Goroutines,
+}
+
+/// One figure of a report.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Row {
+    /// For people.
+    pub name: String,
+    pub value: f64,
+    pub variance: f64,
+}
+
+/// A report or a profile, as far as it can be compared. Rows are found by an id that stays the same.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Input {
+    pub sections: BTreeMap<Section, BTreeMap<String, Row>>,
+}
+
+/// Why something cannot be compared.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InputError {
+    #[error("it is neither a JSON report of tracer nor a pprof profile: {0}")]
+    Unknown(String),
+    #[error("it says that its schema is {0}, and only {SCHEMA} can be compared")]
+    Schema(String),
+    #[error("it is larger than {} MiB, or {} MiB unpacked", MAX_BYTES >> 20, MAX_UNPACKED >> 20)]
+    TooLarge,
+}
+
+impl Input {
+    /// Reads the bytes of a file.
+    pub fn read(bytes: &[u8]) -> Result<Self, InputError> {
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(InputError::TooLarge);
+        }
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            return Self::pprof(bytes);
+        }
+        let value: Value =
+            serde_json::from_slice(bytes).map_err(|e| InputError::Unknown(format!("not JSON, {e}")))?;
+        Self::report(&value)
+    }
+
+    fn report(value: &Value) -> Result<Self, InputError> {
+        match value.get("schema").and_then(Value::as_str) {
+            Some(SCHEMA) => {}
+            // Long or odd texts are not repeated.
+            Some(other) => return Err(InputError::Schema(other.chars().take(40).collect())),
+            None => return Err(InputError::Unknown("it has no schema".to_owned())),
+        }
+        let mut input = Self::default();
+        let number = |path: &str| value.pointer(path).and_then(Value::as_f64);
+        for (name, path) in [
+            ("live heap", "/heap/live_bytes"),
+            ("RSS", "/process/rss_bytes"),
+            ("goroutine stacks", "/process/go_stack_bytes"),
+        ] {
+            if let Some(bytes) = number(path) {
+                input.add(Section::Totals, name, name.to_owned(), bytes, 0.0);
+            }
+        }
+        for row in rows(value, "/allocations") {
+            input.allocation(row, number("/session/duration_s"));
+        }
+        for row in rows(value, "/heap/types") {
+            if let (Some(name), Some(bytes)) = (text(row, "/type"), float(row, "/bytes")) {
+                let error = float(row, "/bytes_stderr").unwrap_or(0.0);
+                input.add(Section::Types, name, name.to_owned(), bytes, error.powi(2));
+            }
+        }
+        for row in rows(value, "/heap/size_classes") {
+            let Some(bytes) = float(row, "/total_bytes") else { continue };
+            let size = row.get("bytes").and_then(Value::as_u64);
+            let name = size.map_or("large".to_owned(), |size| format!("{size}"));
+            let noscan = row.get("noscan").and_then(Value::as_bool);
+            let name = match noscan {
+                Some(true) => format!("{name} noscan"),
+                _ => name,
+            };
+            input.add(Section::SizeClasses, &name, name.clone(), bytes, 0.0);
+        }
+        for row in rows(value, "/goroutines/sites") {
+            let (Some(id), Some(count)) = (text(row, "/site"), float(row, "/count")) else { continue };
+            let name = text(row, "/created_by/function").or(text(row, "/entry")).unwrap_or(id);
+            input.add(Section::Goroutines, id, name.to_owned(), count, 0.0);
+        }
+        Ok(input)
+    }
+
+    fn allocation(&mut self, row: &Value, duration_s: Option<f64>) {
+        let Some(site) = text(row, "/site") else { return };
+        let mut name = text(row, "/stack/0/function").unwrap_or("unknown stack").to_owned();
+        let mut id = site.to_owned();
+        for part in ["/type", "/cause"] {
+            if let Some(part) = text(row, part) {
+                id = format!("{id} {part}");
+                name = format!("{name} {part}");
+            }
+        }
+        let error = |path: &str| float(row, path).unwrap_or(0.0);
+        if let Some(bytes) = float(row, "/live/bytes") {
+            self.add(Section::Live, &id, name, bytes, error("/live/bytes_stderr").powi(2));
+        } else if let (Some(bytes), Some(s)) =
+            (float(row, "/allocated/bytes"), duration_s.filter(|s| *s > 0.0))
+        {
+            self.add(Section::Allocated, &id, name, bytes / s, 0.0);
+        }
+    }
+
+    fn pprof(gzip: &[u8]) -> Result<Self, InputError> {
+        let mut bytes = Vec::new();
+        flate2::read::GzDecoder::new(gzip)
+            .take(MAX_UNPACKED + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| InputError::Unknown(format!("it does not unpack, {e}")))?;
+        if bytes.len() as u64 > MAX_UNPACKED {
+            return Err(InputError::TooLarge);
+        }
+        let profile = Profile::decode(&bytes[..])
+            .map_err(|e| InputError::Unknown(format!("it is no profile.proto, {e}")))?;
+        Self::profile(&profile)
+    }
+
+    fn profile(profile: &Profile) -> Result<Self, InputError> {
+        let text = |index: i64| -> &str {
+            usize::try_from(index).ok().and_then(|i| profile.string_table.get(i)).map_or("", String::as_str)
+        };
+        let kind = |name: &str| profile.sample_type.iter().position(|t| text(t.r#type) == name);
+        let wanted = [
+            ("inuse_space", Section::Live),
+            ("goroutine", Section::Goroutines),
+            ("alloc_space", Section::Allocated),
+        ];
+        let (index, section) =
+            wanted.into_iter().find_map(|(name, section)| Some((kind(name)?, section))).ok_or_else(|| {
+                InputError::Unknown("the profile has neither heap nor goroutine samples".into())
+            })?;
+        let seconds = profile.duration_nanos as f64 / 1e9;
+        let scale = match section {
+            Section::Allocated if seconds > 0.0 => 1.0 / seconds,
+            Section::Allocated => {
+                return Err(InputError::Unknown(
+                    "the profile does not say over which time was counted".into(),
+                ));
+            }
+            _ => 1.0,
+        };
+        let functions: BTreeMap<u64, &proto::Function> = profile.function.iter().map(|f| (f.id, f)).collect();
+        let locations: BTreeMap<u64, &proto::Location> = profile.location.iter().map(|l| (l.id, l)).collect();
+        let mut input = Self::default();
+        for sample in &profile.sample {
+            let Some(value) = sample.value.get(index).filter(|value| **value != 0) else { continue };
+            let mut frames = Vec::new();
+            for line in sample.location_id.iter().filter_map(|id| locations.get(id)).flat_map(|l| &l.line) {
+                let function = functions.get(&line.function_id);
+                frames.push(Frame {
+                    function: function.map_or_else(String::new, |f| text(f.name).to_owned()),
+                    line: u32::try_from(line.line).unwrap_or(0),
+                    ..Frame::default()
+                });
+                if frames.len() >= MAX_FRAMES {
+                    break;
+                }
+            }
+            let (id, user) = user_site(frames);
+            let name = user.first().map_or("unknown stack", |f| f.function.as_str()).to_owned();
+            let labels = sample.label.iter().filter(|l| l.str != 0);
+            let of = |key: &str| labels.clone().find(|l| text(l.key) == key).map(|l| text(l.str));
+            let (mut id, mut name) = (id, name);
+            for part in ["type", "cause"].into_iter().filter_map(of) {
+                id = format!("{id} {part}");
+                name = format!("{name} {part}");
+            }
+            input.add(section, &id, name, *value as f64 * scale, 0.0);
+        }
+        // Nothing in use is a figure too.
+        input.sections.entry(section).or_default();
+        Ok(input)
+    }
+
+    fn add(&mut self, section: Section, id: &str, name: String, value: f64, variance: f64) {
+        if !value.is_finite() || !variance.is_finite() {
+            return;
+        }
+        let row = self.sections.entry(section).or_default().entry(id.to_owned()).or_default();
+        row.name = name;
+        row.value += value;
+        row.variance += variance;
+    }
+}
+
+fn rows<'v>(value: &'v Value, path: &str) -> impl Iterator<Item = &'v Value> {
+    value.pointer(path).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text<'v>(value: &'v Value, path: &str) -> Option<&'v str> {
+    value.pointer(path).and_then(Value::as_str)
+}
+
+fn float(value: &Value, path: &str) -> Option<f64> {
+    value.pointer(path).and_then(Value::as_f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    }
+
+    #[test]
+    fn a_bomb_is_refused() {
+        let bomb = gzip(&vec![0; MAX_UNPACKED as usize + 1]);
+        assert!(bomb.len() < 1 << 20);
+        assert_eq!(Input::read(&bomb), Err(InputError::TooLarge));
+    }
+
+    #[test]
+    fn a_report_with_fields_of_other_kinds_gives_what_it_has() {
+        let report =
+            br#"{"schema": "tracer.report/1", "allocations": [7, {"site": "a", "live": {"bytes": 9}},
+            {"site": "b", "live": []}], "goroutines": {"sites": {"site": 1}}, "heap": {"live_bytes": "x"}}"#;
+        let input = Input::read(report).unwrap();
+        assert_eq!(input.sections.len(), 1, "{input:?}");
+        assert!((input.sections[&Section::Live]["a"].value - 9.0).abs() < f64::EPSILON);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..2000), packed: bool) {
+            let bytes = if packed { gzip(&bytes) } else { bytes };
+            if let Err(e) = Input::read(&bytes) {
+                prop_assert!(!e.to_string().contains('\n'));
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What lives per site, as text: the table in a report, from the runtime's own memory profile.
+
+use super::Report;
+use super::lines::{Lines, WIDTH};
+use super::model::Allocated;
+use super::text::site_line;
+use crate::analyze::figures;
+
+/// The sites with the most live bytes, one or two lines each.
+pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
+    let (Some(profile), Some(rows)) = (&report.heap_profile, &report.allocations) else { return };
+    let living: Vec<_> = rows.iter().filter_map(|row| Some((row, row.live?))).collect();
+    let living: Vec<_> = living.into_iter().filter(|(_, live)| live.objects > 0).collect();
+    lines.blank();
+    let when = if profile.as_of == "now" { "allocated so far (no GC yet)" } else { "live after the last GC" };
+    lines.labelled(
+        "",
+        &format!(
+            "{when}, by Go's own memory profile: {} in {}, {}",
+            with_error(profile.live),
+            figures::counted(profile.live.objects, "object"),
+            figures::counted(living.len() as u64, "site")
+        ),
+    );
+    for (row, live) in living.iter().take(top) {
+        let share = live.bytes as f64 / profile.live.bytes.max(1) as f64;
+        let figures = format!(
+            "  {:>20} {:>6} {:>9}  ",
+            with_error(*live),
+            figures::percent(share),
+            figures::count(live.objects)
+        );
+        let (site, what) = site_line(row);
+        let one = format!("{figures}{site}  {what}");
+        if one.chars().count() <= WIDTH {
+            lines.line(one.trim_end());
+        } else {
+            lines.line(&format!("{figures}{site}"));
+            lines.line(&format!("{}{what}", " ".repeat(figures.chars().count() + 2)));
+        }
+    }
+    if living.len() > top {
+        lines.line(&format!("  and {} more", figures::counted((living.len() - top) as u64, "site")));
+    }
+    if let Some(former) = profile.former_sample_bytes {
+        lines.labelled(
+            "note: ",
+            &format!(
+                "the program changed its sampling rate from {} to {}; objects sampled before are scaled wrongly",
+                figures::bytes(former),
+                figures::bytes(profile.sample_bytes)
+            ),
+        );
+    }
+}
+
+fn with_error(amount: Allocated) -> String {
+    match amount.bytes_stderr {
+        Some(error) if error >= 1.0 => {
+            format!("{} ±{}", figures::bytes(amount.bytes), figures::bytes(error as u64))
+        }
+        _ => figures::bytes(amount.bytes),
+    }
+}

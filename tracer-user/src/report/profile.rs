@@ -1,0 +1,73 @@
+//! The runtime's own memory profile in the model's words.
+
+use super::build::{MAX_ALLOCATIONS, frame, frames};
+use super::model::{Allocated, Allocation, HeapProfile, HeapSample, HeapSamples, Place};
+use crate::symbolize::profile::{self, Amounts, ProfileSite, Sample};
+
+/// The rows, the largest first.
+pub(super) fn allocations(profile: &profile::HeapProfile) -> Vec<Allocation> {
+    profile.sites.iter().take(MAX_ALLOCATIONS).map(|site| allocation(site, profile.rate)).collect()
+}
+
+fn allocation(site: &ProfileSite, rate: u64) -> Allocation {
+    let profile::SiteAmounts { live, allocated, freed, since_gc } = site.amounts;
+    Allocation {
+        site: site.id.clone(),
+        stack: frames(&site.stack),
+        type_name: None,
+        cause: site.cause.name().to_owned(),
+        since: "start",
+        live: Some(estimated(live, rate)),
+        allocated: estimated(allocated, rate),
+        freed: Some(estimated(freed, rate)),
+        allocated_since_gc: Some(estimated(since_gc, rate)),
+        samples: Some(site.samples),
+        size_classes: Vec::new(),
+        truncated: false,
+    }
+}
+
+pub(super) fn heap_profile(profile: &profile::HeapProfile) -> HeapProfile {
+    let profile::SiteAmounts { live, allocated, freed, since_gc } = profile.total;
+    let rate = profile.rate;
+    HeapProfile {
+        sample_bytes: rate,
+        former_sample_bytes: profile.former_rate,
+        t: profile.read_at_s,
+        as_of: if profile.collected { "last-gc" } else { "now" },
+        live: estimated(live, rate),
+        allocated: estimated(allocated, rate),
+        freed: estimated(freed, rate),
+        allocated_since_gc: estimated(since_gc, rate),
+        samples: HeapSamples {
+            samples: profile.samples.iter().map(sample).collect(),
+            places: profile
+                .places
+                .iter()
+                .map(|p| Place { address: p.address, frame: frame(&p.frame) })
+                .collect(),
+        },
+    }
+}
+
+fn sample(s: &Sample) -> HeapSample {
+    HeapSample {
+        stack: s.stack.clone(),
+        cause: s.cause.name().to_owned(),
+        size: s.size,
+        allocs: s.counts.allocs,
+        frees: s.counts.frees,
+    }
+}
+
+/// With a rate of 1 every allocation is in the sample: counted, without an error.
+fn estimated(amounts: Amounts, rate: u64) -> Allocated {
+    let error = |e: crate::sampling::Estimate| (rate > 1).then(|| e.standard_error());
+    Allocated {
+        bytes: amounts.bytes.value.round() as u64,
+        bytes_stderr: error(amounts.bytes),
+        objects: amounts.objects.value.round() as u64,
+        objects_stderr: error(amounts.objects),
+        requested_bytes: None,
+    }
+}

@@ -1,0 +1,213 @@
+//! The runtime's memory profile as named rows: what lives per site, estimated from what was sampled, with its error.
+//!
+//! Apart from the rows of counted allocations because nothing here was counted: each number of sampled objects is
+//! scaled with the exact size of its bucket and the target's own rate. Samples are kept beside the rows as they were
+//! found, for those who scale themselves.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Clock;
+use super::evidence::{Cause, Frame};
+use super::memo::Named;
+use super::stack::{UserStack, allocation_part, site_id};
+use crate::aggregate::Ledger;
+use crate::goruntime::names::cause::{self, hidden_in_profiles, is_allocator, is_bottom};
+use crate::record::profile::{Bucket, Profile, Sampled};
+use crate::sampling::{ByBytes, Estimate};
+use crate::units::ProcAddr;
+
+/// The runtime's own account of its heap, since the process started.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct HeapProfile {
+    /// Mean bytes between two samples.
+    pub rate: u64,
+    /// The rate at the session's first reading, where it was another one.
+    pub former_rate: Option<u64>,
+    /// Seconds since the session's start.
+    pub read_at_s: f64,
+    /// False before the first GC: then everything allocated so far counts as live.
+    pub collected: bool,
+    /// Buckets were left out.
+    pub cut: bool,
+    /// Most live bytes first.
+    pub sites: Vec<ProfileSite>,
+    pub total: SiteAmounts,
+    pub samples: Vec<Sample>,
+    /// What the samples' stacks are made of.
+    pub places: Vec<Place>,
+}
+
+/// Sampled allocations that read the same.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ProfileSite {
+    pub id: String,
+    /// User frames, innermost first.
+    pub stack: Vec<Frame>,
+    pub cause: Cause,
+    pub amounts: SiteAmounts,
+    /// Allocations in the sample.
+    pub samples: u64,
+}
+
+/// The figures of one site, or of all.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct SiteAmounts {
+    /// As of the last GC; garbage that its sweep has not reached yet included.
+    pub live: Amounts,
+    /// Up to the reading.
+    pub allocated: Amounts,
+    pub freed: Amounts,
+    /// Of the allocated: since the last GC. Live and garbage are not told apart there.
+    pub since_gc: Amounts,
+}
+
+/// Objects and their bytes.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Amounts {
+    pub objects: Estimate,
+    pub bytes: Estimate,
+}
+
+/// One bucket, unscaled.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sample {
+    /// Indices of places, innermost first; without the runtime's own frames in front.
+    pub stack: Vec<u32>,
+    pub cause: Cause,
+    /// Bytes per object.
+    pub size: u64,
+    /// As of the last GC, or up to the reading before the first one.
+    pub counts: Sampled,
+}
+
+/// One frame and the address it was found at.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Place {
+    pub address: u64,
+    pub frame: Frame,
+}
+
+impl Amounts {
+    fn of(design: ByBytes, sampled: u64, size: u64) -> Self {
+        let objects = design.objects(sampled, size);
+        Self { objects, bytes: objects.times(size as f64) }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.objects.add(other.objects);
+        self.bytes.add(other.bytes);
+    }
+}
+
+impl SiteAmounts {
+    fn of(design: ByBytes, bucket: &Bucket, collected: bool) -> Self {
+        let amounts = |sampled| Amounts::of(design, sampled, bucket.size.0);
+        let now = bucket.now();
+        Self {
+            live: amounts(view(bucket, collected).live()),
+            allocated: amounts(now.allocs),
+            freed: amounts(now.frees),
+            since_gc: amounts(if collected { bucket.since_gc.allocs } else { 0 }),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        let Self { live, allocated, freed, since_gc } = other;
+        self.live.add(live);
+        self.allocated.add(allocated);
+        self.freed.add(freed);
+        self.since_gc.add(since_gc);
+    }
+}
+
+/// As of the last GC. Before the first one nothing is published, and all is shown, as `runtime.MemProfile` does.
+fn view(bucket: &Bucket, collected: bool) -> Sampled {
+    if collected { bucket.as_of_gc() } else { bucket.now() }
+}
+
+pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Option<HeapProfile> {
+    let (read_at, profile) = ledger.profile().newest()?;
+    let collected = profile.buckets.iter().any(|b| b.as_of_gc() != Sampled::default());
+    let design = ByBytes { mean: profile.rate };
+    let mut out = HeapProfile {
+        rate: profile.rate,
+        former_rate: ledger.profile().former_rate(),
+        read_at_s: clock.at(read_at),
+        collected,
+        cut: profile.cut,
+        ..HeapProfile::default()
+    };
+    let mut rows: BTreeMap<(Vec<Frame>, Cause), (SiteAmounts, u64)> = BTreeMap::new();
+    let mut places = Places::default();
+    let keeps = keeps_allocator(profile, named);
+    for bucket in &profile.buckets {
+        let frames: Vec<Frame> = bucket.stack.iter().map(|pc| frame(named, *pc)).collect();
+        let stack = places.stack(&bucket.stack, &frames);
+        let UserStack { frames, runtime } = allocation_part(frames);
+        let runtime: Vec<&str> = runtime.iter().map(String::as_str).collect();
+        // Where the runtime leaves its own frames out, what they were is not known.
+        let cause = if runtime.is_empty() && !keeps { Cause::Other } else { cause::of(&runtime, None) };
+        let amounts = SiteAmounts::of(design, bucket, collected);
+        out.total.add(amounts);
+        let row = rows.entry((frames, cause)).or_default();
+        row.0.add(amounts);
+        row.1 = row.1.saturating_add(bucket.now().allocs);
+        out.samples.push(Sample { stack, cause, size: bucket.size.0, counts: view(bucket, collected) });
+    }
+    out.places = places.all;
+    out.sites = rows
+        .into_iter()
+        .map(|((stack, cause), (amounts, samples))| ProfileSite {
+            id: if stack.is_empty() { "unknown".to_owned() } else { site_id(&stack) },
+            stack,
+            cause,
+            amounts,
+            samples,
+        })
+        .collect();
+    // The rows come sorted by name, so a stable sort is a total order.
+    out.sites.sort_by(|a, b| {
+        let key = |s: &ProfileSite| (s.amounts.live.bytes.value, s.amounts.allocated.bytes.value);
+        key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal)
+    });
+    Some(out)
+}
+
+/// Whether buckets begin at the allocator; runtimes of before leave its frames out.
+fn keeps_allocator(profile: &Profile, named: &mut Named<'_>) -> bool {
+    let first = |b: &Bucket| b.stack.first().copied();
+    profile.buckets.iter().filter_map(first).any(|pc| is_allocator(&frame(named, pc).function))
+}
+
+/// The profiler writes one address per frame: where functions were inlined, the next address is the caller's frame in
+/// the same function (runtime/traceback.go, tracebackPCs). So the first of an address's frames is meant.
+fn frame(named: &mut Named<'_>, pc: ProcAddr) -> Frame {
+    named.frames(pc, super::PcKind::Return).into_iter().next().unwrap_or_default()
+}
+
+/// Places by address, each once.
+#[derive(Default)]
+struct Places {
+    all: Vec<Place>,
+    by_address: HashMap<ProcAddr, u32>,
+}
+
+impl Places {
+    /// The stack as runtime/pprof shows it (protomem.go): without the runtime's frames in front, unless there are no
+    /// others, and without the bottom of every goroutine.
+    fn stack(&mut self, addresses: &[ProcAddr], frames: &[Frame]) -> Vec<u32> {
+        let lead = frames.iter().take_while(|f| hidden_in_profiles(&f.function)).count();
+        let lead = if lead == frames.len() { 0 } else { lead };
+        let shown = addresses.iter().zip(frames).skip(lead).filter(|(_, f)| !is_bottom(&f.function));
+        shown.map(|(address, frame)| self.place(*address, frame)).collect()
+    }
+
+    fn place(&mut self, address: ProcAddr, frame: &Frame) -> u32 {
+        *self.by_address.entry(address).or_insert_with(|| {
+            // A return address: the call is before it.
+            let address = address.0.saturating_sub(1);
+            self.all.push(Place { address, frame: frame.clone() });
+            self.all.len() as u32 - 1
+        })
+    }
+}
