@@ -68,6 +68,16 @@ pub fn matrix() -> Vec<(Go, Mode)> {
         .collect()
 }
 
+/// Every minor once, built in one of the two modes by turns, and the toolchains of [`matrix`] in both: for what is read
+/// from memory, where each version is a layout of its own.
+pub fn every_version() -> Vec<(Go, Mode)> {
+    let others = Go::every().into_iter().filter(|go| !PINS.contains(&go.pin)).map(|go| {
+        let mode = if go.pin.minor() % 2 == 0 { Mode::StrippedPie } else { Mode::Ordinary };
+        (go, mode)
+    });
+    others.chain(matrix()).collect()
+}
+
 fn remembered(pin: Pin) -> Option<PathBuf> {
     let text = fs::read_to_string(toolchains::memory()).ok()?;
     text.lines().find_map(|line| Some(PathBuf::from(line.strip_prefix(pin.variable)?.strip_prefix('=')?)))

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tracer_tests::go::{Go, Mode, matrix};
+use tracer_tests::go::{Go, Mode, every_version, matrix};
 use tracer_tests::live;
 use tracer_tests::report::{list, number, text};
 use tracer_tests::target::Target;
@@ -52,8 +52,8 @@ fn assert_whole(report: &Value, what: &str) {
 
 #[test]
 fn size_classes_are_those_of_memstats() {
-    live!();
-    for (go, mode) in matrix() {
+    live!(Root, Uprobes, EveryGo, Tracer);
+    for (go, mode) in every_version() {
         let what = format!("go {} {}", go.pin.version, mode.name());
         let mut target = Target::start(&go.build("typed", mode));
         target.ask("keep 3000");
@@ -93,8 +93,8 @@ fn size_classes_are_those_of_memstats() {
 
 #[test]
 fn survivors_are_those_of_the_targets_own_profile_of_every_allocation() {
-    live!();
-    for (go, mode) in matrix() {
+    live!(Root, Uprobes, EveryGo, Tracer);
+    for (go, mode) in every_version() {
         let what = format!("go {} {}", go.pin.version, mode.name());
         let mut target = Target::start_command(Command::new(go.build("typed", mode)).env("TYPED_RATE", "1"));
         target.ask("keep 2000");
@@ -136,8 +136,8 @@ fn names(row: &Value) -> Vec<String> {
 
 #[test]
 fn types_are_those_the_program_keeps() {
-    live!();
-    for (go, mode) in matrix() {
+    live!(Root, Uprobes, EveryGo, Tracer);
+    for (go, mode) in every_version() {
         let what = format!("go {} {}", go.pin.version, mode.name());
         let mut target = Target::start(&go.build("typed", mode));
         let kept = target.ask("keep 3000");
