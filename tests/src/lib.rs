@@ -3,6 +3,7 @@
 //! Apart from the tests so that each of them is a page about one promise. It starts and ends only processes of its own, by pid.
 
 pub mod cell;
+pub mod cgroup;
 pub mod chain;
 pub mod classes;
 pub mod counting;

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::{go, swap, tracer};
+use crate::{cgroup, go, swap, tracer};
 
 /// Something a test cannot do without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +25,8 @@ pub enum Need {
     Packages,
     /// A kernel that can swap to compressed memory.
     Zram,
+    /// Cgroups that limit memory and that root may make.
+    MemoryGroup,
 }
 
 /// Returns from the test where something it needs is missing: everything a session needs, or the needs that are named.
@@ -83,6 +85,9 @@ fn missing(need: Need) -> Option<String> {
         }
         Need::Zram => {
             (!Path::new(swap::HOT_ADD).exists()).then(|| "the kernel has no zram to swap to".to_owned())
+        }
+        Need::MemoryGroup => {
+            (!cgroup::limits_memory()).then(|| "no cgroup that root may make limits memory".to_owned())
         }
         Need::Packages => xtask::command::find("apt-get").is_none().then(|| "needs Debian's apt".to_owned()),
     }

@@ -4,6 +4,7 @@ use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 
 use super::{arguments::TargetArguments, goroutines::pid_of};
 use crate::{
+    analyze::figures,
     binary::x86::Emulates,
     goruntime::state::goroutines::Limits,
     kernel::{AttachChoice, Kernel, KernelError, capability::Capabilities},
@@ -48,7 +49,11 @@ fn about_target(text: &mut String, target: &Target) -> Written {
         yes(image.is_cgo()),
         yes(image.is_race())
     )?;
-    writeln!(text, "  layout        go1.{}, checked against this process", target.layout.minor)
+    writeln!(text, "  layout        go1.{}, checked against this process", target.layout.minor)?;
+    match target.process.memory_left() {
+        Some(left) => writeln!(text, "  memory        {} left below its limit", figures::bytes(left.0)),
+        None => writeln!(text, "  memory        no limit that is visible from here"),
+    }
 }
 
 fn about_kernel(text: &mut String, capabilities: &Capabilities) -> Written {

@@ -48,15 +48,21 @@ const MAX_DEPTH: usize = 64;
 
 /// The tightest limit from the process's cgroup up to the root, from the text of /proc/PID/cgroup.
 pub(super) fn memory_limit(cgroups: &str) -> Option<MemoryLimit> {
-    let mounts = mounts();
-    mounts
-        .iter()
-        .filter_map(|mount| {
-            let v2 = mount.files.limit == V2.limit;
-            let path = cgroup_path(cgroups, v2)?;
-            tightest(mount, Path::new(path))
-        })
-        .min_by_key(|found| found.limit)
+    memory_limits(cgroups).into_iter().min_by_key(|found| found.limit)
+}
+
+/// The least that is left below any limit from the process's cgroup up to the root: not always below the tightest.
+pub(super) fn memory_left(cgroups: &str) -> Option<Bytes> {
+    let left = |found: MemoryLimit| Some(Bytes(found.limit.0.saturating_sub(found.used?.0)));
+    memory_limits(cgroups).into_iter().filter_map(left).min()
+}
+
+fn memory_limits(cgroups: &str) -> Vec<MemoryLimit> {
+    let limits = |mount: &Mount| {
+        let v2 = mount.files.limit == V2.limit;
+        cgroup_path(cgroups, v2).map(|path| limits_above(mount, Path::new(path)))
+    };
+    mounts().iter().filter_map(limits).flatten().collect()
 }
 
 /// The id of a container in a cgroup path: the last run of exactly 64 hexadecimal digits, which is how Docker,
@@ -83,12 +89,12 @@ fn cgroup_path(cgroups: &str, v2: bool) -> Option<&str> {
     })
 }
 
-fn tightest(mount: &Mount, path: &Path) -> Option<MemoryLimit> {
-    let inside = path.strip_prefix(&mount.root).or_else(|_| path.strip_prefix("/")).ok()?;
+/// Every limit on the way from `path` up to the root.
+fn limits_above(mount: &Mount, path: &Path) -> Vec<MemoryLimit> {
+    let inside = path.strip_prefix(&mount.root).or_else(|_| path.strip_prefix("/"));
     // A path with `..` lies outside our cgroup namespace: what is mounted here is not it.
-    if inside.components().any(|c| c == std::path::Component::ParentDir) {
-        return None;
-    }
+    let inside = inside.ok().filter(|p| p.components().all(|c| c != std::path::Component::ParentDir));
+    let Some(inside) = inside else { return Vec::new() };
     let full = mount.point.join(inside);
     full.ancestors()
         .take(MAX_DEPTH)
@@ -104,7 +110,7 @@ fn tightest(mount: &Mount, path: &Path) -> Option<MemoryLimit> {
             };
             Some(MemoryLimit { limit: Bytes(limit), used: used() })
         })
-        .min_by_key(|found| found.limit)
+        .collect()
 }
 
 /// The sum of two rows of `memory.stat`; absent where one is.
@@ -170,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_limit_up_the_tree_counts() {
+    fn every_limit_up_the_tree_counts() {
         let root = std::env::temp_dir().join(format!("tracer-cgroup-{}", std::process::id()));
         let leaf = root.join("pods/app");
         std::fs::create_dir_all(&leaf).unwrap();
@@ -180,10 +186,11 @@ mod tests {
         std::fs::write(root.join("pods/memory.stat"), "active_file 1000\ninactive_file 96\n").unwrap();
         std::fs::write(root.join("memory.max"), "2097152\n").unwrap();
         let mount = Mount { root: "/".into(), point: root.clone(), files: V2 };
-        let found = tightest(&mount, Path::new("/pods/app"));
-        let outside = tightest(&mount, Path::new("/../other"));
+        let found = limits_above(&mount, Path::new("/pods/app"));
+        let outside = limits_above(&mount, Path::new("/../other"));
         std::fs::remove_dir_all(&root).unwrap();
-        assert_eq!(found, Some(MemoryLimit { limit: Bytes(1_048_576), used: Some(Bytes(3000)) }));
-        assert_eq!(outside, None);
+        let pods = MemoryLimit { limit: Bytes(1_048_576), used: Some(Bytes(3000)) };
+        assert_eq!(found, [pods, MemoryLimit { limit: Bytes(2_097_152), used: None }]);
+        assert_eq!(outside, []);
     }
 }

@@ -281,6 +281,12 @@ impl Process {
         cgroup::memory_limit(&self.cgroups()?)
     }
 
+    /// What is left below the limits of the cgroups it is in: the least of them, where one is set and visible from here.
+    /// Pages of files count as free, as the kernel drops them first.
+    pub fn memory_left(&self) -> Option<Bytes> {
+        cgroup::memory_left(&self.cgroups()?)
+    }
+
     /// The id of the container it runs in, where its cgroup path carries one.
     pub fn container_id(&self) -> Option<String> {
         cgroup::container_id(&self.cgroups()?)

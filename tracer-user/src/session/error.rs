@@ -1,7 +1,9 @@
 //! Why a session could not be held, in one line each.
 
 use super::{program::Program, target::TargetError};
-use crate::{capture::CaptureError, host::HostError, kernel::KernelError};
+use crate::{
+    analyze::figures::bytes, capture::CaptureError, host::HostError, kernel::KernelError, units::Bytes,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -15,6 +17,12 @@ pub enum SessionError {
         "none of the functions to probe has a safe site: {0}; use --sampler none, which reads memory only"
     )]
     NoSite(String),
+    #[error(
+        "{} are left below the target's memory limit, and probes need {}, as they copy pages of its code: raise the \
+         limit, or use --sampler none, which reads memory only",
+        bytes(left.0), bytes(needs.0)
+    )]
+    NoRoom { needs: Bytes, left: Bytes },
     #[error("--sampler runtime: {0}")]
     NoProfile(String),
     #[error(

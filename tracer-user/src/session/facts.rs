@@ -2,12 +2,11 @@
 //! report, so that a report of a live session and of its recording are made of the same values.
 
 use std::{
-    collections::BTreeSet,
     fmt::Write as _,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{open::Opened, plan::Planned, setup, target::Target};
+use super::{open::Opened, room, setup, target::Target};
 use crate::{
     aggregate::Ledger,
     analyze,
@@ -58,7 +57,7 @@ pub(super) fn opening(
             Some(AttachKind::Multi) => Links::Multi,
             Some(AttachKind::Single) => Links::Single,
         },
-        copied: Bytes(opened.probes.as_ref().map_or(0, |p| pages_bytes(&p.planned))),
+        copied: opened.probes.as_ref().map_or(Bytes(0), |p| room::copied(&p.planned)),
         profile: opened.profile.is_some(),
     };
     let subject = Subject {
@@ -117,14 +116,6 @@ fn cost() -> facts::Cost {
         cpu_ns: (cpu.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(cpu.tv_nsec as u64),
         rss: rss.map(|statm| Bytes(statm.resident.saturating_mul(procfs::page_size()))),
     }
-}
-
-/// The kernel gives the target a copy of its own of each page that holds a probed instruction; a probe never
-/// straddles two (kernel/events/uprobes.c, `uprobe_write_opcode`).
-fn pages_bytes(planned: &[Planned]) -> u64 {
-    let page = procfs::page_size();
-    let pages: BTreeSet<u64> = planned.iter().map(|p| p.site.file_offset.0 / page).collect();
-    pages.len() as u64 * page
 }
 
 /// The report of what the ledger believes: the one way from records to a report, live or replayed. `None`: it was

@@ -22,6 +22,7 @@ mod program;
 mod reader;
 mod recording;
 mod replay;
+mod room;
 mod run;
 mod setup;
 mod signals;

@@ -6,7 +6,7 @@ use super::{
     error::SessionError,
     plan::{self, Planned, Refusal, plan_sites},
     prober::{self, Probes},
-    profiler,
+    profiler, room,
     setup::{Events, Sampler, Setup, Subject},
     target::{Target, TargetError, open_image},
 };
@@ -18,7 +18,7 @@ use crate::{
         launch::{self, Running, Waiting},
         process::Process,
     },
-    kernel::{KernelError, capability::Capabilities},
+    kernel::capability::Capabilities,
     record::Slot,
     units::Pid,
 };
@@ -79,11 +79,12 @@ fn running(setup: &Setup, pid: Pid, capabilities: &Capabilities) -> Result<Opene
     let path = target.process.attach_path();
     let namespace = target.process.pid_namespace()?;
     let control = plan::control(target.layout, namespace, &target.image, Some(target.bias));
-    let attached = if planned.is_empty() {
-        None
-    } else {
-        Some(Probes::attach(setup, capabilities, &path.to_string_lossy(), pid, &control, planned))
+    let any = !planned.is_empty();
+    let attach = || {
+        room::check(&target.process, &planned)?;
+        Ok(Probes::attach(setup, capabilities, &path.to_string_lossy(), pid, &control, planned)?)
     };
+    let attached = any.then(attach);
     let (probes, reason) = settle(setup.sampler, wanted.events, attached, &refused)?;
     target.process.still_same()?;
     let not_taken = verify(setup, probes.as_ref(), &target, &refused)?;
@@ -103,14 +104,17 @@ fn launched(
     let pid = waiting.pid();
     let layout = image.layout();
     let wanted = wanted(setup, &image, capabilities);
-    let namespace = Process::open(pid)?.pid_namespace()?;
+    let process = Process::open(pid)?;
+    let namespace = process.pid_namespace()?;
     let control = plan::control(layout, namespace, &image, None);
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let attached = if wanted.planned.is_empty() {
-        None
-    } else {
-        Some(Probes::attach(setup, capabilities, &path, pid, &control, wanted.planned))
+    let planned = wanted.planned;
+    let any = !planned.is_empty();
+    let attach = || {
+        room::check(&process, &planned)?;
+        Ok(Probes::attach(setup, capabilities, &path, pid, &control, planned)?)
     };
+    let attached = any.then(attach);
     let (mut probes, reason) = settle(setup.sampler, wanted.events, attached, &wanted.refused)?;
     let child = waiting.release()?;
     let located = || {
@@ -207,7 +211,7 @@ fn wanted(setup: &Setup, image: &GoImage, capabilities: &Capabilities) -> Wanted
 fn settle(
     sampler: Sampler,
     events: Events,
-    attached: Option<Result<Probes, KernelError>>,
+    attached: Option<Result<Probes, SessionError>>,
     refused: &[Refusal],
 ) -> Result<(Option<Probes>, String), SessionError> {
     let counted = counted(events);
@@ -216,7 +220,7 @@ fn settle(
             Ok((None, "memory is read and nothing is probed, as asked for; allocation sites need --sampler runtime or all".to_owned()))
         }
         (Sampler::All, Some(Ok(probes))) => Ok((Some(probes), format!("{counted}, as asked for"))),
-        (Sampler::All, Some(Err(e))) => Err(e.into()),
+        (Sampler::All, Some(Err(e))) => Err(e),
         (Sampler::All, None) if events.any() => {
             let why: Vec<&str> = refused.iter().map(|r| r.why.as_str()).collect();
             Err(SessionError::NoSite(why.first().copied().unwrap_or("no such function").to_owned()))
