@@ -3,6 +3,8 @@
 //! Apart from the tests because times belong to a machine: no test asserts one. It ends only processes it started.
 
 mod census;
+mod goroutines;
+mod heart;
 mod idle;
 mod machine;
 mod overhead;
@@ -68,8 +70,12 @@ pub fn task(arguments: &[String]) -> Result<()> {
             "--check" => check = true,
             "--quick" => quick = true,
             "--null-tool" => return tools::null_tool(),
-            "overhead" | "sessions" | "idle" | "census" | "replay" => only = Some(argument.as_str()),
-            _ => bail!("say `cargo xtask bench [--check] [--quick] [overhead|sessions|idle|census|replay]`"),
+            "overhead" | "sessions" | "idle" | "census" | "goroutines" | "replay" => {
+                only = Some(argument.as_str());
+            }
+            _ => bail!(
+                "say `cargo xtask bench [--check] [--quick] [overhead|sessions|idle|census|goroutines|replay]`"
+            ),
         }
     }
     ensure!(is_root(), "run `cargo xtask bench` as root: attaching to another process needs it");
@@ -126,6 +132,11 @@ fn measure(toolchains: &[Toolchain], effort: Effort, only: Option<&str>) -> Resu
         census::measure(before, effort, &mut rows)?;
         chapters.push(Chapter { title: "Counting the heap", how: CENSUS, rows });
     }
+    if wanted("goroutines") {
+        let mut rows = Vec::new();
+        goroutines::measure(before, effort, &mut rows)?;
+        chapters.push(Chapter { title: "Grouping goroutines", how: GOROUTINES, rows });
+    }
     if wanted("replay") {
         let mut rows = Vec::new();
         replay::measure(effort, &mut rows)?;
@@ -140,6 +151,10 @@ span is tracer's own processor time less what it takes on the same program with 
 the target maps, touches and unmaps 64 KiB each millisecond and says how long the slowest of a thousand took, while `tracer heap` runs
 over and over beside it; the null tool starts and ends as often and reads nothing. Toggles of three seconds, three in a random order;
 the centre and interval are those of the chapter above.";
+
+const GOROUTINES: &str = "\
+`tracer goroutines` on the same target with 100 000 parked goroutines: on channels, in a select and on a mutex, each at the end of a stack of eight
+functions. Each reading holds all of them, none skipped. The heartbeat is that of the chapter above.";
 
 const SESSIONS: &str = "\
 Sessions on the demo program, and on Debian's prometheus (100 MB, Go 1.19) as a large binary. `first report` is from the start of tracer
