@@ -1,7 +1,10 @@
 //! Where things are in this checkout. Apart so that no other file spells a path from the root. It creates nothing.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
+
+use crate::command;
 
 /// The root of the checkout: the folder of the workspace's Cargo.toml. What cargo says as it runs us comes first: with a target folder
 /// that two checkouts share, the binary may have been built in the other one. Every crate is a folder of the root.
@@ -35,4 +38,14 @@ pub fn fixture(name: &str) -> PathBuf {
 /// The `tracer` binary of a release build.
 pub fn tracer() -> PathBuf {
     target().join("release/tracer")
+}
+
+/// The commit that is checked out, and whether the sources differ from it. Pages that tasks write do not count.
+pub fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        command::output(Command::new("git").args(arguments).current_dir(root())).unwrap_or_default()
+    };
+    let changed = git(&["status", "--porcelain", "--", ":!docs"]);
+    let suffix = if changed.is_empty() { "" } else { " with changes" };
+    format!("{}{suffix}", git(&["rev-parse", "--short=12", "HEAD"]))
 }

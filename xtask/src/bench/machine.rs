@@ -27,7 +27,7 @@ impl Machine {
         Self {
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             cpu: format!("{count} x {}", model.map_or("unknown", |(_, name)| name)),
-            commit: commit(),
+            commit: project::commit(),
             go: go.join(", "),
             load: load(),
             other: bpftrace,
@@ -52,13 +52,4 @@ impl Machine {
 fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
-}
-
-fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        command::output(Command::new("git").args(arguments).current_dir(project::root())).unwrap_or_default()
-    };
-    let changed = git(&["status", "--porcelain", "--", ":!docs"]);
-    let suffix = if changed.is_empty() { "" } else { " with changes" };
-    format!("{}{suffix}", git(&["rev-parse", "--short=12", "HEAD"]))
 }

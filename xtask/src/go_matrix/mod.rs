@@ -60,7 +60,7 @@ pub fn task(arguments: &[String]) -> Result<()> {
     let toolchains = toolchains::all()?;
     demo::build_tracer()?;
     let results = results_file();
-    fs::write(&results, format!("{COMMIT}{}\n", commit()))
+    fs::write(&results, format!("{COMMIT}{}\n", project::commit()))
         .with_context(|| format!("cannot write {}", results.display()))?;
     let mut test = Command::new("cargo");
     test.args(["test", "--package", "tracer-tests", "--locked", "--test", "matrix", "--", "--nocapture"])
@@ -100,13 +100,4 @@ fn write_page(results: &Path) -> Result<()> {
 
 fn results_file() -> PathBuf {
     project::target().join("xtask/go-matrix")
-}
-
-fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        command::output(Command::new("git").args(arguments).current_dir(project::root())).unwrap_or_default()
-    };
-    let changed = git(&["status", "--porcelain", "--", ":!docs"]);
-    let suffix = if changed.is_empty() { "" } else { " with changes" };
-    format!("{}{suffix}", git(&["rev-parse", "--short=12", "HEAD"]))
 }
