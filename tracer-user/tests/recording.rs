@@ -450,6 +450,33 @@ fn a_queue_that_is_full_loses_records_and_says_so() {
 }
 
 #[test]
+fn a_record_that_no_block_holds_is_counted_and_the_others_stay() {
+    let scratch = Scratch::new("large");
+    let file = NewFile::create(&scratch.0).unwrap();
+    let mut recorder = Recorder::start(file, Slot(0), &image(), std::iter::empty()).unwrap();
+    let profile = |buckets: u64| {
+        let bucket = |n: u64| Bucket {
+            stack: (0..24).map(|frame| ProcAddr(0x40_0000 + ((n + frame) << 8))).collect(),
+            size: Bytes(48),
+            published: Sampled { allocs: n, frees: 0 },
+            last_gc: Sampled::default(),
+            since_gc: Sampled::default(),
+        };
+        let buckets = (0..buckets).map(bucket).collect();
+        read_out(10, Readout::Profile(Profile { rate: 524_288, cycle: 1, buckets, cut: false }))
+    };
+    let (small, large) = (profile(2), profile(100_000));
+    for record in [&small, &large, &small] {
+        recorder.record(record);
+    }
+    recorder.close(PATIENCE);
+    assert_eq!((recorder.failure(), recorder.unrecorded()), (None, 1));
+    let (records, _, end) = contents(&scratch.bytes());
+    assert_eq!(records, [small.clone(), small]);
+    assert_eq!(end.unwrap().closed.unwrap().unrecorded, 1);
+}
+
+#[test]
 fn a_name_that_others_prepared_is_refused() {
     let scratch = Scratch::new("there");
     let refused = |why: &str| {
