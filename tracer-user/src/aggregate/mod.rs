@@ -228,6 +228,7 @@ impl Ledger {
             ("ledger_size_classes_torn", self.sizes.torn()),
             ("ledger_types_cut", self.census.types_cut()),
             ("ledger_profile_cut", self.profile.cut()),
+            ("ledger_profile_unfollowed", self.profile.unfollowed()),
             ("ledger_remarks_cut", self.remarks_cut),
             ("ledger_misrouted", self.misrouted),
             ("unrecorded", self.session.unrecorded()),

@@ -510,6 +510,7 @@ fn counted() -> Census {
         bytes: objects * size,
         since_objects,
         since_bytes: since_objects * size,
+        points: Vec::new(),
     };
     let row = |names: &[&str], objects: u64, size: u64, stderr: f64| TypeRow {
         candidates: names.iter().map(|name| (*name).to_owned()).collect(),
@@ -519,6 +520,7 @@ fn counted() -> Census {
         bytes_stderr: stderr * size as f64,
         hits: objects.min(2_000),
         unproven: false,
+        classes: Vec::new(),
     };
     Census {
         at_s: 129.0,
@@ -612,6 +614,7 @@ fn sampled() -> Report {
             cause: Cause::MakeSlice,
             amounts: site,
             samples: 12,
+            points: Vec::new(),
         }],
         total: site,
         samples: vec![Sample {

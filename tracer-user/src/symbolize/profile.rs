@@ -47,6 +47,17 @@ pub struct ProfileSite {
     pub amounts: SiteAmounts,
     /// Allocations in the sample.
     pub samples: u64,
+    /// What lived after each GC cycle that was seen. All sites have points at the same moments.
+    pub points: Vec<SitePoint>,
+}
+
+/// What lived of one site after one GC cycle.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SitePoint {
+    /// Seconds since the session's start at which it was read.
+    pub t: f64,
+    pub cycle: u32,
+    pub live: Amounts,
 }
 
 /// The figures of one site, or of all.
@@ -137,7 +148,8 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         cut: profile.cut,
         ..HeapProfile::default()
     };
-    let mut rows: BTreeMap<(Vec<Frame>, Cause), (SiteAmounts, u64)> = BTreeMap::new();
+    let history = ledger.profile();
+    let mut rows: BTreeMap<(Vec<Frame>, Cause), (SiteAmounts, u64, Vec<SitePoint>)> = BTreeMap::new();
     let mut places = Places::default();
     let keeps = keeps_allocator(profile, named);
     for bucket in &profile.buckets {
@@ -152,17 +164,30 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         let row = rows.entry((frames, cause)).or_default();
         row.0.add(amounts);
         row.1 = row.1.saturating_add(bucket.now().allocs);
+        if row.2.is_empty() {
+            row.2 = history
+                .points()
+                .iter()
+                .map(|p| SitePoint { t: clock.at(p.time), cycle: p.cycle, live: Amounts::default() })
+                .collect();
+        }
+        if let Some(followed) = history.followed(bucket) {
+            for (sum, point) in row.2.iter_mut().zip(history.points().iter()) {
+                sum.live.add(Amounts::of(design, point.of(followed), bucket.size.0));
+            }
+        }
         out.samples.push(Sample { stack, cause, size: bucket.size.0, counts: view(bucket, collected) });
     }
     out.places = places.all;
     out.sites = rows
         .into_iter()
-        .map(|((stack, cause), (amounts, samples))| ProfileSite {
+        .map(|((stack, cause), (amounts, samples, points))| ProfileSite {
             id: if stack.is_empty() { "unknown".to_owned() } else { site_id(&stack) },
             stack,
             cause,
             amounts,
             samples,
+            points,
         })
         .collect();
     // The rows come sorted by name, so a stable sort is a total order.
