@@ -8,6 +8,7 @@ pub mod diff;
 pub mod diff_input;
 pub mod folded;
 pub mod goroutines;
+mod growth;
 pub mod heap;
 mod heap_rows;
 pub mod json;

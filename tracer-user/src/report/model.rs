@@ -254,6 +254,9 @@ pub struct HeapType {
     /// No GC has completed yet: these were allocated, and nothing says that they live.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unproven: bool,
+    /// Over the cycles that were counted; absent where they are too few.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -291,8 +294,24 @@ pub struct HeapPoint {
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Growth {
     pub bytes_per_s: f64,
+    /// The 95 % interval of the rate.
     pub low: f64,
     pub high: f64,
+    /// Two-sided, of the Mann-Kendall test for a trend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_value: Option<f64>,
+    /// Cycles that were looked at, after warm-up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gc_cycles: Option<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct GoroutineGrowth {
+    pub goroutines_per_s: f64,
+    /// The 95 % interval of the rate.
+    pub low: f64,
+    pub high: f64,
+    pub p_value: f64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -416,6 +435,9 @@ pub struct Allocation {
     /// Allocations in the sample that the row is estimated from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<u64>,
+    /// Of what lives, over the cycles watched; absent where they are too few.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// Where the allocator put them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub size_classes: Vec<AllocatedClass>,
@@ -477,6 +499,8 @@ pub struct GoroutineSite {
     pub created: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GoroutineGrowth>,
     pub groups: Vec<GoroutineGroup>,
 }
 
@@ -517,6 +541,9 @@ pub struct MapRow {
     pub low: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub high: Option<f64>,
+    /// Two-sided, of the Mann-Kendall test for a trend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_value: Option<f64>,
     /// Calls since `since`, updates of existing keys included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writes: Option<u64>,
@@ -546,6 +573,7 @@ pub enum Subject {
     Site(String),
     GoroutineSite(String),
     Map(String),
+    Type(String),
     /// Bytes per object; "large" above the classes.
     SizeClass(String),
 }
@@ -565,6 +593,15 @@ pub struct Finding {
     pub type_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// Of the type or of the site, as of the newest GC cycle that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_objects: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_objects_stderr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes_stderr: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -602,6 +639,9 @@ pub struct Finding {
 pub struct GrowingClass {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// The types that grow in it, the fastest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
     pub growth: Growth,
     pub objects_per_s: f64,
     /// Of the whole heap's growth.

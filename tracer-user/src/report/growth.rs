@@ -1,0 +1,62 @@
+//! Trends of rows in the model's words: bytes, entries or goroutines per second with interval, p-value and points.
+
+use super::model::{GoroutineGrowth, Growth};
+use crate::analyze::Slope;
+use crate::analyze::growth::{Point, RowGrowth, over_cycles, over_readings};
+use crate::symbolize::evidence::{ClassPoint, GoroutinePoint, TypeInClass};
+use crate::symbolize::profile::SitePoint;
+
+/// What a finding says of a part.
+pub(super) fn of_slope(slope: Slope) -> Growth {
+    Growth { bytes_per_s: slope.per_unit, low: slope.low, high: slope.high, p_value: None, gc_cycles: None }
+}
+
+fn of_row(row: RowGrowth) -> Growth {
+    Growth { p_value: Some(row.p), gc_cycles: Some(row.points), ..of_slope(row.slope) }
+}
+
+/// A size class.
+pub(super) fn of_class(points: &[ClassPoint]) -> Option<Growth> {
+    let points: Vec<Point> =
+        points.iter().map(|p| Point { t: p.t, value: p.bytes as f64, stderr: 0.0 }).collect();
+    over_cycles(&points).map(of_row)
+}
+
+/// A type in all its size classes, whose points are of the same moments.
+pub(super) fn of_type(classes: &[TypeInClass]) -> Option<Growth> {
+    let mut sum: Vec<Point> = Vec::new();
+    for class in classes {
+        let points = class.points.iter().map(|p| {
+            let size = p.bytes as f64 / p.objects.max(1) as f64;
+            Point { t: p.t, value: p.bytes as f64, stderr: p.objects_stderr * size }
+        });
+        if sum.is_empty() {
+            sum = points.collect();
+            continue;
+        }
+        for (sum, point) in sum.iter_mut().zip(points) {
+            sum.value += point.value;
+            sum.stderr = sum.stderr.hypot(point.stderr);
+        }
+    }
+    over_cycles(&sum).map(of_row)
+}
+
+/// What one site allocated and still lives.
+pub(super) fn of_site(points: &[SitePoint]) -> Option<Growth> {
+    let point =
+        |p: &SitePoint| Point { t: p.t, value: p.live.bytes.value, stderr: p.live.bytes.standard_error() };
+    over_cycles(&points.iter().map(point).collect::<Vec<_>>()).map(of_row)
+}
+
+/// The goroutines of one creation site.
+pub(super) fn of_goroutines(points: &[GoroutinePoint]) -> Option<GoroutineGrowth> {
+    let points: Vec<Point> =
+        points.iter().map(|p| Point { t: p.t, value: p.count as f64, stderr: 0.0 }).collect();
+    over_readings(&points).map(|RowGrowth { slope, p, points: _ }| GoroutineGrowth {
+        goroutines_per_s: slope.per_unit,
+        low: slope.low,
+        high: slope.high,
+        p_value: p,
+    })
+}
