@@ -8,6 +8,8 @@ use crate::symbolize::evidence::{
     GoroutineSite, Goroutines, MapHeld, MapPoint, MapRow, SizeClass,
 };
 
+mod live;
+
 const MIB: f64 = 1_048_576.0;
 
 /// D. E. Knuth's MMIX generator: the same noise on every machine.

@@ -44,7 +44,7 @@ pub(super) enum Command {
     Goroutines(GoroutineArguments),
     /// Print the report of a recorded session, from the recording alone; needs no root
     Replay(ReplayArguments),
-    /// Show the live heap by type or by size class: one reading, no probes
+    /// Show the live heap by type, size class or site: one reading, no probes
     Heap(HeapArguments),
     /// Say what grew between two reports (JSON) or profiles (pprof)
     Diff(DiffArguments),
@@ -113,6 +113,8 @@ pub(super) struct HeapArguments {
 pub(super) enum ByArgument {
     Type,
     Size,
+    /// As Go's own memory profile knows it, where it is on
+    Site,
 }
 
 #[derive(Args, Debug)]

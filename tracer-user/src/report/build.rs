@@ -9,7 +9,7 @@ use super::model::{
     Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, Subject, Target, Undecided,
 };
 use super::moment::Moment;
-use super::profile;
+use super::{profile, sizes};
 use crate::analyze::{self, HeapPart, Judgement, PartOf};
 use crate::symbolize::evidence::{self, EndedBy, Evidence, Harm, Remark};
 
@@ -319,6 +319,7 @@ fn allocation(s: &evidence::AllocSite, evidence: &Evidence) -> Allocation {
         freed: None,
         allocated_since_gc: None,
         samples: None,
+        sizes: sizes::of_classes(s, evidence),
         growth: None,
         size_classes: s
             .classes

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::growth;
 use super::lines::{Lines, place};
 use super::model::{GoroutineGroup, GoroutineSite, Goroutines};
 use super::{Exporter, Report};
@@ -103,7 +104,10 @@ pub(super) fn short_table(lines: &mut Lines, g: &Goroutines, top: usize) {
             .created_by
             .as_ref()
             .map_or_else(|| "the program's start".to_owned(), |f| format!("{} {}", f.function, place(f)));
-        lines.line(&format!("  {:>8}  {:<14} {from}", figures::count(group.count), group.state));
+        // A site's growth stands beside its largest group.
+        let largest = site.groups.first() == Some(group);
+        let grown = growth::goroutine_words(site.growth.as_ref().filter(|_| largest));
+        lines.line(&format!("  {:>8}  {:<14} {from}{grown}", figures::count(group.count), group.state));
     }
     if user.len() > top {
         lines.line(&format!("  and {} more", figures::counted((user.len() - top) as u64, "group")));

@@ -20,6 +20,7 @@ pub mod moment;
 pub mod pprof;
 pub mod pprof_proto;
 mod profile;
+mod sizes;
 pub mod text;
 
 use std::io::{self, Write};

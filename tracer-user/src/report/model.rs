@@ -435,6 +435,9 @@ pub struct Allocation {
     /// Allocations in the sample that the row is estimated from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<u64>,
+    /// Bytes per object, of all that was allocated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<Sizes>,
     /// Of what lives, over the cycles watched; absent where they are too few.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
@@ -443,6 +446,20 @@ pub struct Allocation {
     pub size_classes: Vec<AllocatedClass>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+}
+
+/// Quantiles of sizes, within 0.1 %.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Sizes {
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    /// Absent where the largest is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<u64>,
+    /// `samples`: what objects take, weighed by what each sample stands for. `size-classes`: what the allocator set
+    /// aside; objects larger than the classes all count with the mean of their sizes.
+    pub of: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]

@@ -310,7 +310,7 @@ fn text() {
                  100 % of the writes by main.(*Cache).Put cache.go:44
 
     goroutines by creation site
-         9 981  chan receive   main.startWorker worker.go:23
+         9 981  chan receive   main.startWorker worker.go:23  +57.0/min
              1  IO wait        the program's start
 
     heap 418 MiB live after GC, goal 835 MiB · GC 6.5/min, pause p99 210 us
@@ -614,6 +614,7 @@ fn sampled() -> Report {
             cause: Cause::MakeSlice,
             amounts: site,
             samples: 12,
+            sizes: vec![(4096, 1542)],
             points: Vec::new(),
         }],
         total: site,

@@ -308,14 +308,18 @@ pub enum Once {
 }
 
 /// One round of what the report is about, or the failure of what identifies the target.
-pub(super) fn once(target: &Arc<Target>, about: Once) -> Result<Vec<Record>, HostError> {
-    let sources = Sources { target: Arc::clone(target), tables: None, maps: None, profile: None };
+pub(super) fn once(
+    target: &Arc<Target>,
+    about: Once,
+    profile: Option<ProfileVars>,
+) -> Result<Vec<Record>, HostError> {
+    let sources = Sources { target: Arc::clone(target), tables: None, maps: None, profile };
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
     let due = Due {
         full: true,
         goroutines: about == Once::Goroutines,
         census: about == Once::Heap,
-        profile: false,
+        profile: profile.is_some(),
     };
     match cadence.read(due, true) {
         Ok(records) => Ok(records),
