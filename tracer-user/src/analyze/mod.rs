@@ -135,8 +135,8 @@ pub struct HeapPart {
     pub last_bytes: u64,
     /// The site itself; or those that allocate in the class, the likeliest first. Empty where sites are not known.
     pub candidates: Vec<Candidate>,
-    /// True where allocations were counted at all, or followed.
-    pub sites_counted: bool,
+    /// How sites are known.
+    pub sites: SitesBy,
     /// The types that grow in the class, the fastest first.
     pub types: Vec<TypeGrowth>,
 }
@@ -148,6 +148,17 @@ pub enum PartOf {
     Class { class: u8, size: Option<u64> },
     /// What one site allocated and still lives.
     Site(Live),
+}
+
+/// How it is known which code allocates what grows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SitesBy {
+    /// It is not.
+    Nothing,
+    /// By all allocations, each counted; which of them stay is inferred.
+    Count,
+    /// By a sample of objects that are followed to their end.
+    Sample,
 }
 
 /// A type that grows in a size class.
@@ -176,9 +187,12 @@ pub struct Candidate {
     pub stack: Vec<Frame>,
     pub type_name: Option<String>,
     pub cause: Cause,
-    /// Of the class's allocations since attach.
+    /// Of the class's allocations since attach; of its growth, where objects are followed.
     pub share: f64,
+    /// Allocated; kept, where objects are followed.
     pub objects_per_s: f64,
+    /// What of it lives, where objects are followed.
+    pub live: Option<Live>,
 }
 
 /// Goroutines of one creation site that grow in number.

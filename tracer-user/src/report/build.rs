@@ -386,6 +386,7 @@ fn map_row(map: &evidence::MapRow) -> MapRow {
     let points: Vec<(f64, f64)> = map.points.iter().map(|p| (p.t, p.entries as f64)).collect();
     let slope = analyze::stats::theil_sen(&points);
     MapRow {
+        id: map.id.clone(),
         type_name: map.type_name.clone(),
         address: format!("{:#x}", map.address),
         variable: map.variable.map(|v| format!("{v:#x}")),

@@ -537,6 +537,8 @@ pub struct GoroutineGroup {
 /// A map that grew, was written to while that was counted, or is large.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct MapRow {
+    /// The same in every session of this program, where it was grown from one site or is a package variable.
+    pub id: String,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_name: Option<String>,
     pub address: String,

@@ -6,7 +6,9 @@ use crate::sampling::ByBytes;
 use crate::symbolize::evidence::{Census, CensusClass, TypeInClass, TypePoint, TypeRow};
 use crate::symbolize::profile::{Amounts, HeapProfile, ProfileSite, SiteAmounts, SitePoint};
 
+/// A size class of the runtime's, and its number.
 const SIZE: u64 = 1024;
+const CLASS: u8 = 32;
 const RATE: ByBytes = ByBytes { mean: 64 << 10 };
 
 /// Objects of one site: how many live at each second, and which share of them is replaced by others each second.
@@ -43,6 +45,7 @@ fn sampled(site: &Site<'_>, seconds: u32, rng: &mut Lcg) -> Vec<SitePoint> {
 fn program(sites: &[Site<'_>], seconds: u32, seed: u64) -> Evidence {
     let all = |t: f64| sites.iter().map(|s| (s.live)(t).max(0.0)).sum::<f64>() * SIZE as f64;
     let mut e = heap(seconds, 1.0, 0.05 * MIB, seed, all);
+    e.size_classes = vec![class(CLASS, SIZE, &e.gc.as_ref().expect("made above").points)];
     let mut rng = Lcg(seed ^ 0x5eed);
     let rows = sites.iter().map(|site| ProfileSite {
         id: site.name.into(),
@@ -50,7 +53,7 @@ fn program(sites: &[Site<'_>], seconds: u32, seed: u64) -> Evidence {
         cause: Cause::New,
         amounts: SiteAmounts::default(),
         samples: 0,
-        sizes: Vec::new(),
+        sizes: vec![(SIZE, 1)],
         points: sampled(site, seconds, &mut rng),
     });
     let sites = rows.collect();
@@ -84,7 +87,8 @@ fn a_site_that_keeps_is_named_with_what_lives_and_its_interval_holds_the_rate() 
 
 #[test]
 fn a_sample_that_drifts_makes_no_leak_of_a_steady_site() {
-    // Something grows that is in no sample, and steady sites turn over slowly: their estimates wander.
+    // Something grows that is in no sample, and steady sites of that size turn over slowly: their estimates wander.
+    let mut accused = 0;
     for seed in 0..60 {
         for seconds in [20, 40, 80] {
             let sites = [
@@ -93,11 +97,30 @@ fn a_sample_that_drifts_makes_no_leak_of_a_steady_site() {
             ];
             let mut e = program(&sites, seconds, seed);
             let grown = heap(seconds, 1.0, 0.05 * MIB, seed, |t| 12.0 * MIB + 0.3 * MIB * t);
-            (e.gc, e.size_classes) = (grown.gc, grown.size_classes);
+            e.size_classes = vec![class(CLASS, SIZE, &grown.gc.as_ref().expect("made above").points)];
+            e.gc = grown.gc;
             let found = heap_findings(&e);
-            assert!(places(&found).is_empty(), "seed {seed}, {seconds} s: {:?}", places(&found));
+            accused += usize::from(!places(&found).is_empty());
         }
     }
+    assert!(accused <= 2, "{accused} of 180");
+}
+
+#[test]
+fn a_site_whose_objects_are_of_many_sizes_is_named_all_the_same() {
+    let mut named = 0;
+    for seed in 0..20 {
+        let mut e =
+            program(&[Site { name: "main.read", live: &|t| 500.0 + 600.0 * t, replaced: 0.0 }], 60, seed);
+        e.size_classes.clear();
+        let found = judge(&e).findings;
+        let [f] = found.as_slice() else { continue };
+        assert_eq!(places(&found), ["main.read"]);
+        let live = f.live.expect("a sample of them is followed");
+        assert!((live.objects - 36_500.0).abs() < 5.0 * live.objects_stderr, "{live:?}");
+        named += 1;
+    }
+    assert!(named >= 18, "{named} of 20");
 }
 
 #[test]

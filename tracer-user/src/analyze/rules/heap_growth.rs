@@ -1,15 +1,15 @@
 //! heap-growth: what lives after each GC grows.
 //!
-//! First the whole heap as the collector marked it must rise over enough cycles. Then what explains it: the sites of
-//! which ever more lives, where that is known; else the size classes whose per-cycle floor rises, with the types that
-//! grow in them and, where allocations are counted, the sites that allocate there. A cache that is still filling looks
-//! the same until it is full, so the verdict is suspect.
+//! First the whole heap as the collector marked it must rise over enough cycles. Then what explains it: the size classes
+//! whose per-cycle floor rises, with the types that grow in them and the sites of which ever more lives there or, where
+//! allocations are only counted, that allocate there; and sites whose growth is spread over classes. A cache that is
+//! still filling looks the same until it is full, so the verdict is suspect.
 
 mod parts;
 mod words;
 
 use crate::analyze::shape::{Shape, shape};
-use crate::analyze::{Answer, HeapTrend, NotYet, figures};
+use crate::analyze::{Answer, HeapPart, HeapTrend, NotYet, figures};
 use crate::symbolize::evidence::{Evidence, GcState};
 use parts::{class_parts, site_parts};
 pub(in crate::analyze) use words::{compose, sum};
@@ -22,12 +22,6 @@ const MIN_SPAN_S: f64 = 10.0;
 /// The smallest gain that is worth a line: this many bytes and this share of what lives.
 const MIN_GAIN: f64 = 256.0 * 1024.0;
 const MIN_GAIN_SHARE: f64 = 0.01;
-/// Sites whose live objects grow explain the heap's growth when they may make up this share of it; else classes are
-/// asked, too.
-const EXPLAINED: f64 = 0.5;
-/// Below this share, at the upper end of what the sites may grow by, something else grows as well.
-const NEARLY_ALL: f64 = 0.8;
-
 pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     let not_yet = |reason: String, needs: String| {
         vec![Answer::NotYet(NotYet { rule: NAME, subject: None, reason, needs })]
@@ -67,14 +61,14 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     };
     let cycles = gc.cycles.unwrap_or(gc.points.len() as u32);
     let total = HeapTrend { slope: rise.slope, p: rise.p, cycles, span_s: rise.span_s };
-    let sites = site_parts(evidence, &total);
-    let share = |of: fn(&crate::analyze::Slope) -> f64| {
-        sites.iter().map(|part| of(&part.slope)).sum::<f64>() / total.slope.per_unit
-    };
-    let sites_explain = share(|slope| slope.per_unit) >= EXPLAINED;
-    let unexplained = sites_explain && share(|slope| slope.high) < NEARLY_ALL;
-    let found = 1.0 - share(|slope| slope.per_unit);
-    let mut parts = if sites_explain { sites } else { class_parts(evidence, &total) };
+    let mut parts = class_parts(evidence, &total);
+    for site in site_parts(evidence, &total) {
+        let known =
+            |part: &HeapPart| part.candidates.iter().any(|c| site.candidates.iter().any(|s| s.id == c.id));
+        if !parts.iter().any(known) {
+            parts.push(site);
+        }
+    }
     if parts.is_empty() {
         return not_yet(
             format!(
@@ -85,17 +79,10 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
         );
     }
     parts.sort_by(|a, b| b.slope.per_unit.total_cmp(&a.slope.per_unit));
-    let mut answers: Vec<Answer> = parts
+    parts
         .into_iter()
         .map(|part| Answer::Finding(Box::new(compose(vec![part], total, evidence.module.as_deref()))))
-        .collect();
-    if unexplained {
-        answers.extend(not_yet(
-            format!("{} of the growth is at no site that is known to grow", figures::percent(found)),
-            format!("about {} more", figures::duration(span / 2.0)),
-        ));
-    }
-    answers
+        .collect()
 }
 
 fn needs_cycles(gc: &GcState, span: f64) -> String {

@@ -1,12 +1,12 @@
 //! What the heap's growth is made of: sites of which ever more lives, or size classes with the types that grow in them
 //! and the sites that allocate there. Says nothing in words.
 
-use crate::analyze::growth::{Point, beyond_error, widened};
+use crate::analyze::growth::{Point, beyond_error, over_cycles, widened};
 use crate::analyze::shape::{Rise, Shape, shape};
 use crate::analyze::stats::theil_sen;
-use crate::analyze::{Candidate, HeapPart, HeapTrend, Live, PartOf, Slope, TypeGrowth};
+use crate::analyze::{Candidate, HeapPart, HeapTrend, Live, PartOf, SitesBy, Slope, TypeGrowth};
 use crate::symbolize::evidence::{AllocSite, Allocations, Amount, Census, Evidence, SizeClass, TypePoint};
-use crate::symbolize::profile::{ProfileSite, SitePoint};
+use crate::symbolize::profile::{HeapProfile, ProfileSite, SitePoint};
 
 /// A class or site is named from this share of the whole growth on.
 const MIN_SHARE: f64 = 0.05;
@@ -23,6 +23,11 @@ const MAX_CANDIDATES: usize = 5;
 const MIN_SITE_SHARE: f64 = 0.001;
 /// A site can carry the growth of a class if it allocates at least this share of it.
 const ABLE: f64 = 0.7;
+/// A site of a sample keeps what a class grows by if it keeps this share of it, with a p-value below that.
+const MIN_KEPT_SHARE: f64 = 0.25;
+const SURE: f64 = 0.002;
+/// Larger objects are in no class (runtime/sizeclasses.go, `_MaxSmallSize`).
+const MAX_SMALL: u64 = 32_768;
 
 /// Without the first quarter, in which programs warm up.
 fn warm<T>(points: &[T]) -> &[T] {
@@ -37,12 +42,7 @@ pub(super) fn site_parts(evidence: &Evidence, total: &HeapTrend) -> Vec<HeapPart
 
 fn site_part(site: &ProfileSite, total: &HeapTrend) -> Option<HeapPart> {
     let points = warm(&site.points);
-    let of = |p: &SitePoint, amount: crate::sampling::Estimate| Point {
-        t: p.t,
-        value: amount.value,
-        stderr: amount.standard_error(),
-    };
-    let bytes: Vec<Point> = points.iter().map(|p| of(p, p.live.bytes)).collect();
+    let bytes = site_bytes(points);
     let objects: Vec<(f64, f64)> = points.iter().map(|p| (p.t, p.live.objects.value)).collect();
     let (first, last) = (points.first()?, points.last()?);
     let rise = rises(&bytes, total)?;
@@ -53,12 +53,7 @@ fn site_part(site: &ProfileSite, total: &HeapTrend) -> Option<HeapPart> {
     }
     let objects_per_s = theil_sen(&objects)?.per_unit;
     Some(HeapPart {
-        what: PartOf::Site(Live {
-            objects: last.live.objects.value,
-            objects_stderr: last.live.objects.standard_error(),
-            bytes: last.live.bytes.value,
-            bytes_stderr: last.live.bytes.standard_error(),
-        }),
+        what: PartOf::Site(live_of(last)),
         slope,
         objects_per_s,
         share,
@@ -71,10 +66,56 @@ fn site_part(site: &ProfileSite, total: &HeapTrend) -> Option<HeapPart> {
             cause: site.cause,
             share: 1.0,
             objects_per_s,
+            live: Some(live_of(last)),
         }],
-        sites_counted: true,
+        sites: SitesBy::Sample,
         types: Vec::new(),
     })
+}
+
+fn live_of(point: &SitePoint) -> Live {
+    Live {
+        objects: point.live.objects.value,
+        objects_stderr: point.live.objects.standard_error(),
+        bytes: point.live.bytes.value,
+        bytes_stderr: point.live.bytes.standard_error(),
+    }
+}
+
+fn site_bytes(points: &[SitePoint]) -> Vec<Point> {
+    let of =
+        |p: &SitePoint| Point { t: p.t, value: p.live.bytes.value, stderr: p.live.bytes.standard_error() };
+    points.iter().map(of).collect()
+}
+
+/// The sites whose objects are of this class and of which ever more lives, the fastest first. That the class grows is
+/// known without them, so a significant slope is enough, if it makes up a good part of the class's.
+fn keepers(class: &SizeClass, growth: Slope, profile: &HeapProfile) -> Vec<Candidate> {
+    let in_class = |size: u64| class.size.map_or(size > MAX_SMALL, |of| size == of);
+    let mut rows: Vec<Candidate> = Vec::new();
+    for site in profile.sites.iter().filter(|s| !s.stack.is_empty()) {
+        let all: u64 = site.sizes.iter().map(|(_, n)| n).sum();
+        let here: u64 = site.sizes.iter().filter(|(size, _)| in_class(*size)).map(|(_, n)| n).sum();
+        let Some(last) = site.points.last().filter(|_| here > 0 && here >= all / 2) else { continue };
+        let Some(row) = over_cycles(&site_bytes(&site.points)) else { continue };
+        let share = row.slope.per_unit / growth.per_unit;
+        if row.slope.low <= 0.0 || row.p >= SURE || share < MIN_KEPT_SHARE {
+            continue;
+        }
+        let size = last.live.bytes.value / last.live.objects.value.max(1.0);
+        rows.push(Candidate {
+            id: site.id.clone(),
+            stack: site.stack.clone(),
+            type_name: None,
+            cause: site.cause,
+            share,
+            objects_per_s: row.slope.per_unit / size.max(1.0),
+            live: Some(live_of(last)),
+        });
+    }
+    rows.sort_by(|a, b| b.share.total_cmp(&a.share));
+    rows.truncate(MAX_CANDIDATES);
+    rows
 }
 
 /// A rise that is worth naming and that sampling alone does not make.
@@ -110,7 +151,11 @@ fn class_part(class: &SizeClass, total: &HeapTrend, evidence: &Evidence) -> Opti
         }
     };
     let types = evidence.census.as_ref().map(|c| types(class.class, slope, c)).unwrap_or_default();
-    let counted = evidence.allocations.as_ref();
+    let (candidates, sites) = match (&evidence.allocations, &evidence.profile) {
+        (Some(a), _) => (candidates(class.class, slope, objects_per_s, a, &types), SitesBy::Count),
+        (None, Some(profile)) => (keepers(class, slope, profile), SitesBy::Sample),
+        (None, None) => (Vec::new(), SitesBy::Nothing),
+    };
     Some(HeapPart {
         what: PartOf::Class { class: class.class, size: class.size },
         slope,
@@ -118,10 +163,8 @@ fn class_part(class: &SizeClass, total: &HeapTrend, evidence: &Evidence) -> Opti
         share,
         first_bytes: warm.first()?.bytes,
         last_bytes: warm.last()?.bytes,
-        candidates: counted
-            .map(|a| candidates(class.class, slope, objects_per_s, a, &types))
-            .unwrap_or_default(),
-        sites_counted: counted.is_some(),
+        candidates,
+        sites,
         types,
     })
 }
@@ -221,6 +264,7 @@ fn candidates(
                 cause: site.cause,
                 share,
                 objects_per_s: amount.objects as f64 / allocations.counted_s,
+                live: None,
             },
         ));
     }

@@ -1,7 +1,7 @@
 //! The sentences of heap-growth: one finding for what grows from one cause.
 
 use crate::analyze::{
-    Finding, Growth, HeapPart, HeapTrend, Live, PartOf, Slope, Subject, Verdict, figures, own,
+    Finding, Growth, HeapPart, HeapTrend, Live, PartOf, SitesBy, Slope, Subject, Verdict, figures, own,
 };
 use crate::symbolize::evidence::Cause;
 
@@ -19,15 +19,13 @@ pub(in crate::analyze) fn compose(parts: Vec<HeapPart>, total: HeapTrend, module
     let slope = sum(&parts);
     let lead = parts.iter().find(|p| !p.candidates.is_empty());
     let first = lead.and_then(|p| p.candidates.first());
-    let followed = lead.is_some_and(|p| matches!(p.what, PartOf::Site(_)));
+    let followed = first.is_some_and(|c| c.live.is_some());
     let place = first.and_then(|c| own::place(&c.stack, module));
     let grown = parts.iter().find_map(|p| p.types.first());
     let type_name = first.and_then(|c| c.type_name.clone()).or_else(|| grown.map(|t| t.names.join(" | ")));
-    let live = match lead.map(|p| &p.what) {
-        Some(PartOf::Site(live)) => Some(*live),
-        // What a counted site keeps is not known, and its type may come from others too.
-        _ => grown.filter(|t| type_name.as_ref() == Some(&t.names.join(" | "))).map(|t| t.live),
-    };
+    // A census counts all objects of a type, whoever allocated them; a sample knows the site's own.
+    let of_type = grown.filter(|t| type_name.as_ref() == Some(&t.names.join(" | "))).map(|t| t.live);
+    let live = of_type.or(first.and_then(|c| c.live));
     let rate = figures::byte_rate_interval(slope.per_unit, slope.low, slope.high);
     let names: Vec<String> = parts.iter().map(HeapPart::name).collect();
     let title = match &place {
@@ -36,7 +34,7 @@ pub(in crate::analyze) fn compose(parts: Vec<HeapPart>, total: HeapTrend, module
         None => format!("{rate} of live heap in {}", listed(&names)),
     };
     let evidence = evidence(&parts, &total, module);
-    let sites_counted = parts.iter().any(|p| p.sites_counted);
+    let sites = parts.first().map_or(SitesBy::Nothing, |p| p.sites);
     Finding {
         rule: super::NAME,
         verdict: Verdict::Suspect,
@@ -50,7 +48,7 @@ pub(in crate::analyze) fn compose(parts: Vec<HeapPart>, total: HeapTrend, module
         stack: first.map(|c| c.stack.clone()).unwrap_or_default(),
         cause: first.map(|c| c.cause),
         confidence: 1.0 - total.p,
-        advice: advice(first.map(|c| c.cause), sites_counted, grown.is_some()).to_owned(),
+        advice: advice(first.map(|c| c.cause), sites, grown.is_some()).to_owned(),
         type_name,
         live,
         place,
@@ -96,6 +94,15 @@ fn evidence(parts: &[HeapPart], total: &HeapTrend, module: Option<&str>) -> Vec<
         }
         for (i, c) in p.candidates.iter().take(3).enumerate() {
             let frame = own::place(&c.stack, module);
+            if let Some(live) = &c.live {
+                said.push(format!(
+                    "{} keeps {} of the growth, {} by a sample of them",
+                    frame.map(|f| f.function).unwrap_or_default(),
+                    figures::percent(c.share.min(1.0)),
+                    objects(live)
+                ));
+                continue;
+            }
             said.push(format!(
                 "{}{} makes {} of the {}, {} while {} stay",
                 if i == 0 { "" } else { "also " },
@@ -107,10 +114,15 @@ fn evidence(parts: &[HeapPart], total: &HeapTrend, module: Option<&str>) -> Vec<
             ));
         }
     }
-    if !parts.iter().any(|p| p.sites_counted) {
-        said.push("which code allocates them needs --sampler all".to_owned());
-    } else if parts.iter().all(|p| p.candidates.is_empty()) {
-        said.push("no counted site allocates in these classes since attach".to_owned());
+    if parts.iter().all(|p| p.candidates.is_empty()) {
+        said.extend(parts.first().map(|p| {
+            match p.sites {
+                SitesBy::Nothing => "which code allocates them needs --sampler all",
+                SitesBy::Count => "no counted site allocates in these classes since attach",
+                SitesBy::Sample => "too few of them are in the program's own sample to name a site yet",
+            }
+            .to_owned()
+        }));
     }
     said
 }
@@ -153,10 +165,10 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-fn advice(cause: Option<Cause>, sites_counted: bool, type_known: bool) -> &'static str {
+fn advice(cause: Option<Cause>, sites: SitesBy, type_known: bool) -> &'static str {
     match cause {
         None if type_known => "find what keeps them: a map, slice or list that is only ever added to",
-        None if !sites_counted => "run with --sampler all to see which code allocates them",
+        None if sites == SitesBy::Nothing => "run with --sampler all to see which code allocates them",
         None => "watch longer: what grows was allocated before attach or is not counted",
         Some(Cause::MapAssign | Cause::MapGrowth | Cause::MakeMap) => {
             "delete entries when they are done with, or bound the map"
