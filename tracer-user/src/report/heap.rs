@@ -33,7 +33,9 @@ impl Exporter for HeapText {
         match report.heap.as_ref().and_then(|heap| Some((heap, heap.census.as_ref()?))) {
             Some((heap, census)) => {
                 head(&mut lines, census);
-                lines.blank();
+                if self.by != By::Site {
+                    lines.blank();
+                }
                 match self.by {
                     By::Type => by_type(&mut lines, heap, census),
                     By::Size => by_size(&mut lines, heap, census),
