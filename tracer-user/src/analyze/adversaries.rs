@@ -304,6 +304,7 @@ fn goroutines(
                 points,
                 created: births.map(|b| b.0),
                 ended: births.map(|b| b.1),
+                waits: Vec::new(),
                 groups: vec![GoroutineGroup {
                     entry: "main.worker".into(),
                     state: if waits { "chan receive" } else { "running" }.into(),

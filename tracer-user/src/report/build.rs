@@ -356,6 +356,7 @@ fn goroutines(g: &evidence::Goroutines) -> Goroutines {
                     example_goids: largest.map(|g| g.examples.clone()).unwrap_or_default(),
                     created: s.created,
                     ended: s.ended,
+                    wait_s: growth::wait_times(&s.waits),
                     growth: growth::of_goroutines(&s.points),
                     groups: s
                         .groups

@@ -1,7 +1,9 @@
-//! Trends of rows in the model's words: bytes, entries or goroutines per second with interval, p-value and points.
+//! Trends and waiting times of rows in the model's words: bytes or goroutines per second with interval, p-value and
+//! points; quantiles of how long goroutines have waited.
 
-use super::model::{GoroutineGrowth, Growth};
+use super::model::{GoroutineGrowth, Growth, WaitTimes};
 use crate::analyze::growth::{Point, RowGrowth, over_cycles, over_readings};
+use crate::analyze::stats::quantiles;
 use crate::analyze::{Slope, figures};
 use crate::symbolize::evidence::{ClassPoint, GoroutinePoint, TypeInClass};
 use crate::symbolize::profile::SitePoint;
@@ -70,6 +72,19 @@ pub(super) fn of_site(points: &[SitePoint]) -> Option<Growth> {
     let point =
         |p: &SitePoint| Point { t: p.t, value: p.live.bytes.value, stderr: p.live.bytes.standard_error() };
     over_cycles(&points.iter().map(point).collect::<Vec<_>>()).map(of_row)
+}
+
+/// How long goroutines have waited, from seconds and numbers of them.
+pub(super) fn wait_times(waits: &[(f64, u64)]) -> Option<WaitTimes> {
+    let found = quantiles(waits.iter().map(|(s, n)| ((s.max(0.0) * 1e3) as u64, *n)))?;
+    let s = |ms: u64| ms as f64 / 1e3;
+    Some(WaitTimes {
+        p50: s(found.p50),
+        p90: s(found.p90),
+        p99: s(found.p99),
+        max: s(found.max),
+        goroutines: waits.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n)),
+    })
 }
 
 /// The goroutines of one creation site.

@@ -4,9 +4,13 @@
 //! Absent means not measured. Fields are added freely; none is renamed or removed under this number. Bytes are
 //! bytes, times seconds, moments RFC 3339, `t` seconds since the session's start.
 
+mod lines;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+
+pub use lines::{LINES_SCHEMA, Line};
 
 pub const SCHEMA: &str = "tracer.report/1";
 
@@ -448,6 +452,18 @@ pub struct Allocation {
     pub truncated: bool,
 }
 
+/// Quantiles of waiting times in seconds, within 0.1 %. The runtime notes a wait at the first GC that sees it: each is a
+/// lower bound.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct WaitTimes {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub max: f64,
+    /// How many goroutines these are of.
+    pub goroutines: u64,
+}
+
 /// Quantiles of sizes, within 0.1 %.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Sizes {
@@ -516,6 +532,9 @@ pub struct GoroutineSite {
     pub created: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<u64>,
+    /// How long its goroutines have waited at least; absent where no GC has seen one wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_s: Option<WaitTimes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth: Option<GoroutineGrowth>,
     pub groups: Vec<GoroutineGroup>,
@@ -683,75 +702,4 @@ pub struct Undecided {
     pub subject: Option<String>,
     pub reason: String,
     pub needs: String,
-}
-
-pub const LINES_SCHEMA: &str = "tracer.lines/1";
-
-/// One line of a session told as it goes, schema `tracer.lines/1`. `t` is seconds since the session's start.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-#[serde(tag = "line", rename_all = "snake_case")]
-pub enum Line<'a> {
-    /// The first line.
-    Session {
-        schema: &'static str,
-        tracer_version: &'a str,
-        kernel: &'a str,
-        target: &'a Target,
-        session: &'a Session,
-    },
-    /// The live heap after one GC cycle.
-    Heap(HeapPoint),
-    Process(ProcessPoint),
-    Goroutines {
-        t: f64,
-        live: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        created: Option<u64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        ended: Option<u64>,
-    },
-    /// A finding, when it is first made and at the end.
-    Finding {
-        t: f64,
-        finding: &'a Finding,
-    },
-    /// What could not be decided by the end.
-    Undecided {
-        t: f64,
-        undecided: &'a Undecided,
-    },
-    /// The rows of the end.
-    SizeClass {
-        t: f64,
-        size_class: &'a SizeClass,
-    },
-    HeapCensus {
-        t: f64,
-        heap_census: &'a HeapCensus,
-    },
-    HeapType {
-        t: f64,
-        heap_type: &'a HeapType,
-    },
-    Allocation {
-        t: f64,
-        allocation: &'a Allocation,
-    },
-    HeapProfile {
-        t: f64,
-        heap_profile: &'a HeapProfile,
-    },
-    GoroutineSite {
-        t: f64,
-        goroutine_site: &'a GoroutineSite,
-    },
-    Map {
-        t: f64,
-        map: &'a MapRow,
-    },
-    /// The last line: without it the session did not come to its end.
-    End {
-        t: f64,
-        session: &'a Session,
-    },
 }

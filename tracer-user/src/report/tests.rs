@@ -125,6 +125,7 @@ fn evidence() -> Evidence {
                         .collect(),
                     created: Some(124),
                     ended: Some(0),
+                    waits: vec![(11_520.0, 9_857), (60.0, 100), (1.5, 24)],
                     groups: vec![GoroutineGroup {
                         entry: "main.worker".into(),
                         state: "chan receive".into(),
@@ -147,6 +148,7 @@ fn evidence() -> Evidence {
                     points: vec![],
                     created: None,
                     ended: None,
+                    waits: Vec::new(),
                     groups: vec![GoroutineGroup {
                         entry: "runtime.main".into(),
                         state: "IO wait".into(),
@@ -425,6 +427,7 @@ fn goroutine_table() {
     9 981  chan receive, oldest at least 3h12m
       started  main.startWorker                   worker.go:23
       runs     main.worker
+      waits    half of 9 981 from there at least 3h12m, one in ten 3h12m
       at       main.worker.func1                  worker.go:31
                main.worker                        worker.go:28
       ids      34 35 36

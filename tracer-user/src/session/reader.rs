@@ -218,9 +218,20 @@ impl Cadence {
         if goroutines {
             let began = Instant::now();
             let target = &self.sources.target;
+            let mut waits = None;
             records.push(take("goroutines", self.last_cycle, || {
-                target.state.goroutines(&target.memory, Limits::default()).map(Readout::Goroutines)
+                let read = target.state.goroutines_and_waits(&target.memory, Limits::default());
+                read.map(|(goroutines, since)| {
+                    waits = Some(since);
+                    Readout::Goroutines(goroutines)
+                })
             }));
+            // Of the same reading.
+            records.extend(
+                waits.map(|waits| {
+                    take("waits", self.last_cycle, || Ok::<_, StateError>(Readout::Waits(waits)))
+                }),
+            );
             self.goroutines_due = next(began, self.interval);
         }
         if census {

@@ -202,6 +202,9 @@ pub struct GoroutineSite {
     pub points: Vec<GoroutinePoint>,
     pub created: Option<u64>,
     pub ended: Option<u64>,
+    /// For how many seconds at least its goroutines have waited, and how many of them; those that no GC has seen
+    /// waiting are left out.
+    pub waits: Vec<(f64, u64)>,
     /// Most goroutines first.
     pub groups: Vec<GoroutineGroup>,
 }
