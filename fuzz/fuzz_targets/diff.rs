@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         Input::read(&gzip.finish().expect("a vector takes everything"))
     };
     if let Ok(input) = input {
-        let diff = Diff::between(&Input::default(), &input);
+        let diff = Diff::of(&[Input::default(), input]);
         diff.write_text(&mut std::io::sink()).expect("a sink takes everything");
         diff.write_json(&mut std::io::sink()).expect("a sink takes everything");
     }

@@ -86,6 +86,11 @@ impl Target {
         self.stdout.wait(limit, wanted).unwrap_or_else(|seen| panic!("{seen}"))
     }
 
+    /// Everything it has said on stdout by now.
+    pub fn said(&mut self) -> String {
+        self.stdout.rest(Duration::ZERO)
+    }
+
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().expect("the target is this process's child").is_none()
     }

@@ -65,6 +65,46 @@ fn what_a_program_kept_between_two_reports_is_what_grew() {
 }
 
 #[test]
+fn recordings_are_compared_like_reports_and_several_at_once() {
+    live!();
+    let scratch = Scratch::new("diff-recordings");
+    let mut target = Target::start(&Go::demo().build("maps", Mode::Ordinary));
+    let path = |name: &str| scratch.file(name).to_string_lossy().into_owned();
+    let mut held = Vec::new();
+    for n in [2000, 5000, 9000] {
+        let (recording, report) = (path(&format!("{n}.trc")), path(&format!("{n}.json")));
+        let answer = target.ask(&format!("hold {n}"));
+        held.push(answer.as_array().expect("the fixture answers with what it holds").clone());
+        let arguments = ["--sampler", "none", "--record", &recording, "-o", &report];
+        assert!(session(target.pid(), &arguments).is_empty());
+    }
+    let of = |ending: &str| [2000, 5000, 9000].map(|n| path(&format!("{n}.{ending}")));
+    let [a, b, c] = of("trc");
+    let diff = Tracer::run(&["diff", &a, &b, &c, "--format", "json"], END).success().json();
+    let mut compared = 0;
+    for truth in &held[2] {
+        let kind = text(truth, "/type");
+        let before = |when: usize| {
+            let same =
+                held[when].iter().find(|t| t["type"] == kind).expect("it holds the same maps each time");
+            number(same, "/entries")
+        };
+        let rows = list(&diff, "/sections/entries_by_map");
+        let Some(row) = rows.iter().find(|row| text(row, "/name") == kind) else { continue };
+        let values: Vec<u64> =
+            list(row, "/values").iter().map(|v| v.as_f64().expect("a number") as u64).collect();
+        assert_eq!(values, [before(0), before(1), number(truth, "/entries")], "{row}");
+        compared += 1;
+    }
+    assert!(compared >= 1, "no map was compared: {diff}");
+    // A recording says what the report of its session says.
+    let [ra, _, rc] = of("json");
+    let reports = Tracer::run(&["diff", &ra, &rc], END).success().stdout;
+    assert_eq!(Tracer::run(&["diff", &a, &c], END).success().stdout, reports);
+    assert!(reports.contains("entries by map: "), "{reports}");
+}
+
+#[test]
 fn what_cannot_be_compared_is_refused_in_one_line() {
     live!(Tracer);
     let scratch = Scratch::new("diff-refused");

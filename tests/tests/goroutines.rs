@@ -4,11 +4,12 @@
 //! The truth is what the target says of itself. Its goroutines stay parked between its word and the reading.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tracer_tests::classes;
 use tracer_tests::go::matrix;
 use tracer_tests::live;
-use tracer_tests::report::Frame;
+use tracer_tests::report::{Frame, list, number};
 use tracer_tests::table::{
     Group, Groups, KINDS, from_report, from_runtime_stack, read, started, without_runtime,
 };
@@ -66,6 +67,29 @@ fn the_table_is_what_the_runtime_prints() {
         assert_eq!(json["goroutines"]["skipped"].as_u64().unwrap_or(0), 0, "{what}");
         assert_in_text(&plain, &theirs, &what);
         assert!(target.is_alive());
+    }
+}
+
+#[test]
+fn how_long_they_wait_is_told_for_all_of_them() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let mut target = Target::start(&go.build("goroutines", mode));
+        target.ask("start chan-receive 5");
+        // A wait counts from the GC that sees it.
+        target.ask("collect");
+        std::thread::sleep(Duration::from_millis(1100));
+        target.ask("start chan-receive 3");
+        target.ask("collect");
+        let json = read(&target, "json").json();
+        let sites = list(&json, "/goroutines/sites").iter();
+        let site = sites.max_by_key(|s| s["count"].as_u64()).unwrap_or_else(|| panic!("{what}: {json}"));
+        assert_eq!((number(site, "/count"), number(site, "/wait_s/goroutines")), (8, 8), "{what}: {site}");
+        let waited = |name: &str| site["wait_s"][name].as_f64().unwrap_or_else(|| panic!("{what}: {site}"));
+        assert!(waited("p50") >= 1.1 && waited("p50") <= waited("max"), "{what}: {site}");
+        let plain = read(&target, "text").stdout;
+        assert!(plain.contains("waits    half of 8 from there at least "), "{what}: {plain}");
     }
 }
 

@@ -38,8 +38,8 @@ fn slack(size: u64) -> u64 {
     (PAGE / size.max(1)).max(8)
 }
 
-/// The heap tells types since Go 1.22.
-fn tells_types(go: &Go) -> bool {
+/// The heap names the types of objects above 512 bytes since Go 1.22.
+fn names_large_types(go: &Go) -> bool {
     let minor = go.pin.version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
     minor.expect("a pinned version has a minor number") >= 22
 }
@@ -138,66 +138,63 @@ fn names(row: &Value) -> Vec<String> {
 fn types_are_those_the_program_keeps() {
     live!(Root, Uprobes, EveryGo, Tracer);
     for (go, mode) in every_version() {
-        let what = format!("go {} {}", go.pin.version, mode.name());
-        let mut target = Target::start(&go.build("typed", mode));
-        let kept = target.ask("keep 3000");
-        let report = read(&target);
-        if !tells_types(&go) {
-            assert!(report["heap"]["types"].is_null(), "{what}: {}", report["heap"]["types"]);
+        assert_types(&go, mode);
+    }
+}
+
+fn assert_types(go: &Go, mode: Mode) {
+    let what = format!("go {} {}", go.pin.version, mode.name());
+    let mut target = Target::start(&go.build("typed", mode));
+    let kept = target.ask("keep 3000");
+    let report = read(&target);
+    let rows = list(&report, "/heap/types");
+    let (mut all, mut sure, mut told) = (0.0, 0.0, 0.0);
+    let mut account = Vec::new();
+    for truth in kept.as_array().expect("a list of types") {
+        let (name, bytes) = (text(truth, "/type"), number(truth, "/bytes") as f64);
+        let large = bytes > 512.0 * number(truth, "/objects") as f64;
+        if name.ends_with("(no pointers)") || large && !names_large_types(go) {
             continue;
         }
-        let rows = list(&report, "/heap/types");
-        let (mut all, mut sure, mut told) = (0.0, 0.0, 0.0);
-        let mut account = Vec::new();
-        for truth in kept.as_array().expect("a list of types") {
-            let (name, bytes) = (text(truth, "/type"), number(truth, "/bytes") as f64);
-            if name.ends_with("(no pointers)") {
-                continue;
+        let among = |only: bool| -> f64 {
+            let rows = rows.iter().filter(|row| {
+                let names = names(row);
+                names.iter().any(|n| n == name) && (!only || names.len() == 1)
+            });
+            rows.map(|row| number(row, "/bytes") as f64).sum()
+        };
+        account.push(format!("{name}: {bytes} bytes, alone {}, among others {}", among(true), among(false)));
+        all += bytes;
+        sure += bytes.min(among(true));
+        told += bytes.min(among(false));
+    }
+    assert!(told >= 0.95 * all, "{what}: types of {told} of {all} bytes are told: {account:#?}");
+    assert!(sure >= 0.70 * all, "{what}: types of {sure} of {all} bytes are told for sure: {account:#?}");
+    // A type that the program does not keep is not told for sure.
+    let mut wrong = 0;
+    for row in rows.iter().filter(|row| names(row).len() == 1) {
+        let name = &names(row)[0];
+        let of_main = name.trim_start_matches(['[', ']', '*']).starts_with("main.");
+        let known = kept.as_array().expect("a list of types").iter().find(|t| t["type"] == name.as_str());
+        let bytes = number(row, "/bytes");
+        match known {
+            // Slices that the program's world is made of come on top.
+            Some(truth) if !name.starts_with("[]") => {
+                wrong += bytes.saturating_sub(number(truth, "/bytes") * 11 / 10 + 4096);
             }
-            let among = |only: bool| -> f64 {
-                let rows = rows.iter().filter(|row| {
-                    let names = names(row);
-                    names.iter().any(|n| n == name) && (!only || names.len() == 1)
-                });
-                rows.map(|row| number(row, "/bytes") as f64).sum()
-            };
-            account.push(format!(
-                "{name}: {bytes} bytes, alone {}, among others {}",
-                among(true),
-                among(false)
-            ));
-            all += bytes;
-            sure += bytes.min(among(true));
-            told += bytes.min(among(false));
+            None if of_main && !name.starts_with("[]") && name != "main.world" => wrong += bytes,
+            _ => {}
         }
-        assert!(told >= 0.95 * all, "{what}: types of {told} of {all} bytes are told: {account:#?}");
-        assert!(sure >= 0.70 * all, "{what}: types of {sure} of {all} bytes are told for sure: {account:#?}");
-        // A type that the program does not keep is not told for sure.
-        let mut wrong = 0;
-        for row in rows.iter().filter(|row| names(row).len() == 1) {
-            let name = &names(row)[0];
-            let of_main = name.trim_start_matches(['[', ']', '*']).starts_with("main.");
-            let known = kept.as_array().expect("a list of types").iter().find(|t| t["type"] == name.as_str());
-            let bytes = number(row, "/bytes");
-            match known {
-                // Slices that the program's world is made of come on top.
-                Some(truth) if !name.starts_with("[]") => {
-                    wrong += bytes.saturating_sub(number(truth, "/bytes") * 11 / 10 + 4096);
-                }
-                None if of_main && !name.starts_with("[]") && name != "main.world" => wrong += bytes,
-                _ => {}
-            }
-        }
-        assert!(
-            (wrong as f64) < 0.01 * all,
-            "{what}: {wrong} bytes are of types the program does not keep: {rows:#?}"
-        );
-        // Samples are counted and carry their error.
-        for row in rows {
-            assert!(number(row, "/samples") > 0, "{what}: {row}");
-            let exact = row["objects_stderr"].is_null();
-            assert!(!exact || number(row, "/samples") <= number(row, "/objects"), "{what}: {row}");
-        }
+    }
+    assert!(
+        (wrong as f64) < 0.01 * all,
+        "{what}: {wrong} bytes are of types the program does not keep: {rows:#?}"
+    );
+    // Samples are counted and carry their error.
+    for row in rows {
+        assert!(number(row, "/samples") > 0, "{what}: {row}");
+        let exact = row["objects_stderr"].is_null();
+        assert!(!exact || number(row, "/samples") <= number(row, "/objects"), "{what}: {row}");
     }
 }
 
@@ -282,11 +279,35 @@ fn a_session_that_only_reads_has_the_census() {
         let arguments = ["--pid", &pid, "--sampler", "none", "--duration", "2s", "--format", "json"];
         let report = Tracer::run(&arguments, Duration::from_mins(1)).success().json();
         assert_whole(&report, &what);
-        if !tells_types(&go) {
-            continue;
-        }
         let page = list(&report, "/heap/types").iter().find(|row| row["type"] == "main.page");
         let page = page.unwrap_or_else(|| panic!("{what}: no main.page in {}", report["heap"]["types"]));
         assert_eq!(number(page, "/objects"), 250, "{what}: {page}");
     }
+}
+
+#[test]
+fn by_site_it_is_what_the_programs_own_profile_says_or_a_refusal() {
+    live!();
+    let go = Go::demo();
+    let program = go.build("profile", Mode::Ordinary);
+    let mut target = Target::start_command(Command::new(program).env("PROFILE_RATE", "1"));
+    target.ask("run 100");
+    target.ask("gc");
+    let report = read(&target);
+    let site = |row: &&Value| row.pointer("/stack/0/function").is_some_and(|f| f == "main.keepLarge");
+    let row = list(&report, "/allocations").iter().find(site).expect("a site of large objects");
+    // 40 960 bytes each, by the runtime's size classes, and every allocation is in the sample.
+    assert_eq!((number(row, "/live/objects"), number(row, "/live/bytes")), (100, 100 * 40_960), "{row}");
+    assert_eq!((number(row, "/sizes/p50"), number(row, "/sizes/max")), (40_960, 40_960), "{row}");
+    let pid = target.pid().to_string();
+    let by_site = ["heap", "--pid", &pid, "--by", "site"];
+    let said = Tracer::run(&by_site, Duration::from_mins(1)).success().stdout;
+    assert!(said.contains("3.9 MiB") && said.contains("main.keepLarge"), "{said}");
+    // A program without that profile has no sites to show.
+    let target = Target::start(&go.build("demo", Mode::Ordinary));
+    let pid = target.pid().to_string();
+    let by_site = ["heap", "--pid", &pid, "--by", "site"];
+    let refused = Tracer::run(&by_site, Duration::from_mins(1))
+        .refused(&["what lives per site is not known", "--sampler all"]);
+    assert_eq!(refused.stdout, "");
 }

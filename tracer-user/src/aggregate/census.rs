@@ -1,25 +1,42 @@
-//! The heap census over time: the newest one whole, and a point per GC cycle for each size class and each type.
+//! The heap census over time: the newest one whole, and a point per GC cycle with each size class and each type.
 //!
 //! Apart from the size classes of `heap`, whose counts hold garbage: a census knows what survived a cycle. Counts of
-//! types come from samples and are scaled here, with the error that sampling makes; counts of classes are exact.
+//! types come from samples and are scaled here, with the error that sampling makes; counts of classes are exact. All
+//! rows share their points, so that they are thinned together and sums of rows are sums of the same moments.
 
 use std::collections::BTreeMap;
 
 use super::series::Series;
-use crate::record::census::{Amount, Candidate, Census, TypeShare};
+use crate::record::census::{Amount, Candidate, Census, Population, TypeShare};
 use crate::units::{Bytes, KTime};
 
-/// Points kept per class and per type.
-pub const MAX_POINTS: usize = 256;
-/// Types followed: 1 024 series of 256 points of 40 bytes are 10 MiB at worst.
+/// Points kept: as many as the statistics look at.
+pub const MAX_POINTS: usize = 128;
+/// Types followed, each size class apart: 128 points of 1 024 rows of 32 bytes are 4 MiB at worst, and what a
+/// program has is a tenth of that.
 pub const MAX_TYPES: usize = 1_024;
 
-/// One class or type as one GC cycle left it.
-#[derive(Clone, Copy, PartialEq, Debug)]
+/// Types of objects in one size class.
+pub type TypeKey = (u8, Vec<Candidate>);
+
+/// What one GC cycle left. Rows that are not here were not met: there were none.
+#[derive(Clone, PartialEq, Debug)]
 pub struct CensusPoint {
     pub time: KTime,
     pub cycle: u32,
-    pub survived: Amount,
+    /// By size class and "holds no pointers".
+    pub classes: Vec<((u8, bool), Amount)>,
+    pub types: Vec<TypePoint>,
+}
+
+/// One followed type in one cycle.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct TypePoint {
+    /// Its place in [`CensusHistory::followed`].
+    pub followed: u32,
+    pub amount: Amount,
+    /// One standard error of sampling.
+    pub objects_stderr: f32,
 }
 
 /// Objects that may be of the same types.
@@ -35,58 +52,79 @@ pub struct TypeTotal {
     pub unproven: bool,
 }
 
+impl TypeTotal {
+    /// The same type in another class.
+    pub fn add(&mut self, other: &Self) {
+        let Self { amount, objects_stderr, bytes_stderr, looked_at, hits, unproven } = other;
+        self.amount.add(*amount);
+        self.objects_stderr = self.objects_stderr.hypot(*objects_stderr);
+        self.bytes_stderr = self.bytes_stderr.hypot(*bytes_stderr);
+        self.looked_at = self.looked_at.saturating_add(*looked_at);
+        self.hits = self.hits.saturating_add(*hits);
+        self.unproven |= unproven;
+    }
+}
+
 /// Everything known from censuses.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct CensusHistory {
     newest: Option<(KTime, Census)>,
-    classes: BTreeMap<(u8, bool), Series<CensusPoint>>,
-    types: BTreeMap<Vec<Candidate>, Series<CensusPoint>>,
+    points: Series<CensusPoint>,
+    followed: BTreeMap<TypeKey, u32>,
     types_cut: u64,
+}
+
+impl Default for CensusHistory {
+    fn default() -> Self {
+        let points = Series::new(MAX_POINTS);
+        Self { newest: None, points, followed: BTreeMap::new(), types_cut: 0 }
+    }
 }
 
 impl CensusHistory {
     pub(super) fn apply(&mut self, time: KTime, census: &Census) {
-        // Two censuses of one cycle say the same of what survived it; the first of them is the point.
+        // Two censuses of one cycle say the same of what survived it; the first of them is the point. Before the
+        // first cycle nothing is known to live.
         let repeated = self.newest.as_ref().is_some_and(|(_, last)| last.cycle_end >= census.cycle_end);
-        if !repeated {
-            self.points(time, census);
+        if !repeated && census.cycle_end > 0 {
+            self.point(time, census);
         }
         self.newest = Some((time, census.clone()));
     }
 
-    fn points(&mut self, time: KTime, census: &Census) {
-        let cycle = census.cycle_end;
-        let point = |survived| CensusPoint { time, cycle, survived };
-        let mut now: BTreeMap<(u8, bool), Amount> =
-            census.classes.iter().map(|c| ((c.class, c.noscan), c.survived)).collect();
-        for key in self.classes.keys() {
-            now.entry(*key).or_default();
-        }
-        for (key, survived) in now {
-            self.classes.entry(key).or_insert_with(|| Series::new(MAX_POINTS)).push(point(survived));
-        }
-        let Some(shares) = &census.types else { return };
-        let mut now: Vec<(Vec<Candidate>, TypeTotal)> = totals(shares).into_iter().collect();
+    fn point(&mut self, time: KTime, census: &Census) {
+        let classes = census.classes.iter().map(|c| ((c.class, c.noscan), c.survived)).collect();
+        let mut now: Vec<(TypeKey, TypeTotal)> =
+            totals(census.types.as_deref().unwrap_or_default()).into_iter().collect();
         now.sort_by_key(|(_, total)| std::cmp::Reverse(total.amount.bytes));
-        for (candidates, total) in now {
-            if !self.types.contains_key(&candidates) && self.types.len() >= MAX_TYPES {
-                self.types_cut += 1;
-                continue;
-            }
-            self.types.entry(candidates).or_insert_with(|| Series::new(MAX_POINTS)).push(point(total.amount));
+        let mut types = Vec::with_capacity(now.len());
+        for (key, total) in now {
+            let next = self.followed.len();
+            let followed = match self.followed.get(&key) {
+                Some(known) => *known,
+                None if next >= MAX_TYPES => {
+                    self.types_cut += 1;
+                    continue;
+                }
+                None => *self.followed.entry(key).or_insert(next as u32),
+            };
+            let objects_stderr = total.objects_stderr as f32;
+            types.push(TypePoint { followed, amount: total.amount, objects_stderr });
         }
+        types.sort_unstable_by_key(|point| point.followed);
+        self.points.push(CensusPoint { time, cycle: census.cycle_end, classes, types });
     }
 
     pub fn newest(&self) -> Option<&(KTime, Census)> {
         self.newest.as_ref()
     }
-    /// What survived, per size class and "holds no pointers", a point per cycle that a census saw.
-    pub fn classes(&self) -> &BTreeMap<(u8, bool), Series<CensusPoint>> {
-        &self.classes
+    /// What survived each cycle that a census saw.
+    pub fn points(&self) -> &Series<CensusPoint> {
+        &self.points
     }
-    /// The same per type, or per set of types that cannot be told apart. No point where none was met.
-    pub fn types(&self) -> &BTreeMap<Vec<Candidate>, Series<CensusPoint>> {
-        &self.types
+    /// The types followed and what points call them.
+    pub fn followed(&self) -> &BTreeMap<TypeKey, u32> {
+        &self.followed
     }
     /// Types that found no room, over all censuses.
     pub fn types_cut(&self) -> u64 {
@@ -94,13 +132,21 @@ impl CensusHistory {
     }
 }
 
-/// The shares of all classes, scaled to all objects and summed per type.
-pub fn totals(shares: &[TypeShare]) -> BTreeMap<Vec<Candidate>, TypeTotal> {
-    use crate::record::census::Population;
-    let mut sums: BTreeMap<Vec<Candidate>, TypeTotal> = BTreeMap::new();
-    let mut variances: BTreeMap<Vec<Candidate>, (f64, f64)> = BTreeMap::new();
+impl CensusPoint {
+    /// What there was of a followed type, and one standard error of the number of objects.
+    pub fn of_type(&self, followed: u32) -> (Amount, f64) {
+        match self.types.binary_search_by_key(&followed, |point| point.followed) {
+            Ok(found) => (self.types[found].amount, f64::from(self.types[found].objects_stderr)),
+            Err(_) => (Amount::default(), 0.0),
+        }
+    }
+}
+
+/// The shares scaled to all objects of their class, per type and class.
+pub fn totals(shares: &[TypeShare]) -> BTreeMap<TypeKey, TypeTotal> {
+    let mut sums: BTreeMap<TypeKey, TypeTotal> = BTreeMap::new();
     for share in shares {
-        let TypeShare { class: _, candidates, hits, bytes, looked_at, of, population } = share;
+        let TypeShare { class, candidates, hits, bytes, looked_at, of, population } = share;
         if *hits == 0 || looked_at < hits {
             continue;
         }
@@ -112,23 +158,18 @@ pub fn totals(shares: &[TypeShare]) -> BTreeMap<Vec<Candidate>, TypeTotal> {
             // All objects of a class but the large have one size.
             ((all * part).round() as u64, (of.bytes.0 as f64 * part).round() as u64)
         };
-        let total = sums.entry(candidates.clone()).or_default();
-        total.amount.add(Amount { objects, bytes: Bytes(bytes) });
-        total.hits += hits;
-        total.looked_at = total.looked_at.saturating_add(*looked_at);
-        total.unproven |= *population == Population::Allocated;
         // A share drawn without replacement (Cochran, Sampling Techniques, 3rd edition, 3.2).
         let rest = ((all - n) / (all - 1.0).max(1.0)).max(0.0);
         let stderr = all * (part * (1.0 - part) / n * rest).sqrt();
         let size = of.bytes.0 as f64 / all.max(1.0);
-        let sum = variances.entry(candidates.clone()).or_default();
-        sum.0 += stderr.powi(2);
-        sum.1 += (stderr * size).powi(2);
-    }
-    for (candidates, (objects, bytes)) in variances {
-        if let Some(total) = sums.get_mut(&candidates) {
-            (total.objects_stderr, total.bytes_stderr) = (objects.sqrt(), bytes.sqrt());
-        }
+        sums.entry((*class, candidates.clone())).or_default().add(&TypeTotal {
+            amount: Amount { objects, bytes: Bytes(bytes) },
+            objects_stderr: stderr,
+            bytes_stderr: stderr * size,
+            looked_at: *looked_at,
+            hits: *hits,
+            unproven: *population == Population::Allocated,
+        });
     }
     sums
 }
@@ -136,7 +177,7 @@ pub fn totals(shares: &[TypeShare]) -> BTreeMap<Vec<Candidate>, TypeTotal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::census::{CensusClass, Population};
+    use crate::record::census::CensusClass;
     use crate::units::ProcAddr;
 
     fn share(addr: u64, hits: u64, looked_at: u64, objects: u64) -> TypeShare {
@@ -151,21 +192,25 @@ mod tests {
         }
     }
 
+    fn key(addr: u64) -> TypeKey {
+        (8, share(addr, 0, 0, 0).candidates)
+    }
+
     #[test]
     fn a_sample_is_scaled_with_its_error_and_a_whole_class_has_none() {
         let all = totals(&[share(1, 250, 1_000, 100_000), share(2, 750, 1_000, 100_000)]);
-        let one = &all[&share(1, 0, 0, 0).candidates];
+        let one = &all[&key(1)];
         assert_eq!(one.amount, Amount { objects: 25_000, bytes: Bytes(2_400_000) });
         // sqrt(0.25 * 0.75 / 1000) of 100 000, less one per cent looked at.
         assert!((one.objects_stderr - 1_362.4).abs() < 1.0, "{}", one.objects_stderr);
         assert!((one.bytes_stderr - 1_362.4 * 96.0).abs() < 96.0);
         let whole = totals(&[share(1, 30, 40, 40)]);
-        let one = &whole[&share(1, 0, 0, 0).candidates];
+        let one = &whole[&key(1)];
         assert_eq!((one.amount.objects, one.objects_stderr), (30, 0.0));
     }
 
     #[test]
-    fn one_point_per_cycle_and_a_class_that_emptied_has_a_zero() {
+    fn one_point_per_cycle_and_a_class_that_emptied_has_no_row() {
         let census = |cycle, objects| Census {
             cycle,
             cycle_end: cycle,
@@ -184,8 +229,11 @@ mod tests {
         for (t, (cycle, objects)) in [(5, 10), (5, 12), (6, 20), (7, 0), (9, 4)].iter().enumerate() {
             h.apply(KTime(t as u64), &census(*cycle, *objects));
         }
-        let points: Vec<(u32, u64)> =
-            h.classes()[&(8, false)].iter().map(|p| (p.cycle, p.survived.objects)).collect();
+        let points: Vec<(u32, u64)> = h
+            .points()
+            .iter()
+            .map(|p| (p.cycle, p.classes.iter().map(|(_, amount)| amount.objects).sum()))
+            .collect();
         assert_eq!(points, [(5, 10), (6, 20), (7, 0), (9, 4)]);
     }
 
@@ -194,7 +242,10 @@ mod tests {
         let shares = (0..MAX_TYPES as u64 + 9).map(|i| share(i, i + 1, 10_000, 10_000)).collect();
         let mut h = CensusHistory::default();
         h.apply(KTime(1), &Census { cycle: 1, cycle_end: 1, types: Some(shares), ..Census::default() });
-        assert_eq!((h.types().len(), h.types_cut()), (MAX_TYPES, 9));
-        assert!(!h.types().contains_key(&share(0, 0, 0, 0).candidates));
+        assert_eq!((h.followed().len(), h.types_cut()), (MAX_TYPES, 9));
+        assert!(!h.followed().contains_key(&key(0)));
+        let newest = h.points().last().expect("one census is one point");
+        let most = h.followed()[&key(MAX_TYPES as u64 + 8)];
+        assert_eq!(newest.of_type(most).0.objects, MAX_TYPES as u64 + 9);
     }
 }

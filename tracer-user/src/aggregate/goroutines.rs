@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::series::Series;
-use crate::record::reading::{GoState, GoroutineGroup, Goroutines};
+use crate::record::reading::{GoState, GoroutineGroup, Goroutines, Waits};
 use crate::units::{KTime, ProcAddr};
 
 /// Creation sites followed. Large programs have a few hundred `go` statements.
@@ -51,11 +51,21 @@ pub struct GoroutineHistory {
     totals: Series<GoroutineTotal>,
     sites_cut: u64,
     groups_cut: u64,
+    /// Of the newest reading, which is bounded where it is made.
+    waits: BTreeMap<Option<ProcAddr>, Vec<(KTime, u64)>>,
+    waits_cut: u64,
 }
 
 impl Default for GoroutineHistory {
     fn default() -> Self {
-        Self { sites: BTreeMap::new(), totals: Series::new(MAX_POINTS), sites_cut: 0, groups_cut: 0 }
+        Self {
+            sites: BTreeMap::new(),
+            totals: Series::new(MAX_POINTS),
+            sites_cut: 0,
+            groups_cut: 0,
+            waits: BTreeMap::new(),
+            waits_cut: 0,
+        }
     }
 }
 
@@ -128,6 +138,19 @@ impl GoroutineHistory {
         }
     }
 
+    pub(super) fn waits(&mut self, waits: &Waits) {
+        self.waits = waits.sites.iter().map(|site| (site.created_at, site.since.clone())).collect();
+        self.waits_cut = self.waits_cut.saturating_add(waits.over);
+    }
+
+    /// Since when the goroutines of a site wait, as of the newest reading: moments and how many.
+    pub fn waits_of(&self, site: Option<ProcAddr>) -> &[(KTime, u64)] {
+        self.waits.get(&site).map_or(&[], Vec::as_slice)
+    }
+    /// Waits left out, over all readings.
+    pub fn waits_cut(&self) -> u64 {
+        self.waits_cut
+    }
     pub fn sites(&self) -> &BTreeMap<Option<ProcAddr>, GoroutineSite> {
         &self.sites
     }

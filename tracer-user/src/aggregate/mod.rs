@@ -134,6 +134,7 @@ impl Ledger {
                         self.lose(Counter::GoroutineTorn, g.skipped.saturating_sub(g.swapped));
                         self.lose(Counter::PageSwapped, g.swapped.saturating_add(g.stackless));
                     }
+                    Readout::Waits(waits) => self.goroutines.waits(waits),
                     Readout::Maps(maps) => self.maps.apply(*time, maps),
                     Readout::Process(p) => self.process.apply(*time, p),
                     Readout::Profile(p) => self.profile.apply(*time, p),
@@ -223,11 +224,13 @@ impl Ledger {
             ("ledger_goroutines_unlisted", self.tallies.births_unlisted().created),
             ("ledger_goroutine_sites_cut", self.goroutines.sites_cut()),
             ("ledger_goroutine_groups_cut", self.goroutines.groups_cut()),
+            ("goroutine_waits_cut", self.goroutines.waits_cut()),
             ("ledger_maps_cut", self.maps.cut()),
             ("ledger_pauses_cut", self.gc.pauses_cut()),
             ("ledger_size_classes_torn", self.sizes.torn()),
             ("ledger_types_cut", self.census.types_cut()),
             ("ledger_profile_cut", self.profile.cut()),
+            ("ledger_profile_unfollowed", self.profile.unfollowed()),
             ("ledger_remarks_cut", self.remarks_cut),
             ("ledger_misrouted", self.misrouted),
             ("unrecorded", self.session.unrecorded()),

@@ -1,28 +1,101 @@
-//! The runtime's memory profile over time: the newest reading, which holds everything since the process started.
+//! The runtime's memory profile over time: the newest reading, which holds everything since the process started, and a
+//! point per GC cycle with what lived of each bucket.
 //!
-//! Keeps one reading (its size is bounded where it is made) and what a change of the sampling rate says.
+//! Points are of what the runtime has published: swept to the end, one cycle behind, without the garbage that a
+//! sweep under way has not reached. Buckets are told apart by a hash of their stack and size, so that a history costs
+//! eight bytes per bucket and point. Nothing is scaled here.
 
-use crate::record::profile::Profile;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use super::series::Series;
+use crate::record::profile::{Bucket, Profile};
 use crate::units::KTime;
 
+/// Points kept: as many as the statistics look at.
+pub const MAX_POINTS: usize = 128;
+/// Buckets followed, those with most live bytes first: 128 points of 4 096 rows of 8 bytes are 4 MiB at worst.
+pub const MAX_BUCKETS: usize = 4_096;
+
+/// What one GC cycle left. Buckets that are not here held nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProfilePoint {
+    pub time: KTime,
+    /// The profiler's own number of the cycle.
+    pub cycle: u32,
+    /// Live sampled objects by what the history calls the bucket, in order.
+    pub live: Vec<(u32, u32)>,
+}
+
 /// What is known of the runtime's own profile.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct ProfileHistory {
     newest: Option<(KTime, Profile)>,
+    points: Series<ProfilePoint>,
+    followed: HashMap<u64, u32>,
     first_rate: Option<u64>,
     /// Readings that left buckets out.
     cut: u64,
+    /// Buckets that were not followed, over all points.
+    unfollowed: u64,
+}
+
+impl Default for ProfileHistory {
+    fn default() -> Self {
+        Self {
+            newest: None,
+            points: Series::new(MAX_POINTS),
+            followed: HashMap::new(),
+            first_rate: None,
+            cut: 0,
+            unfollowed: 0,
+        }
+    }
 }
 
 impl ProfileHistory {
     pub(super) fn apply(&mut self, time: KTime, profile: &Profile) {
         self.first_rate.get_or_insert(profile.rate);
         self.cut = self.cut.saturating_add(u64::from(profile.cut));
+        let repeated = self.points.last().is_some_and(|last| last.cycle == profile.cycle);
+        if !repeated {
+            self.point(time, profile);
+        }
         self.newest = Some((time, profile.clone()));
+    }
+
+    fn point(&mut self, time: KTime, profile: &Profile) {
+        let mut holding: Vec<&Bucket> = profile.buckets.iter().filter(|b| b.published.live() > 0).collect();
+        holding.sort_by_key(|b| std::cmp::Reverse(b.published.live().saturating_mul(b.size.0)));
+        let mut live = Vec::with_capacity(holding.len().min(MAX_BUCKETS));
+        for bucket in holding {
+            let (key, next) = (key(bucket), self.followed.len());
+            let followed = match self.followed.get(&key) {
+                Some(known) => *known,
+                None if next >= MAX_BUCKETS => {
+                    self.unfollowed += 1;
+                    continue;
+                }
+                None => *self.followed.entry(key).or_insert(next as u32),
+            };
+            live.push((followed, u32::try_from(bucket.published.live()).unwrap_or(u32::MAX)));
+        }
+        live.sort_unstable();
+        self.points.push(ProfilePoint { time, cycle: profile.cycle, live });
     }
 
     pub fn newest(&self) -> Option<(KTime, &Profile)> {
         self.newest.as_ref().map(|(time, profile)| (*time, profile))
+    }
+
+    /// What lived after each cycle that was seen.
+    pub fn points(&self) -> &Series<ProfilePoint> {
+        &self.points
+    }
+
+    /// What points call a bucket; absent where it is not followed.
+    pub fn followed(&self, bucket: &Bucket) -> Option<u32> {
+        self.followed.get(&key(bucket)).copied()
     }
 
     /// The rate at the first reading, where the newest has another: older samples were taken at it.
@@ -33,5 +106,66 @@ impl ProfileHistory {
 
     pub(super) fn cut(&self) -> u64 {
         self.cut
+    }
+
+    pub(super) fn unfollowed(&self) -> u64 {
+        self.unfollowed
+    }
+}
+
+impl ProfilePoint {
+    /// Live sampled objects of a followed bucket.
+    pub fn of(&self, followed: u32) -> u64 {
+        self.live.binary_search_by_key(&followed, |row| row.0).map_or(0, |n| u64::from(self.live[n].1))
+    }
+}
+
+/// The same on every machine and in every run: the hasher has fixed keys.
+fn key(bucket: &Bucket) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&bucket.stack, bucket.size).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::profile::Sampled;
+    use crate::units::{Bytes, ProcAddr};
+
+    fn bucket(pc: u64, live: u64) -> Bucket {
+        Bucket {
+            stack: vec![ProcAddr(pc)],
+            size: Bytes(64),
+            published: Sampled { allocs: live + 2, frees: 2 },
+            last_gc: Sampled { allocs: 100, frees: 0 },
+            since_gc: Sampled::default(),
+        }
+    }
+
+    #[test]
+    fn a_point_per_cycle_holds_what_is_published_alone() {
+        let mut h = ProfileHistory::default();
+        for (t, cycle, a, b) in [(1, 7, 5, 0), (2, 7, 9, 9), (3, 8, 6, 2), (4, 9, 0, 3)] {
+            let buckets = vec![bucket(1, a), bucket(2, b)];
+            h.apply(KTime(t), &Profile { rate: 1, cycle, buckets, cut: false });
+        }
+        let series = |pc| {
+            let followed = h.followed(&bucket(pc, 0)).expect("it held something");
+            h.points().iter().map(|p| (p.cycle, p.of(followed))).collect::<Vec<_>>()
+        };
+        assert_eq!(series(1), [(7, 5), (8, 6), (9, 0)]);
+        assert_eq!(series(2), [(7, 0), (8, 2), (9, 3)]);
+        assert_eq!(h.followed(&bucket(3, 0)), None);
+    }
+
+    #[test]
+    fn buckets_past_the_cap_are_counted_and_the_largest_stay() {
+        let buckets = (0..MAX_BUCKETS as u64 + 5).map(|n| bucket(n, n + 1)).collect();
+        let mut h = ProfileHistory::default();
+        h.apply(KTime(1), &Profile { rate: 1, cycle: 1, buckets, cut: false });
+        assert_eq!((h.points().last().map(|p| p.live.len()), h.unfollowed()), (Some(MAX_BUCKETS), 5));
+        assert_eq!(h.followed(&bucket(4, 0)), None);
+        assert!(h.followed(&bucket(5, 0)).is_some());
     }
 }

@@ -8,6 +8,8 @@ use crate::symbolize::evidence::{
     GoroutineSite, Goroutines, MapHeld, MapPoint, MapRow, SizeClass,
 };
 
+mod live;
+
 const MIB: f64 = 1_048_576.0;
 
 /// D. E. Knuth's MMIX generator: the same noise on every machine.
@@ -302,6 +304,7 @@ fn goroutines(
                 points,
                 created: births.map(|b| b.0),
                 ended: births.map(|b| b.1),
+                waits: Vec::new(),
                 groups: vec![GoroutineGroup {
                     entry: "main.worker".into(),
                     state: if waits { "chan receive" } else { "running" }.into(),

@@ -3,7 +3,7 @@
 //! point at each other: another leak may happen to have that rate. Then the findings are ranked.
 
 use super::rules::heap_growth;
-use super::{ClassGrowth, Finding, Growth, Slope, Verdict, figures, own};
+use super::{Finding, Growth, HeapPart, Verdict, figures, own};
 use crate::symbolize::evidence::{Cause, Frame};
 
 /// Object rates this near to each other are one rate.
@@ -34,7 +34,7 @@ pub(super) fn one_cause_one_finding(findings: Vec<Finding>, module: Option<&str>
         out.extend(
             linked_groups(parts, module)
                 .into_iter()
-                .map(|group: Vec<ClassGrowth>| heap_growth::compose(group, total, module)),
+                .map(|group: Vec<HeapPart>| heap_growth::compose(group, total, module)),
         );
     }
     maps.retain(|map| !out.iter_mut().any(|finding| takes_map(finding, map, module)));
@@ -48,25 +48,52 @@ pub(super) fn one_cause_one_finding(findings: Vec<Finding>, module: Option<&str>
 fn takes_map(finding: &mut Finding, map: &Finding, module: Option<&str>) -> bool {
     let Growth::Heap { parts, .. } = &finding.growth else { return false };
     let Growth::Map(growth) = &map.growth else { return false };
-    let Some(writer) = &map.place else { return false };
-    let ours = |part: &ClassGrowth| {
-        let own = part.candidates.first().map(|c| own::own_frames(&c.stack, module)).unwrap_or_default();
-        // The writer, or what it calls for a value; the outermost frame calls everything.
-        let inner = if own.len() > 2 { &own[..own.len() - 1] } else { &own[..] };
-        inner.iter().any(|f| f.function == writer.function)
+    let by_writer = |writer: &Frame| {
+        parts.iter().any(|part| {
+            let own = part.candidates.first().map(|c| own::own_frames(&c.stack, module)).unwrap_or_default();
+            // The writer, or what it calls for a value; the outermost frame calls everything.
+            let inner = if own.len() > 2 { &own[..own.len() - 1] } else { &own[..] };
+            inner.iter().any(|f| f.function == writer.function)
+        })
     };
-    if !parts.iter().any(ours) {
+    let holds = || parts.iter().any(|part| holds(map, growth.slope.per_unit, part));
+    if !map.place.as_ref().is_some_and(by_writer) && !holds() {
         return false;
     }
     let what = map.type_name.as_deref().unwrap_or("a map");
+    let writer = map.place.as_ref().map(|f| format!(", which {} writes to,", f.function));
     finding.evidence.push(format!(
-        "{what}, which {} writes to, grows by {} and holds {} entries",
-        writer.function,
+        "{what}{} grows by {} and holds {} entries",
+        writer.unwrap_or_default(),
         figures::event_rate(growth.slope.per_unit),
         figures::count(growth.entries)
     ));
     finding.advice.clone_from(&map.advice);
     true
+}
+
+/// Whether a map's values are the objects of a growing type, and come at their rate. Both: another map may hold the
+/// same type, and another leak may have the same rate.
+fn holds(map: &Finding, entries_per_s: f64, part: &HeapPart) -> bool {
+    let Some(value) = map.type_name.as_deref().and_then(value_of) else { return false };
+    let typed = part.types.iter().flat_map(|t| &t.names).any(|name| value == name);
+    let (low, high) = (part.objects_per_s.min(entries_per_s), part.objects_per_s.max(entries_per_s));
+    typed && low > 0.0 && low >= (1.0 - SAME_RATE) * high
+}
+
+/// The type that a map's values point to: "main.T" for "map[string]*main.T".
+fn value_of(map: &str) -> Option<&str> {
+    let mut depth = 0_u32;
+    let behind = map.strip_prefix("map")?;
+    for (at, c) in behind.char_indices() {
+        match c {
+            '[' => depth += 1,
+            ']' if depth == 1 => return behind[at + 1..].strip_prefix('*'),
+            ']' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Links goroutines and maps with heap growth of which nothing is known but that it comes at their rate.
@@ -83,10 +110,8 @@ fn point_at_each_other(findings: &mut [Finding]) {
         };
         for (h, heap) in findings.iter().enumerate() {
             let Growth::Heap { parts, .. } = &heap.growth else { continue };
-            let theirs =
-                |p: &&ClassGrowth| p.candidates.is_empty() && whole_number_each(p.objects_per_s, per_s);
-            let sizes: Vec<String> =
-                parts.iter().filter(theirs).map(|p| heap_growth::size_name(p.size)).collect();
+            let theirs = |p: &&HeapPart| p.candidates.is_empty() && whole_number_each(p.objects_per_s, per_s);
+            let sizes: Vec<String> = parts.iter().filter(theirs).map(HeapPart::name).collect();
             if !sizes.is_empty() {
                 pairs.push((o, h, sizes.join(", "), what.clone()));
             }
@@ -112,26 +137,18 @@ fn plausible(per_goroutine: f64) -> bool {
 }
 
 /// Moves the classes that the code of a goroutine finding feeds into it.
-fn take_goroutine_memory(
-    finding: &mut Finding,
-    parts: Vec<ClassGrowth>,
-    module: Option<&str>,
-) -> Vec<ClassGrowth> {
+fn take_goroutine_memory(finding: &mut Finding, parts: Vec<HeapPart>, module: Option<&str>) -> Vec<HeapPart> {
     let Growth::Goroutines(growth) = &mut finding.growth else { return parts };
     let started = finding.place.as_ref();
-    let (theirs, others): (Vec<ClassGrowth>, Vec<ClassGrowth>) = parts
+    let (theirs, others): (Vec<HeapPart>, Vec<HeapPart>) = parts
         .into_iter()
         .partition(|p| belongs_to_goroutines(p, started, &growth.entry, growth.slope.per_unit, module));
     if !theirs.is_empty() {
-        let sum = theirs.iter().fold(Slope { per_unit: 0.0, low: 0.0, high: 0.0 }, |s, p| Slope {
-            per_unit: s.per_unit + p.slope.per_unit,
-            low: s.low + p.slope.low,
-            high: s.high + p.slope.high,
-        });
+        let sum = heap_growth::sum(&theirs);
         finding.evidence.push(format!(
             "the live heap grows {} with them ({})",
             super::figures::byte_rate(sum.per_unit),
-            theirs.iter().map(|p| heap_growth::size_name(p.size)).collect::<Vec<_>>().join(", ")
+            theirs.iter().map(HeapPart::name).collect::<Vec<_>>().join(", ")
         ));
         growth.heap = Some(sum);
     }
@@ -139,7 +156,7 @@ fn take_goroutine_memory(
 }
 
 fn belongs_to_goroutines(
-    part: &ClassGrowth,
+    part: &HeapPart,
     started: Option<&Frame>,
     entry: &str,
     goroutines_per_s: f64,
@@ -159,13 +176,13 @@ fn belongs_to_goroutines(
 }
 
 /// Classes linked, directly or through others, by the code that allocates in them.
-fn linked_groups(parts: Vec<ClassGrowth>, module: Option<&str>) -> Vec<Vec<ClassGrowth>> {
-    let mut groups: Vec<Vec<ClassGrowth>> = Vec::new();
+fn linked_groups(parts: Vec<HeapPart>, module: Option<&str>) -> Vec<Vec<HeapPart>> {
+    let mut groups: Vec<Vec<HeapPart>> = Vec::new();
     for part in parts {
         let (mut with, rest): (Vec<_>, Vec<_>) =
             groups.into_iter().partition(|g| g.iter().any(|p| linked(p, &part, module)));
         groups = rest;
-        let mut merged: Vec<ClassGrowth> = with.drain(..).flatten().collect();
+        let mut merged: Vec<HeapPart> = with.drain(..).flatten().collect();
         merged.push(part);
         merged.sort_by(|a, b| b.slope.per_unit.total_cmp(&a.slope.per_unit));
         groups.push(merged);
@@ -173,7 +190,7 @@ fn linked_groups(parts: Vec<ClassGrowth>, module: Option<&str>) -> Vec<Vec<Class
     groups
 }
 
-fn linked(a: &ClassGrowth, b: &ClassGrowth, module: Option<&str>) -> bool {
+fn linked(a: &HeapPart, b: &HeapPart, module: Option<&str>) -> bool {
     let (Some(ca), Some(cb)) = (a.candidates.first(), b.candidates.first()) else {
         // Nothing but a size is known: objects that come at one rate come together.
         return a.candidates.is_empty() && b.candidates.is_empty() && same_rate(a, b);
@@ -199,7 +216,7 @@ fn linked(a: &ClassGrowth, b: &ClassGrowth, module: Option<&str>) -> bool {
     }
 }
 
-fn same_rate(a: &ClassGrowth, b: &ClassGrowth) -> bool {
+fn same_rate(a: &HeapPart, b: &HeapPart) -> bool {
     let (low, high) = (a.objects_per_s.min(b.objects_per_s), a.objects_per_s.max(b.objects_per_s));
     low > 0.0 && low >= (1.0 - SAME_RATE) * high
 }
@@ -226,5 +243,19 @@ fn verdict_rank(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Leak => 0,
         Verdict::Suspect => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_maps_values_point_to() {
+        assert_eq!(value_of("map[string]*main.session"), Some("main.session"));
+        assert_eq!(value_of("map[[4]int]*main.Box[int]"), Some("main.Box[int]"));
+        for none in ["map[string]int", "[]*main.session", "map[", "map]]*x", ""] {
+            assert_eq!(value_of(none), None, "{none}");
+        }
     }
 }

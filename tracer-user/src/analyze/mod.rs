@@ -5,6 +5,7 @@
 
 pub mod figures;
 mod group;
+pub mod growth;
 mod own;
 pub mod rules;
 mod shape;
@@ -49,14 +50,18 @@ pub enum Subject {
     GoroutineSite(String),
     /// A map's id.
     Map(String),
-    /// Objects of this many bytes, where no site is known; `None`: larger than any size class.
+    /// A type, or several that cannot be told apart, where no site is known.
+    Type(String),
+    /// Objects of this many bytes, where neither is known; `None`: larger than any size class.
     SizeClass(Option<u64>),
 }
 
 impl Subject {
     fn key(&self) -> String {
         match self {
-            Subject::Site(id) | Subject::GoroutineSite(id) | Subject::Map(id) => id.clone(),
+            Subject::Site(id) | Subject::GoroutineSite(id) | Subject::Map(id) | Subject::Type(id) => {
+                id.clone()
+            }
             Subject::SizeClass(Some(bytes)) => format!("class-{bytes}"),
             Subject::SizeClass(None) => "class-large".to_owned(),
         }
@@ -75,6 +80,8 @@ pub struct Finding {
     /// Where it is allocated or started, innermost first.
     pub stack: Vec<Frame>,
     pub type_name: Option<String>,
+    /// What lives of the type or of the site, where that is known.
+    pub live: Option<Live>,
     pub cause: Option<Cause>,
     pub growth: Growth,
     /// 1 - p of the trend test: how unlikely chance is, not how likely this cause is.
@@ -99,7 +106,7 @@ pub enum Growth {
     Heap {
         slope: Slope,
         total: HeapTrend,
-        parts: Vec<ClassGrowth>,
+        parts: Vec<HeapPart>,
     },
     Goroutines(GoroutineGrowth),
     Map(MapGrowth),
@@ -115,11 +122,10 @@ pub struct HeapTrend {
     pub span_s: f64,
 }
 
-/// One size class that grows.
+/// Something of the heap that grows.
 #[derive(Clone, PartialEq, Debug)]
-pub struct ClassGrowth {
-    pub class: u8,
-    pub size: Option<u64>,
+pub struct HeapPart {
+    pub what: PartOf,
     /// Bytes per second.
     pub slope: Slope,
     pub objects_per_s: f64,
@@ -127,10 +133,51 @@ pub struct ClassGrowth {
     pub share: f64,
     pub first_bytes: u64,
     pub last_bytes: u64,
-    /// Sites that allocate in the class, the likeliest first; empty where sites are not counted.
+    /// The site itself; or those that allocate in the class, the likeliest first. Empty where sites are not known.
     pub candidates: Vec<Candidate>,
-    /// True where allocations were counted at all.
-    pub sites_counted: bool,
+    /// How sites are known.
+    pub sites: SitesBy,
+    /// The types that grow in the class, the fastest first.
+    pub types: Vec<TypeGrowth>,
+}
+
+/// What a part is.
+#[derive(Clone, PartialEq, Debug)]
+pub enum PartOf {
+    /// Everything in one size class. `size` is bytes per object; absent for class 0.
+    Class { class: u8, size: Option<u64> },
+    /// What one site allocated and still lives.
+    Site(Live),
+}
+
+/// How it is known which code allocates what grows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SitesBy {
+    /// It is not.
+    Nothing,
+    /// By all allocations, each counted; which of them stay is inferred.
+    Count,
+    /// By a sample of objects that are followed to their end.
+    Sample,
+}
+
+/// A type that grows in a size class.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TypeGrowth {
+    /// Several where they cannot be told apart.
+    pub names: Vec<String>,
+    /// Bytes per second; absent where the class grows, most of it is of this type, and it is too early for more.
+    pub slope: Option<Slope>,
+    pub live: Live,
+}
+
+/// What lives as of the newest GC cycle that was looked at, with one standard error of sampling.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Live {
+    pub objects: f64,
+    pub objects_stderr: f64,
+    pub bytes: f64,
+    pub bytes_stderr: f64,
 }
 
 /// A site that allocates in a growing class.
@@ -140,9 +187,12 @@ pub struct Candidate {
     pub stack: Vec<Frame>,
     pub type_name: Option<String>,
     pub cause: Cause,
-    /// Of the class's allocations since attach.
+    /// Of the class's allocations since attach; of its growth, where objects are followed.
     pub share: f64,
+    /// Allocated; kept, where objects are followed.
     pub objects_per_s: f64,
+    /// What of it lives, where objects are followed.
+    pub live: Option<Live>,
 }
 
 /// Goroutines of one creation site that grow in number.

@@ -139,7 +139,7 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
 }
 
 /// The lowest point of each block; short series as they are.
-fn floors(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+pub(super) fn floors(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() < 2 * BLOCKS {
         return points.to_vec();
     }

@@ -44,9 +44,9 @@ pub(super) enum Command {
     Goroutines(GoroutineArguments),
     /// Print the report of a recorded session, from the recording alone; needs no root
     Replay(ReplayArguments),
-    /// Show the live heap by type or by size class: one reading, no probes
+    /// Show the live heap by type, size class or site: one reading, no probes
     Heap(HeapArguments),
-    /// Say what grew between two reports (JSON) or profiles (pprof)
+    /// Say what grew from one report (JSON), recording or profile (pprof) to another
     Diff(DiffArguments),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
@@ -66,10 +66,9 @@ pub(super) struct TargetArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct DiffArguments {
-    /// The earlier one
-    pub(super) before: PathBuf,
-    /// The later one
-    pub(super) after: PathBuf,
+    /// Two or more, the earliest first: the last is compared with the first
+    #[arg(value_name = "FILE", num_args = 2.., required = true)]
+    pub(super) files: Vec<PathBuf>,
     /// Text, or JSON with every row
     #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
     pub(super) format: DiffFormat,
@@ -113,6 +112,8 @@ pub(super) struct HeapArguments {
 pub(super) enum ByArgument {
     Type,
     Size,
+    /// As Go's own memory profile knows it, where it is on
+    Site,
 }
 
 #[derive(Args, Debug)]

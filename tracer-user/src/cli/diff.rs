@@ -1,8 +1,8 @@
-//! `tracer diff A B`: what grew between two reports or profiles.
+//! `tracer diff A B [C...]`: what grew from one report, recording or profile to another.
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::{self, BufReader, Read as _, Seek as _},
     path::Path,
     process::ExitCode,
 };
@@ -10,14 +10,20 @@ use std::{
 use anyhow::Context as _;
 
 use super::arguments::{DiffArguments, DiffFormat};
-use crate::report::{
-    diff::Diff,
-    diff_input::{Input, MAX_BYTES},
+use crate::{
+    capture::format::MAGIC,
+    report::{
+        Exporter as _,
+        diff::Diff,
+        diff_input::{Input, MAX_BYTES},
+        json::Json,
+    },
+    session,
 };
 
 pub(super) fn diff(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
-    let (before, after) = (input(&arguments.before)?, input(&arguments.after)?);
-    let diff = Diff::between(&before, &after);
+    let files: Vec<Input> = arguments.files.iter().map(|file| input(file)).collect::<Result<_, _>>()?;
+    let diff = Diff::of(&files);
     let mut out = io::stdout().lock();
     match arguments.format {
         DiffFormat::Text => diff.write_text(&mut out)?,
@@ -28,10 +34,18 @@ pub(super) fn diff(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
 
 fn input(path: &Path) -> anyhow::Result<Input> {
     let cannot = || format!("cannot compare {}", path.display());
+    let mut file = File::open(path).with_context(cannot)?;
     let mut bytes = Vec::new();
+    // A recording is replayed as it is read, however long it is.
+    file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut bytes).with_context(cannot)?;
+    if bytes == MAGIC {
+        file.rewind().with_context(cannot)?;
+        let told = session::replay(BufReader::new(file)).with_context(cannot)?;
+        let mut report = Vec::new();
+        Json.write(&told.report, &mut report)?;
+        return Input::read(&report).with_context(cannot);
+    }
     // One more than fits is enough to know that it does not.
-    File::open(path)
-        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-        .with_context(cannot)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(cannot)?;
     Input::read(&bytes).with_context(cannot)
 }

@@ -1,6 +1,8 @@
-//! `tracer heap`: every object of the heap, by type or by size; one reading, no probes.
+//! `tracer heap`: every object of the heap, by type, by size or by site; one reading, no probes.
 
 use std::process::ExitCode;
+
+use anyhow::bail;
 
 use super::{
     arguments::{ByArgument, Format, HeapArguments},
@@ -14,8 +16,12 @@ use crate::{
 
 pub(super) fn heap(arguments: &HeapArguments) -> anyhow::Result<ExitCode> {
     let pid = pid_of(&arguments.target)?;
-    let mut destination = Destination::open(&arguments.output, Some(pid))?;
     let report = session::read_once(pid, Once::Heap)?;
+    // Before the output is opened: a refusal leaves nothing behind.
+    if arguments.by == ByArgument::Site && report.heap_profile.is_none() {
+        bail!("what lives per site is not known: {}", report.session.sampler_reason);
+    }
+    let mut destination = Destination::open(&arguments.output, Some(pid))?;
     match destination.format() {
         Format::Text => {
             destination.write_as(&HeapText { by: arguments.by.meant() }, &report, Which::Final)?;
@@ -32,6 +38,7 @@ impl ByArgument {
         match self {
             Self::Type => By::Type,
             Self::Size => By::Size,
+            Self::Site => By::Site,
         }
     }
 }

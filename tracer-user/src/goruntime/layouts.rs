@@ -181,6 +181,7 @@ layout! {
     mheap_allspans: u32, "runtime.mheap.allspans" = [65856, 65824, 65864, 65864, 65864, 65864, 65864, 65864, 65864];
     mheap_arenas: u32, "runtime.mheap.arenas" = [65936, 65904, 65944, 66008, 66008, 66008, 66008, 66008, 66008];
     mheap_central: u32, "runtime.mheap.central" = [66112, 66072, 66120, 66184, 66184, 66184, 66208, 66208, 66208];
+    heap_arena_bitmap: Option<u32>, "runtime.heapArena.bitmap" = [Some(0), Some(0), Some(0), None, None, None, None, None, None];
 
     // spans: runtime/mheap.go, type mspan.
     mspan_start_addr: u32, "runtime.mspan.startAddr" = [24, 24, 24, 24, 24, 24, 24, 24, 24];

@@ -29,7 +29,7 @@ pub struct Census {
     pub swapped: u64,
     /// Spans that could not be read, or beyond the census's cap; in no class.
     pub unread: u64,
-    /// Absent where this Go keeps no types with its objects, or they were not asked for.
+    /// Absent where they were not asked for, or there are too many spans to find objects in.
     pub types: Option<Vec<TypeShare>>,
 }
 

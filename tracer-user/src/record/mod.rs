@@ -15,6 +15,7 @@ pub mod maps;
 pub mod note;
 pub mod profile;
 pub mod reading;
+pub mod waits;
 
 pub use census::Census;
 pub use event::Event;
@@ -69,7 +70,8 @@ impl Record {
             | Readout::SizeClasses(_)
             | Readout::Goroutines(_)
             | Readout::Process(_)
-            | Readout::Profile(_) => {}
+            | Readout::Profile(_)
+            | Readout::Waits(_) => {}
         }
     }
 }

@@ -7,6 +7,7 @@ use super::census::Census;
 use super::losses;
 pub use super::maps::{MapState, Maps};
 use super::profile::Profile;
+pub use super::waits::{SiteWaits, Waits};
 use crate::units::{Bytes, Goid, KTime, ProcAddr, StackId};
 
 /// One reading: when it was taken and what it found.
@@ -30,6 +31,7 @@ pub enum Readout {
     Maps(Maps),
     Census(Census),
     Profile(Profile),
+    Waits(Waits),
 }
 
 /// The GC controller's and memstats' figures.

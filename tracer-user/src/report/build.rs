@@ -1,17 +1,16 @@
 //! Evidence + Judgement + what the session knows of itself -> [`Report`]. No figure is made here; only put into
 //! the model's words.
 
-use std::collections::BTreeMap;
-
+use super::growth;
 use super::heap_rows as heap;
 use super::model::{
     Allocated, AllocatedClass, Allocation, ClassSite, CodeMapping, Container, Cost, Events, Finding, Frame,
-    Gc, GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Growth, Heap, HeapPoint, Limit, MapRow,
-    MapSite, Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, Subject, Target, Undecided,
+    Gc, GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Heap, HeapPoint, Limit, MapRow, MapSite,
+    Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, Subject, Target, Undecided,
 };
 use super::moment::Moment;
-use super::profile;
-use crate::analyze::{self, Judgement};
+use super::{profile, sizes};
+use crate::analyze::{self, HeapPart, Judgement, PartOf};
 use crate::symbolize::evidence::{self, EndedBy, Evidence, Harm, Remark};
 
 /// Rows of allocations in a report, the largest first; the rest is in the totals.
@@ -93,7 +92,7 @@ pub fn report(facts: &SessionFacts, evidence: &Evidence, judgement: &Judgement) 
         target: target(facts, evidence, limit),
         session: session(facts, evidence),
         process: evidence.process.as_ref().map(|p| process(p, evidence)),
-        heap: heap_of(evidence, judgement),
+        heap: heap_of(evidence),
         gc: evidence.gc.as_ref().map(gc),
         allocations: evidence
             .allocations
@@ -251,21 +250,11 @@ fn process(p: &evidence::ProcessState, evidence: &Evidence) -> Process {
     }
 }
 
-fn heap_of(evidence: &Evidence, judgement: &Judgement) -> Option<Heap> {
+fn heap_of(evidence: &Evidence) -> Option<Heap> {
     let gc = evidence.gc.as_ref();
     if gc.is_none() && evidence.size_classes.is_empty() && evidence.census.is_none() {
         return None;
     }
-    let growth: BTreeMap<u8, Growth> = judgement
-        .findings
-        .iter()
-        .filter_map(|f| match &f.growth {
-            analyze::Growth::Heap { parts, .. } => Some(parts),
-            analyze::Growth::Goroutines(_) | analyze::Growth::Map(_) => None,
-        })
-        .flatten()
-        .map(|p| (p.class, growth(p.slope)))
-        .collect();
     Some(Heap {
         live_bytes: gc.and_then(|g| g.live_bytes),
         goal_bytes: gc.and_then(|g| g.goal_bytes),
@@ -273,7 +262,7 @@ fn heap_of(evidence: &Evidence, judgement: &Judgement) -> Option<Heap> {
         mapped_bytes: gc.map(|g| g.mapped_bytes),
         idle_bytes: gc.map(|g| g.free_bytes),
         released_bytes: gc.map(|g| g.released_bytes),
-        size_classes: heap::size_classes(evidence, &growth),
+        size_classes: heap::size_classes(evidence),
         types: evidence.census.as_ref().and_then(heap::types),
         census: evidence.census.as_ref().map(heap::census),
         series: gc
@@ -285,10 +274,6 @@ fn heap_of(evidence: &Evidence, judgement: &Judgement) -> Option<Heap> {
             })
             .unwrap_or_default(),
     })
-}
-
-fn growth(slope: analyze::Slope) -> Growth {
-    Growth { bytes_per_s: slope.per_unit, low: slope.low, high: slope.high }
 }
 
 fn gc(g: &evidence::GcState) -> Gc {
@@ -334,6 +319,8 @@ fn allocation(s: &evidence::AllocSite, evidence: &Evidence) -> Allocation {
         freed: None,
         allocated_since_gc: None,
         samples: None,
+        sizes: sizes::of_classes(s, evidence),
+        growth: None,
         size_classes: s
             .classes
             .iter()
@@ -369,6 +356,8 @@ fn goroutines(g: &evidence::Goroutines) -> Goroutines {
                     example_goids: largest.map(|g| g.examples.clone()).unwrap_or_default(),
                     created: s.created,
                     ended: s.ended,
+                    wait_s: growth::wait_times(&s.waits),
+                    growth: growth::of_goroutines(&s.points),
                     groups: s
                         .groups
                         .iter()
@@ -398,6 +387,7 @@ fn map_row(map: &evidence::MapRow) -> MapRow {
     let points: Vec<(f64, f64)> = map.points.iter().map(|p| (p.t, p.entries as f64)).collect();
     let slope = analyze::stats::theil_sen(&points);
     MapRow {
+        id: map.id.clone(),
         type_name: map.type_name.clone(),
         address: format!("{:#x}", map.address),
         variable: map.variable.map(|v| format!("{v:#x}")),
@@ -407,6 +397,7 @@ fn map_row(map: &evidence::MapRow) -> MapRow {
         entries_per_s: slope.map(|s| s.per_unit),
         low: slope.map(|s| s.low),
         high: slope.map(|s| s.high),
+        p_value: slope.and_then(|_| analyze::stats::mann_kendall(&points)).map(|trend| trend.p),
         writes: map.writes,
         deletes: map.deletes,
         grows: map.grows,
@@ -436,6 +427,7 @@ fn finding(f: &analyze::Finding) -> Finding {
             analyze::Subject::Site(id) => Subject::Site(id.clone()),
             analyze::Subject::GoroutineSite(id) => Subject::GoroutineSite(id.clone()),
             analyze::Subject::Map(id) => Subject::Map(id.clone()),
+            analyze::Subject::Type(name) => Subject::Type(name.clone()),
             analyze::Subject::SizeClass(size) => {
                 Subject::SizeClass(size.map_or_else(|| "large".to_owned(), |s| s.to_string()))
             }
@@ -443,6 +435,10 @@ fn finding(f: &analyze::Finding) -> Finding {
         place: f.place.as_ref().map(frame),
         type_name: f.type_name.clone(),
         cause: f.cause.map(|c| c.name().to_owned()),
+        live_objects: f.live.map(|live| live.objects.round() as u64),
+        live_objects_stderr: f.live.map(|live| live.objects_stderr).filter(|error| *error > 0.0),
+        live_bytes: f.live.map(|live| live.bytes.round() as u64),
+        live_bytes_stderr: f.live.map(|live| live.bytes_stderr).filter(|error| *error > 0.0),
         bytes_per_s: None,
         goroutines_per_s: None,
         entries_per_s: None,
@@ -465,24 +461,7 @@ fn finding(f: &analyze::Finding) -> Finding {
         analyze::Growth::Heap { slope, parts, .. } => {
             out.bytes_per_s = Some(slope.per_unit);
             (out.low, out.high) = (slope.low, slope.high);
-            out.size_classes = parts
-                .iter()
-                .map(|p| GrowingClass {
-                    bytes: p.size,
-                    growth: growth(p.slope),
-                    objects_per_s: p.objects_per_s,
-                    share: p.share,
-                    sites: p
-                        .candidates
-                        .iter()
-                        .map(|c| ClassSite {
-                            site: c.id.clone(),
-                            share: c.share,
-                            objects_per_s: c.objects_per_s,
-                        })
-                        .collect(),
-                })
-                .collect();
+            out.size_classes = parts.iter().filter_map(growing_class).collect();
         }
         analyze::Growth::Map(m) => {
             out.entries_per_s = Some(m.slope.per_unit);
@@ -499,4 +478,21 @@ fn finding(f: &analyze::Finding) -> Finding {
         }
     }
     out
+}
+
+/// Absent for what is known by its site: that is the finding's own.
+fn growing_class(part: &HeapPart) -> Option<GrowingClass> {
+    let PartOf::Class { size, .. } = part.what else { return None };
+    Some(GrowingClass {
+        bytes: size,
+        types: part.types.iter().map(|t| t.names.join(" | ")).collect(),
+        growth: growth::of_slope(part.slope),
+        objects_per_s: part.objects_per_s,
+        share: part.share,
+        sites: part
+            .candidates
+            .iter()
+            .map(|c| ClassSite { site: c.id.clone(), share: c.share, objects_per_s: c.objects_per_s })
+            .collect(),
+    })
 }

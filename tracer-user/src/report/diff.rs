@@ -1,7 +1,8 @@
-//! What grew from one report to another, as text and as JSON.
+//! What grew from one report to another, or over several, as text and as JSON.
 //!
-//! Rows are the same where their ids are; one that only one side has was or became nothing. Only what both sides
-//! measured is compared. Judges nothing: two points are no trend, and the words say only what is larger.
+//! Rows are the same where their ids are; one that only one side has was or became nothing. Only what all of them
+//! measured is compared, the last with the first. Judges nothing: a few points are no trend, and the words say only what
+//! is larger.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -19,20 +20,29 @@ const TOP: usize = 10;
 /// Standard errors that a difference must exceed to be told as one.
 const ERRORS: f64 = 2.0;
 
-/// One row on both sides.
+/// One row in all of them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Change {
     pub id: String,
     pub name: String,
-    pub before: f64,
-    pub after: f64,
+    /// One for each report, in their order.
+    pub values: Vec<f64>,
     /// Of the difference; 0 where both were counted.
     pub standard_error: f64,
 }
 
 impl Change {
+    pub fn before(&self) -> f64 {
+        self.values.first().copied().unwrap_or(0.0)
+    }
+
+    pub fn after(&self) -> f64 {
+        self.values.last().copied().unwrap_or(0.0)
+    }
+
+    /// The last less the first.
     pub fn difference(&self) -> f64 {
-        self.after - self.before
+        self.after() - self.before()
     }
 
     /// Larger than what two samples differ by anyway.
@@ -41,38 +51,39 @@ impl Change {
     }
 }
 
-/// Both sides compared: each section with the rows that differ, most growth first.
+/// Reports compared: each section with the rows that differ, most growth first.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Diff {
     pub sections: Vec<(Section, Vec<Change>)>,
-    /// What only one side measured.
+    /// What not all of them measured.
     pub one_sided: Vec<Section>,
 }
 
 impl Diff {
-    pub fn between(before: &Input, after: &Input) -> Self {
+    /// Compares the last of the reports with the first; those between are shown beside.
+    pub fn of(reports: &[Input]) -> Self {
         let mut diff = Self::default();
-        let sections: BTreeSet<Section> =
-            before.sections.keys().chain(after.sections.keys()).copied().collect();
+        let sections: BTreeSet<Section> = reports.iter().flat_map(|r| r.sections.keys()).copied().collect();
         for section in sections {
-            let (Some(a), Some(b)) = (before.sections.get(&section), after.sections.get(&section)) else {
+            let all: Vec<_> = reports.iter().filter_map(|r| r.sections.get(&section)).collect();
+            if all.len() < reports.len() {
                 diff.one_sided.push(section);
                 continue;
-            };
-            let ids: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            }
+            let ids: BTreeSet<&String> = all.iter().flat_map(|rows| rows.keys()).collect();
             let nothing = Row::default();
             let mut changes: Vec<Change> = ids
                 .into_iter()
-                .map(|id| {
-                    let (old, new) = (a.get(id).unwrap_or(&nothing), b.get(id).unwrap_or(&nothing));
-                    let name = if new.name.is_empty() { &old.name } else { &new.name };
-                    Change {
+                .filter_map(|id| {
+                    let rows: Vec<&Row> = all.iter().map(|r| r.get(id).unwrap_or(&nothing)).collect();
+                    let (first, last) = (rows.first()?, rows.last()?);
+                    let name = rows.iter().rev().map(|row| &row.name).find(|name| !name.is_empty());
+                    Some(Change {
                         id: id.clone(),
-                        name: name.clone(),
-                        before: old.value,
-                        after: new.value,
-                        standard_error: (old.variance + new.variance).max(0.0).sqrt(),
-                    }
+                        name: name.cloned().unwrap_or_default(),
+                        values: rows.iter().map(|row| row.value).collect(),
+                        standard_error: (first.variance + last.variance).max(0.0).sqrt(),
+                    })
                 })
                 .filter(|change| change.difference().abs() > 0.0)
                 .collect();
@@ -89,10 +100,10 @@ impl Diff {
             Self::section(&mut lines, *section, changes);
         }
         for section in &self.one_sided {
-            lines.labelled("note: ", &format!("{} are in one of the two only", title(*section)));
+            lines.labelled("note: ", &format!("{} are not in all of them", title(*section)));
         }
         if self.sections.is_empty() {
-            lines.line("the two have nothing in common that could be compared");
+            lines.line("they have nothing in common that could be compared");
         }
         out.write_all(lines.finish().as_bytes())
     }
@@ -118,11 +129,11 @@ impl Diff {
             } else {
                 String::new()
             };
+            let values: Vec<String> = change.values.iter().map(|value| amount(section, *value)).collect();
             lines.line(&format!(
-                "  +{}{error}  {} -> {}  {}",
+                "  +{}{error}  {}  {}",
                 amount(section, change.difference()),
-                amount(section, change.before),
-                amount(section, change.after),
+                values.join(" -> "),
                 printable(&change.name)
             ));
         }
@@ -149,10 +160,13 @@ fn row(change: &Change) -> Value {
     let mut row = json!({
         "id": change.id,
         "name": change.name,
-        "before": change.before,
-        "after": change.after,
+        "before": change.before(),
+        "after": change.after(),
         "difference": change.difference(),
     });
+    if change.values.len() > 2 {
+        row["values"] = json!(change.values);
+    }
     if change.standard_error > 0.0 {
         row["difference_stderr"] = json!(change.standard_error);
     }
@@ -167,6 +181,7 @@ fn key(section: Section) -> &'static str {
         Section::Types => "bytes_by_type",
         Section::SizeClasses => "bytes_by_size_class",
         Section::Goroutines => "goroutines_by_site",
+        Section::Maps => "entries_by_map",
     }
 }
 
@@ -178,13 +193,14 @@ fn title(section: Section) -> &'static str {
         Section::Types => "bytes by type",
         Section::SizeClasses => "bytes by size class",
         Section::Goroutines => "goroutines by creation site",
+        Section::Maps => "entries by map",
     }
 }
 
 fn amount(section: Section, value: f64) -> String {
     let whole = value.abs().round() as u64;
     match section {
-        Section::Goroutines => figures::count(whole),
+        Section::Goroutines | Section::Maps => figures::count(whole),
         Section::Allocated => format!("{}/s", figures::bytes(whole)),
         _ => figures::bytes(whole),
     }

@@ -31,6 +31,8 @@ pub enum Section {
     Types,
     SizeClasses,
     Goroutines,
+    /// Entries, of the maps that a report lists.
+    Maps,
 }
 
 /// One figure of a report.
@@ -115,6 +117,11 @@ impl Input {
             let (Some(id), Some(count)) = (text(row, "/site"), float(row, "/count")) else { continue };
             let name = text(row, "/created_by/function").or(text(row, "/entry")).unwrap_or(id);
             input.add(Section::Goroutines, id, name.to_owned(), count, 0.0);
+        }
+        for row in rows(value, "/maps") {
+            let (Some(id), Some(entries)) = (text(row, "/id"), float(row, "/entries")) else { continue };
+            let name = text(row, "/type").unwrap_or("a map of unknown type");
+            input.add(Section::Maps, id, name.to_owned(), entries, 0.0);
         }
         Ok(input)
     }

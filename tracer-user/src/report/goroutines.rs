@@ -1,9 +1,11 @@
 //! Goroutines as text: the table in a report, and the full grouping of `tracer goroutines`.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
+use super::growth;
 use super::lines::{Lines, place};
-use super::model::{GoroutineGroup, GoroutineSite, Goroutines};
+use super::model::{GoroutineGroup, GoroutineSite, Goroutines, WaitTimes};
 use super::{Exporter, Report};
 use crate::analyze::figures;
 
@@ -37,6 +39,8 @@ impl Exporter for GoroutineText {
         if let Some(sentence) = swapped(g) {
             lines.labelled("", &sentence);
         }
+        // A site's waits stand in its largest group.
+        let mut shown = BTreeSet::new();
         for (site, group) in groups(g) {
             lines.blank();
             lines.line(&title(group));
@@ -45,6 +49,10 @@ impl Exporter for GoroutineText {
                 None => lines.line("  started  by the program's start"),
             }
             lines.line(&format!("  runs     {}", group.entry));
+            if let Some(waits) = site.wait_s.as_ref().filter(|w| w.goroutines > 1 && shown.insert(&site.site))
+            {
+                lines.labelled("  waits    ", &waiting(waits));
+            }
             for (i, frame) in group.stack.iter().take(FRAMES).enumerate() {
                 lines.frame(if i == 0 { "  at       " } else { "           " }, frame, "");
             }
@@ -59,6 +67,16 @@ impl Exporter for GoroutineText {
         }
         out.write_all(lines.finish().as_bytes())
     }
+}
+
+/// "half of 28 from there at least 12s, one in ten 31s".
+fn waiting(w: &WaitTimes) -> String {
+    format!(
+        "half of {} from there at least {}, one in ten {}",
+        figures::count(w.goroutines),
+        figures::duration(w.p50),
+        figures::duration(w.p90)
+    )
 }
 
 /// What was left alone because it is swapped out.
@@ -103,7 +121,10 @@ pub(super) fn short_table(lines: &mut Lines, g: &Goroutines, top: usize) {
             .created_by
             .as_ref()
             .map_or_else(|| "the program's start".to_owned(), |f| format!("{} {}", f.function, place(f)));
-        lines.line(&format!("  {:>8}  {:<14} {from}", figures::count(group.count), group.state));
+        // A site's growth stands beside its largest group.
+        let largest = site.groups.first() == Some(group);
+        let grown = growth::goroutine_words(site.growth.as_ref().filter(|_| largest));
+        lines.line(&format!("  {:>8}  {:<14} {from}{grown}", figures::count(group.count), group.state));
     }
     if user.len() > top {
         lines.line(&format!("  and {} more", figures::counted((user.len() - top) as u64, "group")));

@@ -1,8 +1,10 @@
-//! The heap's objects as text: what `tracer heap` prints, by type or by size.
+//! The heap's objects as text: what `tracer heap` prints, by type, by size or by site.
 
 use std::io::{self, Write};
 
+use super::growth;
 use super::lines::Lines;
+use super::live::live_sites;
 use super::model::{Heap, HeapCensus, HeapType, SizeClass};
 use super::{Exporter, Report};
 use crate::analyze::figures;
@@ -15,6 +17,8 @@ const ROWS: usize = 40;
 pub enum By {
     Type,
     Size,
+    /// Where it was allocated, as Go's own memory profile knows it.
+    Site,
 }
 
 /// Every object of the heap that survived the last GC, grouped.
@@ -29,10 +33,13 @@ impl Exporter for HeapText {
         match report.heap.as_ref().and_then(|heap| Some((heap, heap.census.as_ref()?))) {
             Some((heap, census)) => {
                 head(&mut lines, census);
-                lines.blank();
+                if self.by != By::Site {
+                    lines.blank();
+                }
                 match self.by {
                     By::Type => by_type(&mut lines, heap, census),
                     By::Size => by_size(&mut lines, heap, census),
+                    By::Site => live_sites(&mut lines, report, ROWS),
                 }
                 if self.by == By::Type {
                     sampling(&mut lines, heap);
@@ -115,7 +122,8 @@ fn rows_by_type(heap: &Heap, unproven: bool) -> Vec<Row> {
             Some(bytes) => format!("{}-byte class", figures::count(bytes)),
             None => "larger than the classes".to_owned(),
         };
-        rows.push(Row { bytes, objects, sampled: false, what: format!("{kind}, {size}") });
+        let what = format!("{kind}, {size}{}", growth::words(class.growth.as_ref()));
+        rows.push(Row { bytes, objects, sampled: false, what });
     }
     rows
 }
@@ -126,6 +134,7 @@ fn type_row(t: &HeapType) -> Row {
         Some(names) => format!("one of {names}"),
         None => "with pointers, type not known".to_owned(),
     };
+    let what = what + &growth::words(t.growth.as_ref());
     Row { bytes: t.bytes, objects: t.objects, sampled: t.objects_stderr.is_some(), what }
 }
 
@@ -139,7 +148,8 @@ fn by_size(lines: &mut Lines, heap: &Heap, census: &HeapCensus) {
         let kind = if class.noscan == Some(true) { "no pointers" } else { "with pointers" };
         let since = class.new_objects.filter(|n| *n > 0 && !unproven);
         let since = since.map(|n| format!(", {} new since", figures::count(n))).unwrap_or_default();
-        Row { bytes, objects, sampled: false, what: format!("{size}, {kind}{since}") }
+        let grown = growth::words(class.growth.as_ref());
+        Row { bytes, objects, sampled: false, what: format!("{size}, {kind}{since}{grown}") }
     });
     table(lines, rows.collect(), census, "size");
 }

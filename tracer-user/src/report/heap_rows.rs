@@ -1,15 +1,14 @@
 //! Evidence of the heap's objects -> the model's rows. Apart from `build` because a census has rows of its own shape.
 
-use std::collections::BTreeMap;
-
-use super::model::{Growth, HeapCensus, HeapType, SizeClass};
+use super::growth;
+use super::model::{HeapCensus, HeapType, SizeClass};
 use crate::symbolize::evidence::{self, Evidence};
 
 /// Names of candidates that a row's type is made of; `candidates` has them all.
 const SHOWN: usize = 3;
 
 /// With a census its rows, else one row per class as the allocator's own counts have it.
-pub(super) fn size_classes(evidence: &Evidence, growth: &BTreeMap<u8, Growth>) -> Vec<SizeClass> {
+pub(super) fn size_classes(evidence: &Evidence) -> Vec<SizeClass> {
     let Some(census) = &evidence.census else {
         let rows = evidence.size_classes.iter().map(|c| SizeClass {
             class: c.class,
@@ -21,12 +20,12 @@ pub(super) fn size_classes(evidence: &Evidence, growth: &BTreeMap<u8, Growth>) -
             new_bytes: None,
             spans: None,
             allocs_per_s: c.allocs_per_s,
-            growth: growth.get(&c.class).copied(),
+            growth: growth::of_class(&c.points),
         });
         return rows.collect();
     };
     let rows = census.classes.iter().map(|c| {
-        // Growth and rate are known of the class; they are this row's where it is the class's only one.
+        // The rate is known of the class; it is this row's where that is the class's only one.
         let alone = census.classes.iter().filter(|other| other.class == c.class).count() == 1;
         let rate = || evidence.size_classes.iter().find(|other| other.class == c.class)?.allocs_per_s;
         SizeClass {
@@ -39,7 +38,7 @@ pub(super) fn size_classes(evidence: &Evidence, growth: &BTreeMap<u8, Growth>) -
             new_bytes: Some(c.since_bytes),
             spans: Some(c.spans),
             allocs_per_s: alone.then(rate).flatten(),
-            growth: growth.get(&c.class).filter(|_| alone).copied(),
+            growth: growth::of_class(&c.points),
         }
     });
     rows.collect()
@@ -57,6 +56,7 @@ pub(super) fn types(census: &evidence::Census) -> Option<Vec<HeapType>> {
             bytes_stderr: (!exact).then_some(row.bytes_stderr),
             samples: row.hits,
             unproven: row.unproven,
+            growth: growth::of_type(&row.classes),
         }
     });
     Some(rows.collect())

@@ -1,6 +1,7 @@
 //! What lives per site, as text: the table in a report, from the runtime's own memory profile.
 
 use super::Report;
+use super::growth;
 use super::lines::{Lines, WIDTH};
 use super::model::Allocated;
 use super::text::site_line;
@@ -31,6 +32,7 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
             figures::count(live.objects)
         );
         let (site, what) = site_line(row);
+        let what = what + &growth::words(row.growth.as_ref());
         let one = format!("{figures}{site}  {what}");
         if one.chars().count() <= WIDTH {
             lines.line(one.trim_end());

@@ -8,6 +8,7 @@ pub mod diff;
 pub mod diff_input;
 pub mod folded;
 pub mod goroutines;
+mod growth;
 pub mod heap;
 mod heap_rows;
 pub mod json;
@@ -19,6 +20,7 @@ pub mod moment;
 pub mod pprof;
 pub mod pprof_proto;
 mod profile;
+mod sizes;
 pub mod text;
 
 use std::io::{self, Write};

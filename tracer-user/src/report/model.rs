@@ -4,9 +4,13 @@
 //! Absent means not measured. Fields are added freely; none is renamed or removed under this number. Bytes are
 //! bytes, times seconds, moments RFC 3339, `t` seconds since the session's start.
 
+mod lines;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+
+pub use lines::{LINES_SCHEMA, Line};
 
 pub const SCHEMA: &str = "tracer.report/1";
 
@@ -254,6 +258,9 @@ pub struct HeapType {
     /// No GC has completed yet: these were allocated, and nothing says that they live.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unproven: bool,
+    /// Over the cycles that were counted; absent where they are too few.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -291,8 +298,24 @@ pub struct HeapPoint {
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Growth {
     pub bytes_per_s: f64,
+    /// The 95 % interval of the rate.
     pub low: f64,
     pub high: f64,
+    /// Two-sided, of the Mann-Kendall test for a trend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_value: Option<f64>,
+    /// Cycles that were looked at, after warm-up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gc_cycles: Option<u32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct GoroutineGrowth {
+    pub goroutines_per_s: f64,
+    /// The 95 % interval of the rate.
+    pub low: f64,
+    pub high: f64,
+    pub p_value: f64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -416,11 +439,43 @@ pub struct Allocation {
     /// Allocations in the sample that the row is estimated from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<u64>,
+    /// Bytes per object, of all that was allocated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<Sizes>,
+    /// Of what lives, over the cycles watched; absent where they are too few.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// Where the allocator put them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub size_classes: Vec<AllocatedClass>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+}
+
+/// Quantiles of waiting times in seconds, within 0.1 %. The runtime notes a wait at the first GC that sees it: each is a
+/// lower bound.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct WaitTimes {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub max: f64,
+    /// How many goroutines these are of.
+    pub goroutines: u64,
+}
+
+/// Quantiles of sizes, within 0.1 %.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Sizes {
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    /// Absent where the largest is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<u64>,
+    /// `samples`: what objects take, weighed by what each sample stands for. `size-classes`: what the allocator set
+    /// aside; objects larger than the classes all count with the mean of their sizes.
+    pub of: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -477,6 +532,11 @@ pub struct GoroutineSite {
     pub created: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<u64>,
+    /// How long its goroutines have waited at least; absent where no GC has seen one wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_s: Option<WaitTimes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<GoroutineGrowth>,
     pub groups: Vec<GoroutineGroup>,
 }
 
@@ -496,6 +556,8 @@ pub struct GoroutineGroup {
 /// A map that grew, was written to while that was counted, or is large.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct MapRow {
+    /// The same in every session of this program, where it was grown from one site or is a package variable.
+    pub id: String,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_name: Option<String>,
     pub address: String,
@@ -517,6 +579,9 @@ pub struct MapRow {
     pub low: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub high: Option<f64>,
+    /// Two-sided, of the Mann-Kendall test for a trend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_value: Option<f64>,
     /// Calls since `since`, updates of existing keys included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writes: Option<u64>,
@@ -546,6 +611,7 @@ pub enum Subject {
     Site(String),
     GoroutineSite(String),
     Map(String),
+    Type(String),
     /// Bytes per object; "large" above the classes.
     SizeClass(String),
 }
@@ -565,6 +631,15 @@ pub struct Finding {
     pub type_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// Of the type or of the site, as of the newest GC cycle that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_objects: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_objects_stderr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes_stderr: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -602,6 +677,9 @@ pub struct Finding {
 pub struct GrowingClass {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// The types that grow in it, the fastest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
     pub growth: Growth,
     pub objects_per_s: f64,
     /// Of the whole heap's growth.
@@ -624,75 +702,4 @@ pub struct Undecided {
     pub subject: Option<String>,
     pub reason: String,
     pub needs: String,
-}
-
-pub const LINES_SCHEMA: &str = "tracer.lines/1";
-
-/// One line of a session told as it goes, schema `tracer.lines/1`. `t` is seconds since the session's start.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-#[serde(tag = "line", rename_all = "snake_case")]
-pub enum Line<'a> {
-    /// The first line.
-    Session {
-        schema: &'static str,
-        tracer_version: &'a str,
-        kernel: &'a str,
-        target: &'a Target,
-        session: &'a Session,
-    },
-    /// The live heap after one GC cycle.
-    Heap(HeapPoint),
-    Process(ProcessPoint),
-    Goroutines {
-        t: f64,
-        live: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        created: Option<u64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        ended: Option<u64>,
-    },
-    /// A finding, when it is first made and at the end.
-    Finding {
-        t: f64,
-        finding: &'a Finding,
-    },
-    /// What could not be decided by the end.
-    Undecided {
-        t: f64,
-        undecided: &'a Undecided,
-    },
-    /// The rows of the end.
-    SizeClass {
-        t: f64,
-        size_class: &'a SizeClass,
-    },
-    HeapCensus {
-        t: f64,
-        heap_census: &'a HeapCensus,
-    },
-    HeapType {
-        t: f64,
-        heap_type: &'a HeapType,
-    },
-    Allocation {
-        t: f64,
-        allocation: &'a Allocation,
-    },
-    HeapProfile {
-        t: f64,
-        heap_profile: &'a HeapProfile,
-    },
-    GoroutineSite {
-        t: f64,
-        goroutine_site: &'a GoroutineSite,
-    },
-    Map {
-        t: f64,
-        map: &'a MapRow,
-    },
-    /// The last line: without it the session did not come to its end.
-    End {
-        t: f64,
-        session: &'a Session,
-    },
 }

@@ -2,6 +2,7 @@
 
 use super::build::{MAX_ALLOCATIONS, frame, frames};
 use super::model::{Allocated, Allocation, HeapProfile, HeapSample, HeapSamples, Place};
+use super::{growth, sizes};
 use crate::symbolize::profile::{self, Amounts, ProfileSite, Sample};
 
 /// The rows, the largest first.
@@ -22,6 +23,8 @@ fn allocation(site: &ProfileSite, rate: u64) -> Allocation {
         freed: Some(estimated(freed, rate)),
         allocated_since_gc: Some(estimated(since_gc, rate)),
         samples: Some(site.samples),
+        sizes: sizes::of_samples(site),
+        growth: growth::of_site(&site.points),
         size_classes: Vec::new(),
         truncated: false,
     }

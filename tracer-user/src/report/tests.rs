@@ -125,6 +125,7 @@ fn evidence() -> Evidence {
                         .collect(),
                     created: Some(124),
                     ended: Some(0),
+                    waits: vec![(11_520.0, 9_857), (60.0, 100), (1.5, 24)],
                     groups: vec![GoroutineGroup {
                         entry: "main.worker".into(),
                         state: "chan receive".into(),
@@ -147,6 +148,7 @@ fn evidence() -> Evidence {
                     points: vec![],
                     created: None,
                     ended: None,
+                    waits: Vec::new(),
                     groups: vec![GoroutineGroup {
                         entry: "runtime.main".into(),
                         state: "IO wait".into(),
@@ -310,7 +312,7 @@ fn text() {
                  100 % of the writes by main.(*Cache).Put cache.go:44
 
     goroutines by creation site
-         9 981  chan receive   main.startWorker worker.go:23
+         9 981  chan receive   main.startWorker worker.go:23  +57.0/min
              1  IO wait        the program's start
 
     heap 418 MiB live after GC, goal 835 MiB · GC 6.5/min, pause p99 210 us
@@ -425,6 +427,7 @@ fn goroutine_table() {
     9 981  chan receive, oldest at least 3h12m
       started  main.startWorker                   worker.go:23
       runs     main.worker
+      waits    half of 9 981 from there at least 3h12m, one in ten 3h12m
       at       main.worker.func1                  worker.go:31
                main.worker                        worker.go:28
       ids      34 35 36
@@ -510,6 +513,7 @@ fn counted() -> Census {
         bytes: objects * size,
         since_objects,
         since_bytes: since_objects * size,
+        points: Vec::new(),
     };
     let row = |names: &[&str], objects: u64, size: u64, stderr: f64| TypeRow {
         candidates: names.iter().map(|name| (*name).to_owned()).collect(),
@@ -519,6 +523,7 @@ fn counted() -> Census {
         bytes_stderr: stderr * size as f64,
         hits: objects.min(2_000),
         unproven: false,
+        classes: Vec::new(),
     };
     Census {
         at_s: 129.0,
@@ -612,6 +617,8 @@ fn sampled() -> Report {
             cause: Cause::MakeSlice,
             amounts: site,
             samples: 12,
+            sizes: vec![(4096, 1542)],
+            points: Vec::new(),
         }],
         total: site,
         samples: vec![Sample {

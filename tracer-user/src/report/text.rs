@@ -6,7 +6,7 @@ use super::goroutines::{short_table, swapped};
 use super::heap;
 use super::lines::{Lines, WIDTH, place};
 use super::live::live_sites;
-use super::model::{Allocation, Finding, Frame, MapRow, MapSite, Session, Undecided};
+use super::model::{Allocation, Finding, Frame, GrowingClass, MapRow, MapSite, Session, Undecided};
 use super::{Exporter, Report};
 use crate::analyze::figures;
 
@@ -149,20 +149,15 @@ fn finding(lines: &mut Lines, report: &Report, f: &Finding) {
     } else {
         let rate = figures::byte_rate_interval(f.bytes_per_s.unwrap_or(0.0), f.low, f.high);
         lines.labelled(&format!("{verdict}  "), &format!("{rate} of live heap{eta}"));
-        let sizes: Vec<String> = f
-            .size_classes
-            .iter()
-            .map(|c| {
-                let name = c.bytes.map_or_else(
-                    || "large objects".to_owned(),
-                    |b| format!("objects of {}", figures::bytes(b)),
-                );
-                format!("{name} ({} of the growth)", figures::percent(c.share.min(1.0)))
-            })
-            .collect();
-        lines.labelled("  in         ", &sizes.join(", "));
-        if let Some(ty) = &f.type_name {
-            lines.labelled("  type       ", ty);
+        if !f.size_classes.is_empty() {
+            let sizes: Vec<String> = f.size_classes.iter().map(size).collect();
+            lines.labelled("  in         ", &sizes.join(", "));
+        }
+        match (&f.type_name, live(f)) {
+            (Some(ty), Some(live)) => lines.labelled("  type       ", &format!("{ty}, {live}")),
+            (Some(ty), None) => lines.labelled("  type       ", ty),
+            (None, Some(live)) => lines.labelled("  live       ", &live),
+            (None, None) => {}
         }
         let user = own_first(f);
         frames(lines, "allocated", "by", &user, f.cause.as_deref().unwrap_or(""));
@@ -176,6 +171,20 @@ fn finding(lines: &mut Lines, report: &Report, f: &Finding) {
     if f.related.iter().any(|id| report.findings.iter().any(|o| o.id == *id)) {
         lines.labelled("  see also   ", &f.related.join(", "));
     }
+}
+
+/// "objects of 96 B (72 % of the growth)".
+fn size(c: &GrowingClass) -> String {
+    let name =
+        c.bytes.map_or_else(|| "large objects".to_owned(), |b| format!("objects of {}", figures::bytes(b)));
+    format!("{name} ({} of the growth)", figures::percent(c.share.min(1.0)))
+}
+
+/// "20 MiB live in 65 542 objects".
+fn live(f: &Finding) -> Option<String> {
+    let (bytes, objects) = (f.live_bytes?, f.live_objects?);
+    let about = if f.live_objects_stderr.is_some() { "about " } else { "" };
+    Some(format!("{about}{} live in {}", figures::bytes(bytes), figures::counted(objects, "object")))
 }
 
 /// The stack from the frame that names the finding on: what the standard library does below it is no news.

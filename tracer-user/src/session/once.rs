@@ -8,6 +8,7 @@ use super::{
     facts,
     names::ImageNames,
     open::Opened,
+    profiler,
     reader::{self, Once},
     setup::{Events, Sampler},
     target::Target,
@@ -29,7 +30,12 @@ pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
     if let Some(note) = target.caveat() {
         ledger.apply(&Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) });
     }
-    for record in reader::once(&target, about)? {
+    let reason = "one reading".to_owned();
+    let (profile, reason) = match about {
+        Once::Heap => profiler::choose(Sampler::Auto, &target)?.explain(reason),
+        Once::Goroutines => (None, reason),
+    };
+    for record in reader::once(&target, about, profile)? {
         ledger.apply(&record);
     }
     let image: Arc<GoImage> = Arc::clone(&target.image);
@@ -39,7 +45,7 @@ pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
         probes: None,
         refused: Vec::new(),
         not_taken: Vec::new(),
-        reason: "one reading".to_owned(),
+        reason,
         profile: None,
         child: None,
     };

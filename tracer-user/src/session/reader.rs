@@ -218,9 +218,20 @@ impl Cadence {
         if goroutines {
             let began = Instant::now();
             let target = &self.sources.target;
+            let mut waits = None;
             records.push(take("goroutines", self.last_cycle, || {
-                target.state.goroutines(&target.memory, Limits::default()).map(Readout::Goroutines)
+                let read = target.state.goroutines_and_waits(&target.memory, Limits::default());
+                read.map(|(goroutines, since)| {
+                    waits = Some(since);
+                    Readout::Goroutines(goroutines)
+                })
             }));
+            // Of the same reading.
+            records.extend(
+                waits.map(|waits| {
+                    take("waits", self.last_cycle, || Ok::<_, StateError>(Readout::Waits(waits)))
+                }),
+            );
             self.goroutines_due = next(began, self.interval);
         }
         if census {
@@ -308,14 +319,18 @@ pub enum Once {
 }
 
 /// One round of what the report is about, or the failure of what identifies the target.
-pub(super) fn once(target: &Arc<Target>, about: Once) -> Result<Vec<Record>, HostError> {
-    let sources = Sources { target: Arc::clone(target), tables: None, maps: None, profile: None };
+pub(super) fn once(
+    target: &Arc<Target>,
+    about: Once,
+    profile: Option<ProfileVars>,
+) -> Result<Vec<Record>, HostError> {
+    let sources = Sources { target: Arc::clone(target), tables: None, maps: None, profile };
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
     let due = Due {
         full: true,
         goroutines: about == Once::Goroutines,
         census: about == Once::Heap,
-        profile: false,
+        profile: profile.is_some(),
     };
     match cadence.read(due, true) {
         Ok(records) => Ok(records),

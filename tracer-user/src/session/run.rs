@@ -447,7 +447,8 @@ impl Watched {
             | Readout::Maps(_)
             | Readout::Process(_)
             | Readout::Census(_)
-            | Readout::Profile(_) => {}
+            | Readout::Profile(_)
+            | Readout::Waits(_) => {}
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Clock;
-use super::evidence::{Census, CensusClass, TypeRow};
+use super::evidence::{Census, CensusClass, ClassPoint, TypeInClass, TypePoint, TypeRow};
 use super::memo::Named;
 use crate::aggregate::Ledger;
-use crate::aggregate::census::{TypeTotal, totals};
-use crate::record::census::Candidate;
+use crate::aggregate::census::{CensusHistory, totals};
+use crate::record::census::{Candidate, TypeShare};
 
 pub(super) fn census(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Option<Census> {
     let (time, census) = ledger.census().newest()?;
@@ -20,6 +20,7 @@ pub(super) fn census(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Op
         bytes: c.survived.bytes.0,
         since_objects: c.since.objects,
         since_bytes: c.since.bytes.0,
+        points: class_points(ledger.census(), clock, (c.class, c.noscan)),
     });
     Some(Census {
         at_s: clock.at(*time),
@@ -32,18 +33,24 @@ pub(super) fn census(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Op
         torn: census.torn,
         swapped: census.swapped,
         unread: census.unread,
-        types: census.types.as_ref().map(|shares| types(totals(shares), named)),
+        types: census.types.as_ref().map(|shares| types(shares, ledger.census(), clock, named)),
     })
 }
 
+fn class_points(history: &CensusHistory, clock: Clock, key: (u8, bool)) -> Vec<ClassPoint> {
+    let points = history.points().iter().map(|p| {
+        let amount = p.classes.iter().find(|(class, _)| *class == key).map(|(_, amount)| *amount);
+        let amount = amount.unwrap_or_default();
+        ClassPoint { t: clock.at(p.time), cycle: p.cycle, objects: amount.objects, bytes: amount.bytes.0 }
+    });
+    points.collect()
+}
+
 /// Most bytes first.
-fn types(totals: BTreeMap<Vec<Candidate>, TypeTotal>, named: &mut Named<'_>) -> Vec<TypeRow> {
+fn types(shares: &[TypeShare], history: &CensusHistory, clock: Clock, named: &mut Named<'_>) -> Vec<TypeRow> {
     let mut rows: BTreeMap<BTreeSet<String>, TypeRow> = BTreeMap::new();
-    for (candidates, total) in totals {
-        let names: BTreeSet<String> = candidates.iter().filter_map(|c| name(*c, named)).collect();
-        // A candidate without a name (made while the program runs) leaves the row unknown rather than sure.
-        let names =
-            if candidates.iter().all(|c| name(*c, named).is_some()) { names } else { BTreeSet::new() };
+    for ((_, candidates), total) in totals(shares) {
+        let names = names(&candidates, named);
         let row = rows
             .entry(names.clone())
             .or_insert_with(|| TypeRow { candidates: names.into_iter().collect(), ..TypeRow::default() });
@@ -54,9 +61,36 @@ fn types(totals: BTreeMap<Vec<Candidate>, TypeTotal>, named: &mut Named<'_>) -> 
         row.hits = row.hits.saturating_add(total.hits);
         row.unproven |= total.unproven;
     }
+    for ((class, candidates), followed) in history.followed() {
+        let Some(row) = rows.get_mut(&names(candidates, named)) else { continue };
+        let points = history.points().iter().map(|p| {
+            let (amount, objects_stderr) = p.of_type(*followed);
+            let (objects, bytes) = (amount.objects, amount.bytes.0);
+            TypePoint { t: clock.at(p.time), cycle: p.cycle, objects, bytes, objects_stderr }
+        });
+        let points: Vec<TypePoint> = points.collect();
+        match row.classes.iter_mut().find(|of| of.class == *class) {
+            Some(of) => add(&mut of.points, &points),
+            None => row.classes.push(TypeInClass { class: *class, points }),
+        }
+    }
     let mut rows: Vec<TypeRow> = rows.into_values().collect();
     rows.sort_by_key(|r| std::cmp::Reverse(r.bytes));
     rows
+}
+
+/// All rows have their points at the same moments.
+fn add(sum: &mut [TypePoint], other: &[TypePoint]) {
+    for (sum, other) in sum.iter_mut().zip(other) {
+        sum.objects = sum.objects.saturating_add(other.objects);
+        sum.bytes = sum.bytes.saturating_add(other.bytes);
+        sum.objects_stderr = sum.objects_stderr.hypot(other.objects_stderr);
+    }
+}
+
+/// A candidate without a name (made while the program runs) leaves the row unknown rather than sure.
+fn names(candidates: &[Candidate], named: &mut Named<'_>) -> BTreeSet<String> {
+    candidates.iter().map(|c| name(*c, named)).collect::<Option<_>>().unwrap_or_default()
 }
 
 fn name(candidate: Candidate, named: &mut Named<'_>) -> Option<String> {

@@ -202,6 +202,9 @@ pub struct GoroutineSite {
     pub points: Vec<GoroutinePoint>,
     pub created: Option<u64>,
     pub ended: Option<u64>,
+    /// For how many seconds at least its goroutines have waited, and how many of them; those that no GC has seen
+    /// waiting are left out.
+    pub waits: Vec<(f64, u64)>,
     /// Most goroutines first.
     pub groups: Vec<GoroutineGroup>,
 }
@@ -310,7 +313,7 @@ pub struct Census {
 }
 
 /// Objects of one size class, with pointers or without.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct CensusClass {
     pub class: u8,
     /// Bytes per object; absent for class 0.
@@ -323,6 +326,8 @@ pub struct CensusClass {
     /// Allocated since its mark phase, garbage included.
     pub since_objects: u64,
     pub since_bytes: u64,
+    /// What survived each cycle that a census saw.
+    pub points: Vec<ClassPoint>,
 }
 
 /// Objects of one type, or of one of several that cannot be told apart.
@@ -339,6 +344,26 @@ pub struct TypeRow {
     pub hits: u64,
     /// No cycle has completed: allocated, not proven to live.
     pub unproven: bool,
+    /// The same over time, each size class apart.
+    pub classes: Vec<TypeInClass>,
+}
+
+/// Objects of one type in one size class.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct TypeInClass {
+    pub class: u8,
+    /// What survived each cycle that a census saw. All rows have points at the same moments.
+    pub points: Vec<TypePoint>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct TypePoint {
+    pub t: f64,
+    pub cycle: u32,
+    pub objects: u64,
+    pub bytes: u64,
+    /// One standard error of sampling; 0 where every object was looked at.
+    pub objects_stderr: f64,
 }
 
 /// The process as /proc shows it.

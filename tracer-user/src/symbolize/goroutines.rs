@@ -57,6 +57,11 @@ pub(super) fn goroutines(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -
                 points: merged_points(&held, clock),
                 created: counted.then_some(created),
                 ended: counted.then_some(ended),
+                waits: addrs
+                    .iter()
+                    .flat_map(|addr| history.waits_of(*addr))
+                    .map(|(since, n)| (now.seconds_since(*since), *n))
+                    .collect(),
                 groups: merged_groups(&groups, now, named),
             }
         })

@@ -47,6 +47,19 @@ pub struct ProfileSite {
     pub amounts: SiteAmounts,
     /// Allocations in the sample.
     pub samples: u64,
+    /// Bytes per object, and about how many of that size were allocated; a size may come several times.
+    pub sizes: Vec<(u64, u64)>,
+    /// What lived after each GC cycle that was seen. All sites have points at the same moments.
+    pub points: Vec<SitePoint>,
+}
+
+/// What lived of one site after one GC cycle.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SitePoint {
+    /// Seconds since the session's start at which it was read.
+    pub t: f64,
+    pub cycle: u32,
+    pub live: Amounts,
 }
 
 /// The figures of one site, or of all.
@@ -125,6 +138,15 @@ fn view(bucket: &Bucket, collected: bool) -> Sampled {
     if collected { bucket.as_of_gc() } else { bucket.now() }
 }
 
+/// A row while buckets are added to it.
+#[derive(Default)]
+struct SiteUnderWay {
+    amounts: SiteAmounts,
+    samples: u64,
+    sizes: Vec<(u64, u64)>,
+    points: Vec<SitePoint>,
+}
+
 pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Option<HeapProfile> {
     let (read_at, profile) = ledger.profile().newest()?;
     let collected = profile.buckets.iter().any(|b| b.as_of_gc() != Sampled::default());
@@ -137,7 +159,8 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         cut: profile.cut,
         ..HeapProfile::default()
     };
-    let mut rows: BTreeMap<(Vec<Frame>, Cause), (SiteAmounts, u64)> = BTreeMap::new();
+    let history = ledger.profile();
+    let mut rows: BTreeMap<(Vec<Frame>, Cause), SiteUnderWay> = BTreeMap::new();
     let mut places = Places::default();
     let keeps = keeps_allocator(profile, named);
     for bucket in &profile.buckets {
@@ -150,19 +173,34 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         let amounts = SiteAmounts::of(design, bucket, collected);
         out.total.add(amounts);
         let row = rows.entry((frames, cause)).or_default();
-        row.0.add(amounts);
-        row.1 = row.1.saturating_add(bucket.now().allocs);
+        row.amounts.add(amounts);
+        row.samples = row.samples.saturating_add(bucket.now().allocs);
+        row.sizes.push((bucket.size.0, amounts.allocated.objects.value.round() as u64));
+        if row.points.is_empty() {
+            row.points = history
+                .points()
+                .iter()
+                .map(|p| SitePoint { t: clock.at(p.time), cycle: p.cycle, live: Amounts::default() })
+                .collect();
+        }
+        if let Some(followed) = history.followed(bucket) {
+            for (sum, point) in row.points.iter_mut().zip(history.points().iter()) {
+                sum.live.add(Amounts::of(design, point.of(followed), bucket.size.0));
+            }
+        }
         out.samples.push(Sample { stack, cause, size: bucket.size.0, counts: view(bucket, collected) });
     }
     out.places = places.all;
     out.sites = rows
         .into_iter()
-        .map(|((stack, cause), (amounts, samples))| ProfileSite {
+        .map(|((stack, cause), SiteUnderWay { amounts, samples, sizes, points })| ProfileSite {
             id: if stack.is_empty() { "unknown".to_owned() } else { site_id(&stack) },
             stack,
             cause,
             amounts,
             samples,
+            sizes,
+            points,
         })
         .collect();
     // The rows come sorted by name, so a stable sort is a total order.

@@ -201,6 +201,7 @@ fn finding(site: &GoroutineSite, rise: &Rise, births: Births, module: Option<&st
         place: site.created_by.clone(),
         stack: site.created_by.iter().cloned().collect(),
         type_name: None,
+        live: None,
         cause: None,
         growth: Growth::Goroutines(GoroutineGrowth {
             slope: rise.slope,

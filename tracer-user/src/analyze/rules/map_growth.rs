@@ -84,6 +84,7 @@ fn finding(map: &MapRow, growth: MapGrowth, rise: &Rise, module: Option<&str>) -
         place,
         stack,
         type_name: map.type_name.clone(),
+        live: None,
         cause: None,
         evidence: sentences(map, writer),
         growth: Growth::Map(growth),

@@ -83,7 +83,7 @@ pub(super) struct Counted {
     pub(super) spans: Vec<Known>,
 }
 
-/// One reading; with types where they are given and this Go keeps what tells them (since 1.22).
+/// One reading; with types where they are given. Before 1.22 those of objects above 512 bytes are not known.
 pub fn read(
     memory: &dyn ReadAt<ProcAddr>,
     state: &RuntimeState,
@@ -93,7 +93,7 @@ pub fn read(
 ) -> Result<Census, StateError> {
     let (layout, vars) = (state.layout(), state.vars());
     let mut counted = count(memory, layout, vars, shape, limits)?;
-    if let Some(types) = types.filter(|_| layout.has_malloc_headers() && !counted.spans.is_empty()) {
+    if let Some(types) = types.filter(|_| !counted.spans.is_empty()) {
         let sample = sample::read(memory, layout, vars, shape, &counted)?;
         counted.census.types = Some(typing::shares(&sample, types, layout));
     }

@@ -6,6 +6,7 @@
 
 pub mod census;
 mod gather;
+mod pointer_bits;
 mod sample;
 mod spans;
 pub mod typing;

@@ -1,11 +1,13 @@
 //! Objects with pointers, chosen evenly over each size class, read with what says their type.
 //!
-//! Apart from `typing`, which judges what was read. Where this Go keeps the type with the object (in front of it above
-//! 512 bytes, in the span above 32 KiB; runtime/mbitmap.go) that is read; below, the object itself, the span's
-//! bitmap of pointers, and what its pointers point to. A span is looked at again afterwards: what changed is dropped.
+//! Apart from `typing`, which judges what was read. Where this Go keeps the type with the object (since 1.22, in front
+//! of it above 512 bytes, in the span above 32 KiB; runtime/mbitmap.go) that is read; for smaller objects, the object
+//! itself, which of its words are pointers, and what they point to. A span is looked at again afterwards: what changed
+//! is dropped.
 
 use super::census::{Counted, HeapShape, Known, inline_span};
 use super::gather::{Gathered, Request, gather};
+use super::pointer_bits::PointerBits;
 use super::spans::{Decoded, Phase, Span, block_len, block_start, decode};
 use crate::goruntime::layout::{CLASS_TO_SIZE, HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::{StateError, StateVars};
@@ -19,6 +21,8 @@ const BUDGET: u64 = 12 << 10;
 const LEAST: u64 = 256;
 /// Large objects looked at: as good as all.
 const LARGE: u64 = 64 << 10;
+/// The same where nothing can say their type: enough for one not to have changed meanwhile.
+const UNTOLD: u64 = 8;
 /// Pointers of one object that are followed one step.
 pub(super) const POINTERS: usize = 12;
 
@@ -33,6 +37,8 @@ pub(super) struct Object {
 pub(super) enum Found {
     /// The runtime's own word for it: a type descriptor's address.
     Typed(ProcAddr),
+    /// Nothing: this Go keeps no types, and the object is too large for its pointers to tell.
+    Untold,
     /// The object's words, and which of them are pointers.
     Words { words: Vec<u64>, pointers: u64, pointees: Vec<(u8, Pointee)> },
 }
@@ -119,7 +125,10 @@ pub(super) fn read(
 ) -> Result<Sample, StateError> {
     let census = &counted.census;
     let population = if census.cycle_end == 0 { Population::Allocated } else { Population::Survived };
-    let reader = Reader { memory, layout, vars, shape, index: Index(&counted.spans), population };
+    let pointer_bits =
+        PointerBits::new(memory, layout, vars, shape, counted.spans.iter().map(|span| span.start))?;
+    let index = Index(&counted.spans);
+    let reader = Reader { memory, layout, vars, shape, index, population, pointer_bits };
     let amount = |survived: Amount, since| match population {
         Population::Survived => survived,
         Population::Allocated => since,
@@ -131,7 +140,11 @@ pub(super) fn read(
     for (class, of) in scanned {
         let share = (BUDGET as f64 * of.bytes.0 as f64 / total.max(1) as f64) as u64;
         // The type of a large object is in its span, which is read anyway.
-        let wanted = of.objects.min(if class == 0 { LARGE } else { share.max(LEAST) });
+        let wanted = of.objects.min(match class {
+            _ if !reader.tells(class) => UNTOLD,
+            0 => LARGE,
+            _ => share.max(LEAST),
+        });
         let picks = reader.pick(class, of.objects, wanted, u64::from(census.cycle_end));
         let objects = reader.objects(class, &picks)?;
         classes.push(Sampled { of, objects });
@@ -146,9 +159,16 @@ struct Reader<'a> {
     shape: HeapShape,
     index: Index<'a>,
     population: Population,
+    pointer_bits: PointerBits,
 }
 
 impl Reader<'_> {
+    /// Whether types of a class's objects can be known.
+    fn tells(&self, class: u8) -> bool {
+        let slot = CLASS_TO_SIZE.get(usize::from(class)).map_or(0, |s| u64::from(*s));
+        self.layout.has_malloc_headers() || (1..=HEADER_ABOVE).contains(&slot)
+    }
+
     fn count(&self, span: &Known) -> u64 {
         u64::from(match self.population {
             Population::Survived => span.survived,
@@ -235,7 +255,9 @@ impl Reader<'_> {
     fn objects(&self, class: u8, picks: &[Pick]) -> Result<Vec<Object>, StateError> {
         let places = self.places(class, picks)?;
         let slot = CLASS_TO_SIZE.get(usize::from(class)).map_or(0, |s| u64::from(*s));
-        let found: Vec<Option<Found>> = if slot == 0 {
+        let found: Vec<Option<Found>> = if !self.tells(class) {
+            places.iter().map(|_| Some(Found::Untold)).collect()
+        } else if slot == 0 {
             places.iter().map(|p| p.span.large_type.map(Found::Typed)).collect()
         } else if slot > HEADER_ABOVE {
             let requests: Vec<Request> = places.iter().map(|p| (p.addr, 8)).collect();
@@ -260,7 +282,10 @@ impl Reader<'_> {
         let mut requests: Vec<Request> = Vec::with_capacity(2 * places.len());
         for place in places {
             requests.push((place.addr, place.span.slot.0 as u32));
-            requests.push(self.bitmap(place.span.start, place.span.pages, place.span.slot.0, place.addr));
+            let Span { start, pages, slot, .. } = place.span;
+            let bits = self.pointer_bits.request(start, pages, slot.0, place.addr);
+            // What nobody has does not lie at address 0.
+            requests.push(bits.unwrap_or((ProcAddr(0), 8)));
         }
         let read = gather(self.memory, "objects", &requests)?;
         let mut objects: Vec<Option<(Vec<u64>, u64)>> = Vec::with_capacity(places.len());
@@ -270,7 +295,8 @@ impl Reader<'_> {
                 let words: Vec<u64> = (0..place.span.slot.0 / 8)
                     .map(|i| word(read.get(2 * n).ok()?, 8 * i as usize))
                     .collect::<Option<_>>()?;
-                let pointers = bits_of(read.get(2 * n + 1).ok()?, place.span.start, place.addr, words.len());
+                let bits = read.get(2 * n + 1).ok()?;
+                let pointers = self.pointer_bits.decode(bits, place.addr, words.len());
                 Some((words, pointers))
             })();
             if let Some((words, pointers)) = &object {
@@ -295,18 +321,8 @@ impl Reader<'_> {
         Ok(found.collect())
     }
 
-    /// Where the bits of one slot are: in whole words, at most two.
-    fn bitmap(&self, start: ProcAddr, pages: u64, slot: u64, addr: ProcAddr) -> Request {
-        // runtime/mbitmap.go, spanHeapBitsRange: a bit for each word, at the end of the span, before inline marks.
-        let bytes = pages.saturating_mul(PAGE);
-        let bitmap = start.plus(bytes - bytes / 64 - super::census::inline_bytes(self.shape, slot));
-        let first = (addr.0 - start.0) / 8;
-        let last = first + slot / 8 - 1;
-        let (from, to) = (first / 64, last / 64);
-        (bitmap.plus(8 * from), (8 * (to - from + 1)) as u32)
-    }
-
     fn pointees(&self, targets: &[(usize, u8, u64)]) -> Result<Vec<Pointee>, StateError> {
+        let headers = self.layout.has_malloc_headers();
         let mut requests: Vec<Request> = Vec::with_capacity(2 * targets.len());
         for (_, _, to) in targets {
             requests.push((ProcAddr(*to), 16));
@@ -317,8 +333,9 @@ impl Reader<'_> {
                 let inside = addr.0.saturating_add(slot) <= span.start.0 + u64::from(span.pages) * PAGE;
                 match span.spanclass >> 1 {
                     0 => Some((span.at.plus(u64::from(self.layout.mspan_large_type?)), 8)),
-                    _ if slot > HEADER_ABOVE => Some((addr, 8)),
-                    _ => inside.then(|| self.bitmap(span.start, u64::from(span.pages), slot, addr)),
+                    _ if slot > HEADER_ABOVE => headers.then_some((addr, 8)),
+                    _ if !inside => None,
+                    _ => self.pointer_bits.request(span.start, u64::from(span.pages), slot, addr),
                 }
             });
             requests.push(mark.unwrap_or((ProcAddr(*to), 0)));
@@ -337,28 +354,19 @@ impl Reader<'_> {
                     if slot > HEADER_ABOVE {
                         word(bits, 0).map_or(Mark::None, |t| Mark::Typed(ProcAddr(t)))
                     } else {
-                        Mark::Bits(bits_of(bits, span.start, addr, (slot / 8) as usize))
+                        Mark::Bits(self.pointer_bits.decode(bits, addr, (slot / 8) as usize))
                     }
                 }
                 _ => Mark::None,
             };
             // The object begins behind the header.
             let small = span.spanclass >> 1 != 0;
-            let header = if !noscan && small && slot > HEADER_ABOVE { 8 } else { 0 };
+            let header = if headers && !noscan && small && slot > HEADER_ABOVE { 8 } else { 0 };
             let into = (to - addr.0).saturating_sub(header);
             Pointee::Heap { into, slot: slot - header, class: span.spanclass >> 1, noscan, mark, head }
         });
         Ok(pointees.collect())
     }
-}
-
-/// The bits of the slot at `addr` out of the words that hold them.
-fn bits_of(read: &[u8], start: ProcAddr, addr: ProcAddr, words: usize) -> u64 {
-    let first = (addr.0.saturating_sub(start.0)) / 8 % 64;
-    let low = word(read, 0).unwrap_or(0) >> first;
-    let high = word(read, 8).filter(|_| first > 0).map_or(0, |w| w << (64 - first));
-    let all = low | high;
-    if words < 64 { all & ((1 << words) - 1) } else { all }
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u64> {

@@ -81,6 +81,7 @@ impl Judge<'_> {
     /// None that is known is an empty list.
     fn candidates(&mut self, object: &Object) -> Vec<Candidate> {
         match &object.found {
+            Found::Untold => Vec::new(),
             Found::Typed(at) => self.named(*at, object.slot.0).into_iter().collect(),
             Found::Words { words, pointers, pointees } => {
                 let key = (object.class, *pointers);

@@ -10,10 +10,11 @@ use std::collections::HashMap;
 use super::block::Block;
 use super::g::{self, Goroutine, Stack};
 use super::wait_reasons::WaitReasons;
+use super::waits::WaitCounts;
 use super::{StateError, StateVars};
 use crate::goruntime::layout::Layout;
 use crate::memory::{FaultKind, ReadAt, ReadFault};
-use crate::record::reading::{GoState, GoroutineGroup, Goroutines};
+use crate::record::reading::{GoState, GoroutineGroup, Goroutines, Waits};
 use crate::units::{Bytes, Goid, KTime, ProcAddr};
 
 /// How much one pass may read and keep.
@@ -49,7 +50,7 @@ pub fn read(
     vars: &StateVars,
     reasons: Option<&WaitReasons>,
     limits: Limits,
-) -> Result<Goroutines, StateError> {
+) -> Result<(Goroutines, Waits), StateError> {
     let list = AllGs::read(memory, vars, limits.goroutines)?;
     let mut pass = Pass {
         memory,
@@ -63,7 +64,8 @@ pub fn read(
     for batch in list.addresses.chunks(BATCH) {
         pass.batch(batch)?;
     }
-    Ok(pass.finish(list.beyond, reasons))
+    let waits = std::mem::take(&mut pass.groups.waits).finish();
+    Ok((pass.finish(list.beyond, reasons), waits))
 }
 
 /// The addresses of all goroutines ever made; ended ones stay and are used again.
@@ -311,6 +313,7 @@ struct Groups {
     /// Key words to position in `list`.
     index: HashMap<Vec<u64>, usize>,
     list: Vec<Group>,
+    waits: WaitCounts,
     limit: usize,
     counted: u64,
     /// Goroutines that would have needed one group too many.
@@ -330,7 +333,8 @@ struct Group {
 
 impl Groups {
     fn new(limit: usize) -> Self {
-        Self { index: HashMap::new(), list: Vec::new(), limit, counted: 0, over: 0, key: Vec::new() }
+        let (index, waits) = (HashMap::new(), WaitCounts::default());
+        Self { index, list: Vec::new(), waits, limit, counted: 0, over: 0, key: Vec::new() }
     }
 
     fn add(&mut self, goroutine: &Goroutine, frames: &[ProcAddr]) {
@@ -363,6 +367,9 @@ impl Groups {
         };
         self.counted += 1;
         self.list[at].add(goroutine);
+        if let Some(since) = goroutine.wait_since() {
+            self.waits.add(goroutine.created_at, since);
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod selfcheck;
 pub mod size_classes;
 pub mod specials;
 pub mod wait_reasons;
+mod waits;
 
 use crate::goruntime::layout::Layout;
 use crate::memory::{ReadAt, ReadFault};
@@ -136,6 +137,15 @@ impl RuntimeState {
         memory: &dyn ReadAt<ProcAddr>,
         limits: goroutines::Limits,
     ) -> Result<reading::Goroutines, StateError> {
+        self.goroutines_and_waits(memory, limits).map(|(goroutines, _)| goroutines)
+    }
+
+    /// The same, and since when each waits.
+    pub fn goroutines_and_waits(
+        &self,
+        memory: &dyn ReadAt<ProcAddr>,
+        limits: goroutines::Limits,
+    ) -> Result<(reading::Goroutines, reading::Waits), StateError> {
         // Swapped out when the process was opened: perhaps it is back.
         let late = if self.wait_reasons.is_some() { None } else { self.read_wait_reasons(memory) };
         let wait_reasons = self.wait_reasons.as_ref().or(late.as_ref());
