@@ -10,5 +10,6 @@ pub mod launch;
 pub mod memory;
 pub mod process;
 mod swap;
+pub mod texts;
 
 pub use error::HostError;

@@ -6,12 +6,13 @@
 //! reads. Never signals the process.
 
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use procfs::FromRead as _;
 use procfs::process::{MMapPath, MemoryMap, Process as ProcDir, Stat};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::PidfdFlags;
@@ -225,6 +226,13 @@ impl Process {
         paths.into_iter().filter_map(|path| Some((path.clone(), File::open(inside(&path)).ok()?))).collect()
     }
 
+    /// The file that is mapped at an address, by its name in the process's own mount namespace.
+    pub fn file_at(&self, addr: ProcAddr) -> Option<PathBuf> {
+        let maps = self.proc_dir.maps().ok()?;
+        let map = maps.iter().find(|map| (map.address.0..map.address.1).contains(&addr.0))?;
+        if let MMapPath::Path(path) = &map.pathname { Some(path.clone()) } else { None }
+    }
+
     fn is_exe(&self, map: &MemoryMap) -> bool {
         let dev = rustix::fs::makedev(map.dev.0.cast_unsigned(), map.dev.1.cast_unsigned());
         map.inode == self.exe_file.inode && dev == self.exe_file.dev
@@ -251,7 +259,7 @@ impl Process {
     pub fn figures(&self) -> Result<reading::Process, HostError> {
         let failed = self.failed("read the status");
         let status = self.proc_dir.status().map_err(&failed)?;
-        let stat = self.proc_dir.stat().map_err(failed)?;
+        let stat = read_stat(self.pid, &self.proc_dir).map_err(gone_if_missing)?;
         let kib = |value: Option<u64>| value.map(|v| Bytes(v.saturating_mul(1024)));
         Ok(reading::Process {
             // A zombie has no VmRSS line: it has ended.
@@ -312,7 +320,7 @@ const DELETED: &str = " (deleted)";
 
 /// The bias by which every mapping of a segment agrees: `map.start - (p_vaddr - (p_offset - map.offset))`.
 /// RELRO splits a segment's mapping and each part must give the same answer; absent where they do not.
-fn bias_of(mappings: &[Mapping], segments: &[Segment]) -> Option<LoadBias> {
+pub(super) fn bias_of(mappings: &[Mapping], segments: &[Segment]) -> Option<LoadBias> {
     /// No supported machine has larger pages; segments are aligned to at least their page.
     const PAGE_SLACK: u64 = 0xffff;
     let mut found: Option<u64> = None;
@@ -336,7 +344,27 @@ fn bias_of(mappings: &[Mapping], segments: &[Segment]) -> Option<LoadBias> {
 }
 
 fn read_stat(pid: Pid, proc_dir: &ProcDir) -> Result<Stat, HostError> {
-    proc_dir.stat().map_err(|e| from_procfs(pid, "read the start time", e))
+    /// A line of some 52 numbers and a name.
+    const MOST: u64 = 16 << 10;
+    let mut text = Vec::new();
+    let read = proc_dir.open_relative("stat").map_err(|e| from_procfs(pid, "read the start time", e))?;
+    read.take(MOST)
+        .read_to_end(&mut text)
+        .map_err(|e| HostError::from_proc(pid, "read the start time", e))?;
+    stat_of(&text).ok_or_else(|| {
+        let source = io::Error::other("/proc/PID/stat is not what it should be");
+        HostError::Proc { pid, doing: "read the start time", source }
+    })
+}
+
+/// The text of /proc/PID/stat, taken apart. procfs-core 0.18 cuts at the name's brackets without a look at what stands
+/// around them.
+pub(super) fn stat_of(text: &[u8]) -> Option<Stat> {
+    let line = String::from_utf8_lossy(text);
+    let line = line.trim();
+    let (open, close) = (line.find(" (")?, line.rfind(") ")?);
+    let brackets = (line.find('(')?, line.rfind(')')?);
+    (open < close && brackets == (open + 1, close)).then(|| Stat::from_read(line.as_bytes()).ok()).flatten()
 }
 
 /// Once a process was open, "no such process" means that it ended.
