@@ -31,6 +31,8 @@ pub enum Mode {
     Cgo,
     /// With the race detector.
     Race,
+    /// Not a program: a plugin that a program with C code loads.
+    Plugin,
 }
 
 impl Mode {
@@ -45,6 +47,7 @@ impl Mode {
             Self::Pie => &["-buildmode=pie"],
             Self::Bare => &["-ldflags=-s -w"],
             Self::Race => &["-race"],
+            Self::Plugin => &["-buildmode=plugin"],
         }
     }
 
@@ -58,12 +61,13 @@ impl Mode {
             Self::Stripped => "strip",
             Self::Cgo => "cgo",
             Self::Race => "race",
+            Self::Plugin => "plugin",
         }
     }
 
     /// Whether the build needs a C compiler and library.
     pub fn needs_c(self) -> bool {
-        matches!(self, Self::Cgo | Self::Race)
+        matches!(self, Self::Cgo | Self::Race | Self::Plugin)
     }
 }
 

@@ -87,6 +87,7 @@ fn title_of(mode: Mode) -> &'static str {
         Mode::Stripped => "`strip`",
         Mode::Cgo => "cgo",
         Mode::Race => "race",
+        Mode::Plugin => "a plugin",
     }
 }
 
