@@ -80,12 +80,14 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
 pub fn task(arguments: &[String]) -> Result<()> {
     let mut minutes = 1.0;
     let mut chosen: Vec<&Target> = Vec::new();
+    let mut builds = true;
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--minutes" => minutes = words.next().context("--minutes N")?.parse().context("--minutes N")?,
             "--all" => chosen = TARGETS.iter().collect(),
             "--build" => return build(),
+            "--no-build" => builds = false,
             "--page" => return page::write(),
             name => chosen.push(find(name)?),
         }
@@ -95,7 +97,9 @@ pub fn task(arguments: &[String]) -> Result<()> {
         "cargo xtask fuzz [--minutes N] TARGET... | --all | --build | --page\ntargets: {}",
         TARGETS.iter().map(|t| t.name).collect::<Vec<_>>().join(" ")
     );
-    build()?;
+    if builds {
+        build()?;
+    }
     for target in chosen {
         let spent = campaign(target, minutes * 60.0)?;
         eprintln!("{}: {} inputs in {:.1} CPU minutes", target.name, spent.executions, spent.cpu_s / 60.0);

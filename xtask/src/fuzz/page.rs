@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{TARGETS, TIMEOUT_S, stats};
 use crate::project;
 
-pub fn write() -> Result<()> {
+pub(super) fn write() -> Result<()> {
     let root = project::root();
     let mut page = String::from(
         "# Hostile bytes\n\n\

@@ -11,18 +11,18 @@ use crate::{command, project};
 
 /// One run, or several.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Run {
-    pub executions: u64,
-    pub cpu_s: f64,
-    pub peak_rss_mb: u64,
+pub(super) struct Run {
+    pub(super) executions: u64,
+    pub(super) cpu_s: f64,
+    pub(super) peak_rss_mb: u64,
     /// Edges of the program that were passed, and libFuzzer's features.
-    pub edges: u64,
-    pub features: u64,
+    pub(super) edges: u64,
+    pub(super) features: u64,
 }
 
 impl Run {
     /// From what libFuzzer said in the end.
-    pub fn read(said: &str, cpu_s: f64) -> Option<Self> {
+    pub(super) fn read(said: &str, cpu_s: f64) -> Option<Self> {
         let stat = |name: &str| {
             said.lines().find_map(|line| line.strip_prefix(name)?.trim_start_matches(':').trim().parse().ok())
         };
@@ -37,7 +37,7 @@ impl Run {
         })
     }
 
-    pub fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.executions += other.executions;
         self.cpu_s += other.cpu_s;
         self.peak_rss_mb = self.peak_rss_mb.max(other.peak_rss_mb);
@@ -47,7 +47,7 @@ impl Run {
 }
 
 /// CPU seconds of all children that were waited for (proc(5), stat, cutime and cstime).
-pub fn children_cpu_s() -> Result<f64> {
+pub(super) fn children_cpu_s() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").context("read /proc/self/stat")?;
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     // The first behind the name is the third field; these are 16 and 17.
@@ -61,7 +61,7 @@ fn file() -> PathBuf {
     project::target().join("fuzz/runs.txt")
 }
 
-pub fn commit() -> Result<String> {
+pub(super) fn commit() -> Result<String> {
     let head = ["rev-parse", "--short=10", "HEAD"];
     let commit = command::output(Command::new("git").args(head).current_dir(project::root()))?;
     let changed = ["status", "--porcelain", "--untracked-files=no", "--", "tracer-user", "fuzz"];
@@ -70,7 +70,7 @@ pub fn commit() -> Result<String> {
 }
 
 /// Adds a run to those of this checkout.
-pub fn keep(target: &str, run: &Run) -> Result<()> {
+pub(super) fn keep(target: &str, run: &Run) -> Result<()> {
     let Run { executions, cpu_s, peak_rss_mb, edges, features } = run;
     let line = format!("{target} {} {executions} {cpu_s:.2} {peak_rss_mb} {edges} {features}\n", commit()?);
     let mut file =
@@ -79,7 +79,7 @@ pub fn keep(target: &str, run: &Run) -> Result<()> {
 }
 
 /// All runs of a target in this checkout, and the commits they were made at.
-pub fn kept(target: &str) -> (Run, Vec<String>) {
+pub(super) fn kept(target: &str) -> (Run, Vec<String>) {
     let text = std::fs::read_to_string(file()).unwrap_or_default();
     let mut total = Run::default();
     let mut commits: Vec<String> = Vec::new();
