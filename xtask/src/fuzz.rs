@@ -61,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     target("diff", "what `diff` reads: JSON reports and pprof profiles", 512, 64 << 10),
     target("proc", "texts of /proc: maps, stat, status, cgroup, mountinfo", 256, 4 << 10),
     target("profile", "memory as the runtime's memory profile and lists of sampled objects", 256, 16 << 10),
+    target("module", "a plugin in memory: module data, function table, inline trees, types", 512, 4 << 10),
     target(
         "state",
         "the memory of real processes with words changed: GC, classes, goroutines, maps, profile",

@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod discovery;
 mod error;
 pub mod launch;
+mod maps;
 pub mod memory;
 pub mod process;
 mod swap;

@@ -5,10 +5,10 @@
 use std::io::Cursor;
 
 use procfs::FromRead as _;
-use procfs::process::{MemoryMaps, MountInfos, Status};
+use procfs::process::{MountInfos, Status};
 
 use super::process::{Mapping, Segment, bias_of, stat_of};
-use super::{cgroup, swap};
+use super::{cgroup, maps, swap};
 use crate::units::{Bytes, FileOffset, ImageAddr};
 
 /// What was made of a text that is taken as each of them in turn: how many of the parsers found something in it.
@@ -24,14 +24,14 @@ pub fn look(bytes: &[u8]) -> usize {
     .iter()
     .filter(|found| **found)
     .count();
-    if let Ok(maps) = MemoryMaps::from_read(Cursor::new(bytes)) {
-        let all: Vec<Mapping> = maps.iter().map(Mapping::from).collect();
+    let all: Vec<Mapping> = maps::lines(bytes).map(|line| line.mapping).collect();
+    if !all.is_empty() {
         let segment = |n: u64| Segment {
             vaddr: ImageAddr(0x40_0000 + n * 0x1000),
             offset: FileOffset(n * 0x1000),
             file_size: Bytes(0x2000),
         };
-        found += usize::from(bias_of(&all, &[segment(0), segment(2)]).is_some());
+        found += 1 + usize::from(bias_of(&all, &[segment(0), segment(2)]).is_some());
     }
     found += usize::from(stat_of(bytes).is_some());
     found += usize::from(Status::from_read(Cursor::new(bytes)).is_ok());
