@@ -19,12 +19,14 @@ const END: Duration = Duration::from_mins(1);
 /// The oldest and the newest of what the list of modules went through, and one between.
 const MINORS: [u32; 4] = [20, 22, 26, 27];
 
-fn toolchains() -> impl Iterator<Item = Go> {
-    Go::every().into_iter().filter(|go| MINORS.contains(&go.pin.minor()))
+/// The program that loads the plugin lies where it was linked, or anywhere.
+fn hosts() -> impl Iterator<Item = (Go, Mode)> {
+    let all = Go::every().into_iter().filter(|go| MINORS.contains(&go.pin.minor()));
+    all.flat_map(|go| [Mode::Cgo, Mode::CgoPie].map(|mode| (go.clone(), mode)))
 }
 
-fn host(go: &Go) -> (Target, String) {
-    let target = Target::start(&go.build("pluginhost", Mode::Cgo));
+fn host(go: &Go, mode: Mode) -> (Target, String) {
+    let target = Target::start(&go.build("pluginhost", mode));
     (target, format!("load {}", go.build("leakplugin", Mode::Plugin).display()))
 }
 
@@ -39,9 +41,9 @@ fn functions(stack: &Value) -> Vec<&str> {
 #[test]
 fn goroutines_and_types_of_a_plugin_have_their_names() {
     live!(Root, Go);
-    for go in toolchains() {
-        let what = go.pin.version;
-        let (mut target, load) = host(&go);
+    for (go, mode) in hosts() {
+        let what = format!("go{} {}", go.pin.version, mode.name());
+        let (mut target, load) = host(&go, mode);
         target.ask(&load);
         target.ask("grow 3000");
         target.ask("park 70");
@@ -67,11 +69,11 @@ fn goroutines_and_types_of_a_plugin_have_their_names() {
 #[test]
 fn a_plugin_that_is_loaded_under_way_is_named_live_and_replayed() {
     live!(Root, Go);
-    for go in toolchains() {
-        let what = go.pin.version;
+    for (go, mode) in hosts() {
+        let what = format!("go{} {}", go.pin.version, mode.name());
         let scratch = Scratch::new("plugins");
         let (recording, report) = (scratch.file("session.trc"), scratch.file("session.json"));
-        let (mut target, load) = host(&go);
+        let (mut target, load) = host(&go, mode);
         let arguments = ["--sampler", "runtime", "--format", "json", "--record"];
         let arguments =
             [&arguments[..], &[recording.to_str().unwrap(), "-o", report.to_str().unwrap()]].concat();
@@ -106,9 +108,9 @@ fn a_plugin_that_is_loaded_under_way_is_named_live_and_replayed() {
 #[test]
 fn what_probes_cannot_see_of_a_plugin_is_said() {
     live!(Root, Go);
-    for go in toolchains() {
-        let what = go.pin.version;
-        let (mut target, load) = host(&go);
+    for (go, mode) in hosts() {
+        let what = format!("go{} {}", go.pin.version, mode.name());
+        let (mut target, load) = host(&go, mode);
         let tracer = Tracer::attach(target.pid(), &["--sampler", "all", "--format", "json"]);
         target.ask(&load);
         target.ask("grow 500");

@@ -29,6 +29,8 @@ pub enum Mode {
     Stripped,
     /// With C code of its own, linked by the C compiler.
     Cgo,
+    /// The same, loaded anywhere.
+    CgoPie,
     /// With the race detector.
     Race,
     /// Not a program: a plugin that a program with C code loads.
@@ -44,7 +46,7 @@ impl Mode {
         match self {
             Self::Ordinary | Self::Stripped | Self::Cgo => &[],
             Self::StrippedPie => &["-buildmode=pie", "-ldflags=-s -w"],
-            Self::Pie => &["-buildmode=pie"],
+            Self::Pie | Self::CgoPie => &["-buildmode=pie"],
             Self::Bare => &["-ldflags=-s -w"],
             Self::Race => &["-race"],
             Self::Plugin => &["-buildmode=plugin"],
@@ -60,6 +62,7 @@ impl Mode {
             Self::Bare => "s-w",
             Self::Stripped => "strip",
             Self::Cgo => "cgo",
+            Self::CgoPie => "cgo-pie",
             Self::Race => "race",
             Self::Plugin => "plugin",
         }
@@ -67,7 +70,7 @@ impl Mode {
 
     /// Whether the build needs a C compiler and library.
     pub fn needs_c(self) -> bool {
-        matches!(self, Self::Cgo | Self::Race | Self::Plugin)
+        matches!(self, Self::Cgo | Self::CgoPie | Self::Race | Self::Plugin)
     }
 }
 
@@ -104,7 +107,7 @@ impl Variant {
 
     /// Build tags of tests/fixtures/go/protocol: what it takes in.
     fn tags(self) -> String {
-        let tags = [(self.mode == Mode::Cgo, "withc"), (self.profiled, "profiled")];
+        let tags = [(matches!(self.mode, Mode::Cgo | Mode::CgoPie), "withc"), (self.profiled, "profiled")];
         let tags: Vec<&str> = tags.iter().filter(|(wanted, _)| *wanted).map(|(_, tag)| *tag).collect();
         format!("-tags={}", tags.join(","))
     }

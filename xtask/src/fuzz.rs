@@ -131,7 +131,8 @@ fn build() -> Result<()> {
             .current_dir(project::root().join("fuzz"))
             .env_remove("CARGO_TARGET_DIR")
             .env("RUSTFLAGS", FLAGS),
-    )
+    )?;
+    stats::built()
 }
 
 /// Runs until so much CPU time was spent, as a busy machine gives less than it shows on the clock.

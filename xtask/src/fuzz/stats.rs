@@ -61,7 +61,13 @@ fn file() -> PathBuf {
     project::target().join("fuzz/runs.txt")
 }
 
-pub(super) fn commit() -> Result<String> {
+/// Writes down what the targets are built of.
+pub(super) fn built() -> Result<()> {
+    std::fs::write(project::target().join("fuzz/commit"), commit()?).context("write target/fuzz/commit")
+}
+
+/// The commit of the sources; a plus where they were changed since.
+fn commit() -> Result<String> {
     let head = ["rev-parse", "--short=10", "HEAD"];
     let commit = command::output(Command::new("git").args(head).current_dir(project::root()))?;
     let changed = ["status", "--porcelain", "--untracked-files=no", "--", "tracer-user", "fuzz"];
@@ -72,7 +78,8 @@ pub(super) fn commit() -> Result<String> {
 /// Adds a run to those of this checkout.
 pub(super) fn keep(target: &str, run: &Run) -> Result<()> {
     let Run { executions, cpu_s, peak_rss_mb, edges, features } = run;
-    let line = format!("{target} {} {executions} {cpu_s:.2} {peak_rss_mb} {edges} {features}\n", commit()?);
+    let commit = std::fs::read_to_string(project::target().join("fuzz/commit")).context("not built")?;
+    let line = format!("{target} {commit} {executions} {cpu_s:.2} {peak_rss_mb} {edges} {features}\n");
     let mut file =
         std::fs::OpenOptions::new().create(true).append(true).open(file()).context("open runs.txt")?;
     file.write_all(line.as_bytes()).context("write runs.txt")

@@ -86,6 +86,7 @@ fn title_of(mode: Mode) -> &'static str {
         Mode::Bare => "`-s -w`",
         Mode::Stripped => "`strip`",
         Mode::Cgo => "cgo",
+        Mode::CgoPie => "cgo PIE",
         Mode::Race => "race",
         Mode::Plugin => "a plugin",
     }

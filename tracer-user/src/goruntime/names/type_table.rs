@@ -97,11 +97,11 @@ impl TypeTable {
     /// The same with the types of plugins, which refer to each other's and the program's.
     pub fn with_modules(image: &GoImage, modules: &[Arc<Module>], bias: LoadBias) -> Result<Self, GoError> {
         let mut section = Section::read(image)?;
-        for module in modules {
-            section.add(module, modules, bias);
-        }
         let is_mapped =
             |at| image.elf().is_mapped(at) || modules.iter().any(|module| module.extent().contains(at));
+        for module in modules {
+            section.add(module, &is_mapped, bias);
+        }
         let mut table = section.table(&is_mapped);
         table.mark_code(image);
         table.mark_data(image);
@@ -270,20 +270,17 @@ impl Section {
         Ok(Self { parts: vec![(types, 0)], bytes })
     }
 
-    /// Adds a plugin's. Its pointers are the process's: those into a plugin or the program's types become addresses of
+    /// Adds a plugin's. Its pointers are the process's: those into a plugin or the program become addresses of
     /// the one space that all modules share.
-    fn add(&mut self, module: &Module, all: &[Arc<Module>], bias: LoadBias) {
+    fn add(&mut self, module: &Module, is_mapped: &dyn Fn(ImageAddr) -> bool, bias: LoadBias) {
         // Words are aligned in a module, so they stay aligned here.
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
         let from = self.bytes.len();
         self.bytes.extend_from_slice(module.type_bytes());
-        let own = self.parts.first().map(|(range, _)| *range);
-        let known =
-            |at| own.is_some_and(|range| range.contains(at)) || all.iter().any(|m| m.extent().contains(at));
         for word in self.bytes[from..].chunks_exact_mut(8) {
             let value = word.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
             let at = bias.to_image(ProcAddr(value));
-            if known(at) {
+            if is_mapped(at) {
                 word.copy_from_slice(&at.0.to_le_bytes());
             }
         }
