@@ -13,15 +13,13 @@ use tracer_tests::report::{list, number, text};
 use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
 use tracer_tests::tracer::Tracer;
+use xtask::fixtures::PLUGIN_MINORS;
 
 const END: Duration = Duration::from_mins(1);
 
-/// The oldest and the newest of what the list of modules went through, and one between.
-const MINORS: [u32; 4] = [20, 22, 26, 27];
-
 /// The program that loads the plugin lies where it was linked, or anywhere.
 fn hosts() -> impl Iterator<Item = (Go, Mode)> {
-    let all = Go::every().into_iter().filter(|go| MINORS.contains(&go.pin.minor()));
+    let all = Go::every().into_iter().filter(|go| PLUGIN_MINORS.contains(&go.pin.minor()));
     all.flat_map(|go| [Mode::Cgo, Mode::CgoPie].map(|mode| (go.clone(), mode)))
 }
 

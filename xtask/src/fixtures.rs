@@ -74,6 +74,16 @@ impl Mode {
     }
 }
 
+/// The Go minors whose plugins are traced: bucket maps and Swiss maps, types without and with headers, and the two newest
+/// forms of module data.
+pub const PLUGIN_MINORS: [u32; 4] = [20, 22, 26, 27];
+
+/// Builds a program that loads a plugin, in the two ways that exist, and the plugin.
+pub fn build_plugins(go: &Path) -> Result<()> {
+    build(go, "leakplugin", Mode::Plugin)?;
+    [Mode::Cgo, Mode::CgoPie].into_iter().try_for_each(|mode| build(go, "pluginhost", mode).map(drop))
+}
+
 /// How a program is built.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Variant {

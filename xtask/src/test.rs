@@ -73,6 +73,9 @@ fn build_fixtures(toolchains: &[Toolchain]) -> Result<()> {
             fixtures::build(&toolchain.go, name, cell.variant)?;
         }
     }
+    for toolchain in toolchains.iter().filter(|t| fixtures::PLUGIN_MINORS.contains(&t.pin.minor())) {
+        fixtures::build_plugins(&toolchain.go)?;
+    }
     for toolchain in toolchains.iter().filter(|toolchain| PINS.contains(&toolchain.pin)) {
         for name in FIXTURES {
             for mode in [fixtures::Mode::Ordinary, fixtures::Mode::StrippedPie] {
