@@ -1,13 +1,17 @@
-//! Any bytes as a Go executable: build info, module data, function table, inline trees, types, recipes, sites.
-//! Start it from a corpus of small real programs; from nothing it will hardly get past the build info.
+//! A Go executable: any bytes, or a real one with words changed (the first byte says which). Build info, module data,
+//! function table, inline trees, types, recipes, probe sites, map variables.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use tracer_fuzz::patch::Changed;
+use tracer_fuzz::process;
 use tracer_user::binary::x86::Emulates;
 use tracer_user::goruntime::GoImage;
+use tracer_user::goruntime::code::map_variables::map_variables;
 use tracer_user::goruntime::code::recipes::RuntimeVars;
 use tracer_user::goruntime::code::{hooks, sites};
 use tracer_user::goruntime::names::inlining::PcKind;
+use tracer_user::goruntime::names::type_table::TypeTable;
 use tracer_user::memory::{Flat, ReadAt, ReadFault};
 use tracer_user::units::FileOffset;
 
@@ -15,33 +19,15 @@ struct Owned(Vec<u8>);
 
 impl ReadAt<FileOffset> for Owned {
     fn read(&self, addr: FileOffset, buf: &mut [u8]) -> Result<(), ReadFault> {
-        ReadAt::read(
-            &Flat {
-                base: 0,
-                bytes: &self.0,
-            },
-            addr,
-            buf,
-        )
+        ReadAt::read(&Flat { base: 0, bytes: &self.0 }, addr, buf)
     }
 }
 
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(image) = GoImage::open(Box::new(Owned(bytes.to_vec())), bytes.len() as u64) else {
-        return;
-    };
-    drop(RuntimeVars::find(&image));
-    for set in [
-        hooks::alloc_hooks(&image),
-        hooks::map_hooks(&image),
-        hooks::goroutine_hooks(&image),
-    ] {
+fn look(image: &GoImage) {
+    drop(RuntimeVars::find(image));
+    for set in [hooks::alloc_hooks(image), hooks::map_hooks(image), hooks::goroutine_hooks(image)] {
         for hook in &set.hooks {
-            drop(sites::probe_site(
-                &image,
-                hook,
-                Emulates { long_nops: true },
-            ));
+            drop(sites::probe_site(image, hook, Emulates { long_nops: true }));
         }
     }
     for function in image.functions().take(100) {
@@ -49,5 +35,29 @@ fuzz_target!(|bytes: &[u8]| {
     }
     for at in 0..100 {
         drop(image.type_info(image.module().types.start.plus(at * 8)));
+    }
+    drop(image.name_extents());
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((mode, rest)) = bytes.split_first() else { return };
+    if mode % 4 == 0 {
+        if let Ok(image) = GoImage::open(Box::new(Owned(rest.to_vec())), rest.len() as u64) {
+            look(&image);
+        }
+        return;
+    }
+    let Some((which, patches)) = process::changes(rest) else { return };
+    let base = &process::all()[which].base;
+    let mut file = Changed::file(base);
+    file.apply(&patches);
+    let Ok(image) = GoImage::open(Box::new(file), base.file_len) else { return };
+    look(&image);
+    // These read all of the code.
+    match mode % 16 {
+        1 => drop(TypeTable::read(&image)),
+        2 => drop(map_variables(&image)),
+        3 => drop(image.inlined(&["runtime.mallocgc"])),
+        _ => {}
     }
 });

@@ -12,10 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let base = 0x50_0000;
-    let range = Range {
-        start: ImageAddr(base),
-        end: ImageAddr(base + bytes.len() as u64),
-    };
+    let range = Range { start: ImageAddr(base), end: ImageAddr(base + bytes.len() as u64) };
     let at = base.wrapping_add(u64::from_le_bytes(*at));
     drop(types::read(&Flat { base, bytes }, range, ImageAddr(at)));
 });

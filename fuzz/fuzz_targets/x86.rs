@@ -13,11 +13,6 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(x86::pc_relative(&insns).count() <= insns.len());
     }
     for long_nops in [false, true] {
-        drop(choose(
-            bytes,
-            start,
-            &[Reg::Rax, Reg::Rbx],
-            Emulates { long_nops },
-        ));
+        drop(choose(bytes, start, &[Reg::Rax, Reg::Rbx], Emulates { long_nops }));
     }
 });

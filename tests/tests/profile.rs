@@ -14,7 +14,7 @@ use tracer_user::goruntime::GoImage;
 use tracer_user::goruntime::state::profile::{self, BucketAddr, Found, Limits};
 use tracer_user::goruntime::state::{StateError, specials};
 use tracer_user::record::profile::{Bucket, Sampled};
-use tracer_user::session::{self, ImageNames};
+use tracer_user::session::{self, ImageNames, More};
 use tracer_user::symbolize::{Names as _, PcKind};
 use tracer_user::units::Pid;
 
@@ -99,7 +99,8 @@ fn agrees(program: &PathBuf, rate: u64, what: &str) {
     assert_eq!(ours, theirs, "{what}");
     // The names, too: one per address, inlined functions included.
     let image: Arc<GoImage> = Arc::clone(&opened.image);
-    let names = ImageNames { image, bias: opened.bias };
+    let more = More::Live(Arc::clone(&opened.plugins));
+    let names = ImageNames { image, bias: opened.bias, more };
     let told: BTreeMap<Vec<u64>, Vec<String>> = list(&records, "")
         .iter()
         .map(|r| {
@@ -159,7 +160,8 @@ fn what_is_not_published_yet_is_what_was_allocated_since() {
         target.ask("run 70");
         let found = read(&opened);
         let image: Arc<GoImage> = Arc::clone(&opened.image);
-        let names = ImageNames { image, bias: opened.bias };
+        let more = More::Live(Arc::clone(&opened.plugins));
+        let names = ImageNames { image, bias: opened.bias, more };
         // The list that keeps the objects grows at the same places, in other sizes.
         let of = |function: &str, size: u64, view: &dyn Fn(&Bucket) -> Sampled| {
             let by = |b: &&Bucket| {

@@ -4,6 +4,8 @@
 //! zeros. This file knows no process, no file and no Go; `host` and `binary` implement the trait, and
 //! [`Flat`] is the in-memory twin for tests.
 
+use std::sync::Arc;
+
 use crate::units::{Bytes, FileOffset, ImageAddr, ProcAddr};
 
 /// Why bytes could not be read.
@@ -50,6 +52,16 @@ macro_rules! addresses {
     )*};
 }
 addresses!(ProcAddr, ImageAddr, FileOffset);
+
+impl<A: Address, R: ReadAt<A> + ?Sized> ReadAt<A> for Arc<R> {
+    fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), ReadFault> {
+        (**self).read(addr, buf)
+    }
+
+    fn read_many(&self, requests: &mut [(A, &mut [u8])]) -> Vec<Result<(), ReadFault>> {
+        (**self).read_many(requests)
+    }
+}
 
 /// Read access to foreign bytes at addresses of kind `A`.
 pub trait ReadAt<A: Address> {

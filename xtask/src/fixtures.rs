@@ -29,8 +29,12 @@ pub enum Mode {
     Stripped,
     /// With C code of its own, linked by the C compiler.
     Cgo,
+    /// The same, loaded anywhere.
+    CgoPie,
     /// With the race detector.
     Race,
+    /// Not a program: a plugin that a program with C code loads.
+    Plugin,
 }
 
 impl Mode {
@@ -42,9 +46,10 @@ impl Mode {
         match self {
             Self::Ordinary | Self::Stripped | Self::Cgo => &[],
             Self::StrippedPie => &["-buildmode=pie", "-ldflags=-s -w"],
-            Self::Pie => &["-buildmode=pie"],
+            Self::Pie | Self::CgoPie => &["-buildmode=pie"],
             Self::Bare => &["-ldflags=-s -w"],
             Self::Race => &["-race"],
+            Self::Plugin => &["-buildmode=plugin"],
         }
     }
 
@@ -57,14 +62,26 @@ impl Mode {
             Self::Bare => "s-w",
             Self::Stripped => "strip",
             Self::Cgo => "cgo",
+            Self::CgoPie => "cgo-pie",
             Self::Race => "race",
+            Self::Plugin => "plugin",
         }
     }
 
     /// Whether the build needs a C compiler and library.
     pub fn needs_c(self) -> bool {
-        matches!(self, Self::Cgo | Self::Race)
+        matches!(self, Self::Cgo | Self::CgoPie | Self::Race | Self::Plugin)
     }
+}
+
+/// The Go minors whose plugins are traced: bucket maps and Swiss maps, types without and with headers, and the two newest
+/// forms of module data.
+pub const PLUGIN_MINORS: [u32; 4] = [20, 22, 26, 27];
+
+/// Builds a program that loads a plugin, in the two ways that exist, and the plugin.
+pub fn build_plugins(go: &Path) -> Result<()> {
+    build(go, "leakplugin", Mode::Plugin)?;
+    [Mode::Cgo, Mode::CgoPie].into_iter().try_for_each(|mode| build(go, "pluginhost", mode).map(drop))
 }
 
 /// How a program is built.
@@ -100,7 +117,7 @@ impl Variant {
 
     /// Build tags of tests/fixtures/go/protocol: what it takes in.
     fn tags(self) -> String {
-        let tags = [(self.mode == Mode::Cgo, "withc"), (self.profiled, "profiled")];
+        let tags = [(matches!(self.mode, Mode::Cgo | Mode::CgoPie), "withc"), (self.profiled, "profiled")];
         let tags: Vec<&str> = tags.iter().filter(|(wanted, _)| *wanted).map(|(_, tag)| *tag).collect();
         format!("-tags={}", tags.join(","))
     }

@@ -16,6 +16,7 @@ pub mod digest;
 pub mod ebpf;
 pub mod fixtures;
 pub mod fresh;
+pub mod fuzz;
 pub mod go_matrix;
 pub mod kernels;
 pub mod layouts;

@@ -6,7 +6,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use xtask::{bench, captures, demo, ebpf, fresh, go_matrix, layouts, setup, test, tidy, vm};
+use xtask::{bench, captures, demo, ebpf, fresh, fuzz, go_matrix, layouts, setup, test, tidy, vm};
 
 type Run = fn(&[String]) -> anyhow::Result<()>;
 
@@ -26,6 +26,11 @@ const TASKS: &[(&str, Run, &str)] = &[
         "go-matrix",
         go_matrix::task,
         "[WORD]: check every supported Go, built every way, and write docs/support.md (root)",
+    ),
+    (
+        "fuzz",
+        fuzz::task,
+        "[--minutes N] TARGET... | --all: hostile bytes against the parsers; --page writes docs/fuzzing.md",
     ),
     ("layouts", layouts::task, "[--check]: write the table of the runtime's structures anew, from every Go"),
     ("vm", vm::task, "KERNEL -- COMMAND [FILE...]: run a command on another Debian kernel under QEMU"),

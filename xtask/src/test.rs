@@ -9,10 +9,13 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{self, is_root};
 use crate::toolchains::{PINS, Toolchain};
-use crate::{demo, fixtures, go_matrix, project, setup, tidy};
+use crate::{demo, fixtures, fuzz, go_matrix, project, setup, tidy};
 
 /// The fixtures the live tests trace; they are built before the tests so that no test waits for a compiler.
 const FIXTURES: [&str; 7] = ["demo", "allocs", "goroutines", "maps", "parked", "stacks", "http"];
+
+/// For each fuzz target: its seeds and then some, minutes for all of them.
+const FUZZ_SECONDS: f64 = 10.0;
 
 pub fn task(arguments: &[String]) -> Result<()> {
     ensure!(arguments.is_empty(), "`cargo xtask test` takes no arguments; use `cargo test` for a part");
@@ -34,6 +37,7 @@ pub fn task(arguments: &[String]) -> Result<()> {
     })?;
     phase("release build", demo::build_tracer)?;
     phase("fixtures", || build_fixtures(&toolchains))?;
+    phase("hostile bytes", || fuzz::short(FUZZ_SECONDS))?;
     // Live tests share two or more cores with the programs they trace: one at a time keeps their time limits honest.
     phase("unit tests", || {
         cargo(&["test", "--workspace", "--exclude", "tracer-tests", "--locked"], &toolchains)
@@ -68,6 +72,9 @@ fn build_fixtures(toolchains: &[Toolchain]) -> Result<()> {
         for name in CELL_FIXTURES {
             fixtures::build(&toolchain.go, name, cell.variant)?;
         }
+    }
+    for toolchain in toolchains.iter().filter(|t| fixtures::PLUGIN_MINORS.contains(&t.pin.minor())) {
+        fixtures::build_plugins(&toolchain.go)?;
     }
     for toolchain in toolchains.iter().filter(|toolchain| PINS.contains(&toolchain.pin)) {
         for name in FIXTURES {

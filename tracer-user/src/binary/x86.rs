@@ -96,15 +96,30 @@ pub fn decode(bytes: &[u8], start: ImageAddr) -> Result<Vec<Insn>, DecodeError> 
     Ok(insns)
 }
 
-/// The addresses that instructions refer to by `[rip + displacement]`, in address order.
+/// The addresses that instructions refer to by `[rip + displacement]`, in address order; where a thread's own variable
+/// lies is none of them.
 pub fn pc_relative(insns: &[Insn]) -> impl Iterator<Item = ImageAddr> + '_ {
+    let next = insns.iter().skip(1).map(Some).chain([None]);
     insns
         .iter()
-        .filter(|i| i.raw.is_ip_rel_memory_operand())
-        .map(|i| ImageAddr(i.raw.ip_rel_memory_address()))
+        .zip(next)
+        .filter(|(i, next)| {
+            i.raw.is_ip_rel_memory_operand() && !next.is_some_and(|n| n.is_thread_local_by(i))
+        })
+        .map(|(i, _)| ImageAddr(i.raw.ip_rel_memory_address()))
 }
 
 impl Insn {
+    /// It goes to a thread's memory by the offset that the instruction before it loaded: how a C linker resolves thread
+    /// local variables of a position-independent executable (initial-exec).
+    fn is_thread_local_by(&self, load: &Insn) -> bool {
+        let base = self.raw.memory_base();
+        self.raw.memory_segment() == Register::FS
+            && base != Register::None
+            && load.raw.mnemonic() == Mnemonic::Mov
+            && load.raw.op0_register() == base
+    }
+
     pub fn address(&self) -> ImageAddr {
         ImageAddr(self.raw.ip())
     }
@@ -295,6 +310,17 @@ mod tests {
         let insns = decode(bytes, ImageAddr(0x1000)).expect("valid");
         assert_eq!(insns.len(), 1);
         insns[0]
+    }
+
+    #[test]
+    fn what_a_c_linker_keeps_of_a_thread_is_no_reference() {
+        // mov 0x100(%rip),%r14; mov %fs:(%r14),%r14; lea 0x10(%rip),%rax (runtime.allocmcache, go1.26, cgo PIE).
+        let load = [0x4c, 0x8b, 0x35, 0, 1, 0, 0];
+        let (thread, lea) = ([0x64, 0x4d, 0x8b, 0x36], [0x48, 0x8d, 0x05, 0x10, 0, 0, 0]);
+        let insns = decode(&[&load[..], &thread, &lea].concat(), ImageAddr(0x1000)).unwrap();
+        assert_eq!(pc_relative(&insns).collect::<Vec<_>>(), [ImageAddr(0x1022)]);
+        let insns = decode(&[&load[..], &lea].concat(), ImageAddr(0x1000)).unwrap();
+        assert_eq!(pc_relative(&insns).count(), 2);
     }
 
     #[test]

@@ -126,6 +126,13 @@ impl Recorder {
         }
     }
 
+    /// Says of another image in the same process, whose pieces follow; addresses are those of the first one's space.
+    pub fn image(&mut self, image: &Image) {
+        self.flush();
+        let raw = postcard::to_stdvec(&(self.slot, image)).unwrap_or_default();
+        self.hand_on(Chunk { kind: Kind::Image, raw, records: 0 });
+    }
+
     /// Keeps bytes of the image that the records kept from here on need.
     pub fn piece(&mut self, at: ImageAddr, bytes: &[u8]) {
         put_piece(self.slot, at, bytes, &mut self.pieces);

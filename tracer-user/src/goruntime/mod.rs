@@ -13,6 +13,7 @@ pub mod image;
 pub mod layout;
 pub mod layouts;
 pub mod moduledata;
+pub mod modules;
 pub mod names;
 pub mod state;
 pub mod version;

@@ -11,7 +11,7 @@ use super::layout::Layout;
 use super::names::pcheader::Header;
 use crate::binary::elf::Elf;
 use crate::memory::ReadAt;
-use crate::units::{FileOffset, ImageAddr};
+use crate::units::{FileOffset, ImageAddr, LoadBias, ProcAddr};
 
 /// Larger than the structure of any known release (592 bytes in go1.26); more of a newer one is not read.
 const SIZE: usize = 1024;
@@ -30,6 +30,19 @@ pub struct Range {
 impl Range {
     pub fn contains(self, addr: ImageAddr) -> bool {
         (self.start..self.end).contains(&addr)
+    }
+
+    /// Bytes in it.
+    pub fn len(self) -> u64 {
+        self.end.0.saturating_sub(self.start.0)
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    fn less(self, bias: LoadBias) -> Self {
+        Self { start: bias.to_image(ProcAddr(self.start.0)), end: bias.to_image(ProcAddr(self.end.0)) }
     }
 }
 
@@ -96,8 +109,19 @@ impl ModuleData {
         header: &Header,
         layout: &Layout,
     ) -> Result<Self, GoError> {
-        // The fields before `end` never moved between go1.18 and go1.27 (runtime/symtab.go, moduledata).
         let words = read_words(elf, file, address, layout.module_size as usize)?;
+        Self::of_words(&words, address, header, layout, |at| elf.is_mapped(at))
+    }
+
+    /// The same of words that the loader has relocated already, all addresses the process's.
+    pub(super) fn of_words(
+        words: &[u64],
+        address: ImageAddr,
+        header: &Header,
+        layout: &Layout,
+        is_mapped: impl Fn(ImageAddr) -> bool,
+    ) -> Result<Self, GoError> {
+        // The fields before `end` never moved between go1.18 and go1.27 (runtime/symtab.go, moduledata).
         let word = |offset: usize| words.get(offset / 8).copied().unwrap_or(0);
         let range = |from: usize, to: usize| Range { start: ImageAddr(word(from)), end: ImageAddr(word(to)) };
         let failed = |what: &str| GoError::Layout { field: "moduledata", failed: what.to_owned() };
@@ -134,10 +158,7 @@ impl ModuleData {
         if ordered.iter().any(|r| r.start > r.end) {
             return Err(failed("a range ends before it starts"));
         }
-        if !elf.is_mapped(module.text.start)
-            || !elf.is_mapped(module.types.start)
-            || !elf.is_mapped(module.gofunc)
-        {
+        if ![module.text.start, module.types.start, module.gofunc].into_iter().all(is_mapped) {
             return Err(failed("text, types or inline trees are not in the file"));
         }
         if word(136) != header.functions.saturating_add(1) {
@@ -147,6 +168,24 @@ impl ModuleData {
             return Err(failed("its text does not start where the function table says"));
         }
         Ok(module)
+    }
+
+    /// With addresses of a process as those of the program it runs, which was loaded at `bias`.
+    pub(super) fn less(self, bias: LoadBias) -> Self {
+        let image = |at: ImageAddr| bias.to_image(ProcAddr(at.0));
+        Self {
+            address: image(self.address),
+            pclntab: image(self.pclntab),
+            pclntab_len: self.pclntab_len,
+            text: self.text.less(bias),
+            noptrdata: self.noptrdata.less(bias),
+            data: self.data.less(bias),
+            bss: self.bss.less(bias),
+            noptrbss: self.noptrbss.less(bias),
+            types: self.types.less(bias),
+            gofunc: image(self.gofunc),
+            next_field: image(self.next_field),
+        }
     }
 }
 

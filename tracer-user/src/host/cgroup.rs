@@ -76,7 +76,7 @@ pub(super) fn container_id(cgroups: &str) -> Option<String> {
 }
 
 /// The process's path in the hierarchy that limits memory: `0::PATH` in v2, the line of `memory` in v1.
-fn cgroup_path(cgroups: &str, v2: bool) -> Option<&str> {
+pub(super) fn cgroup_path(cgroups: &str, v2: bool) -> Option<&str> {
     cgroups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
         let (id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -114,7 +114,7 @@ fn limits_above(mount: &Mount, path: &Path) -> Vec<MemoryLimit> {
 }
 
 /// The sum of two rows of `memory.stat`; absent where one is.
-fn file_bytes(stat: &str, rows: [&str; 2]) -> Option<u64> {
+pub(super) fn file_bytes(stat: &str, rows: [&str; 2]) -> Option<u64> {
     let row =
         |name| stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
     let [one, other]: [Option<u64>; 2] = rows.map(row);

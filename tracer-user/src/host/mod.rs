@@ -7,8 +7,10 @@ pub mod cgroup;
 pub mod discovery;
 mod error;
 pub mod launch;
+mod maps;
 pub mod memory;
 pub mod process;
 mod swap;
+pub mod texts;
 
 pub use error::HostError;

@@ -6,19 +6,21 @@
 //! reads. Never signals the process.
 
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use procfs::process::{MMapPath, MemoryMap, Process as ProcDir, Stat};
+use procfs::FromRead as _;
+use procfs::process::{Process as ProcDir, Stat};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::PidfdFlags;
 
 use super::HostError;
 use super::address_space::AddressSpace;
 use super::cgroup::{self, MemoryLimit};
+use super::maps::{self, Line};
 use super::memory::ProcessMemory;
 use crate::record::reading;
 use crate::units::{Bytes, FileOffset, ImageAddr, LoadBias, Pid, ProcAddr};
@@ -187,22 +189,20 @@ impl Process {
 
     /// The mappings of the executable's file, by address.
     pub fn exe_mappings(&self) -> Result<Vec<Mapping>, HostError> {
-        let maps = self.proc_dir.maps().map_err(self.failed("read the maps"))?;
+        let text = self.maps()?;
         // An ending process gives its memory back before anything else shows that it ends.
-        if maps.iter().next().is_none() {
+        if text.is_empty() {
             return Err(HostError::Gone { pid: self.pid });
         }
-        let by_inode: Vec<Mapping> = maps.iter().filter(|m| self.is_exe(m)).map(Mapping::from).collect();
+        let by_inode: Vec<Mapping> =
+            maps::lines(&text).filter(|line| self.is_exe(line)).map(|line| line.mapping).collect();
         if !by_inode.is_empty() {
             return Ok(by_inode);
         }
         // On overlayfs and btrfs the kernel shows another device or inode in maps than stat does; there the
         // path decides, which maps prints exactly as the exe link does.
-        Ok(maps
-            .iter()
-            .filter(|m| matches!(&m.pathname, MMapPath::Path(path) if *path == self.exe_link))
-            .map(Mapping::from)
-            .collect())
+        let of_path = maps::lines(&text).filter(|line| line.path == Some(&self.exe_link));
+        Ok(of_path.map(|line| line.mapping).collect())
     }
 
     /// Other files whose code is mapped, by their names in the process's own mount namespace, each once.
@@ -210,24 +210,42 @@ impl Process {
     pub fn libraries(&self) -> Vec<(PathBuf, File)> {
         /// A desktop program loads a few hundred.
         const MOST: usize = 512;
-        let maps = self.proc_dir.maps().ok();
-        let mut paths: Vec<PathBuf> = maps
-            .iter()
-            .flatten()
-            .filter(|m| m.perms.contains(procfs::process::MMPermissions::EXECUTE) && !self.is_exe(m))
-            .filter_map(|m| if let MMapPath::Path(path) = &m.pathname { Some(path.clone()) } else { None })
-            .collect();
+        let text = self.maps().unwrap_or_default();
+        let others = maps::lines(&text).filter(|line| line.mapping.executable && !self.is_exe(line));
+        let mut paths: Vec<PathBuf> = others.filter_map(|line| line.path.map(Path::to_owned)).collect();
         paths.sort();
         paths.dedup();
         paths.truncate(MOST);
         let root = PathBuf::from(format!("/proc/{}/root", self.pid));
         let inside = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
-        paths.into_iter().filter_map(|path| Some((path.clone(), File::open(inside(&path)).ok()?))).collect()
+        // By now another file may go by that name, even a pipe that nobody writes to.
+        let mut options = File::options();
+        options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+        paths.into_iter().filter_map(|path| Some((path.clone(), options.open(inside(&path)).ok()?))).collect()
     }
 
-    fn is_exe(&self, map: &MemoryMap) -> bool {
-        let dev = rustix::fs::makedev(map.dev.0.cast_unsigned(), map.dev.1.cast_unsigned());
-        map.inode == self.exe_file.inode && dev == self.exe_file.dev
+    /// The file that is mapped at an address, by its name in the process's own mount namespace.
+    pub fn file_at(&self, addr: ProcAddr) -> Option<PathBuf> {
+        let text = self.maps().ok()?;
+        let line =
+            maps::lines(&text).find(|Line { mapping, .. }| (mapping.start..mapping.end).contains(&addr))?;
+        line.path.map(Path::to_owned)
+    }
+
+    fn is_exe(&self, line: &Line<'_>) -> bool {
+        let dev = rustix::fs::makedev(line.device.0, line.device.1);
+        line.inode == self.exe_file.inode && dev == self.exe_file.dev
+    }
+
+    /// The text of its maps; empty while it ends.
+    fn maps(&self) -> Result<Vec<u8>, HostError> {
+        /// The most mappings a process may have by default are 65 530, of some hundred bytes.
+        const MOST: u64 = 64 << 20;
+        let failed = |e| gone_if_missing(HostError::from_proc(self.pid, "read the maps", e));
+        let file = self.proc_dir.open_relative("maps").map_err(self.failed("read the maps"))?;
+        let mut text = Vec::new();
+        file.take(MOST).read_to_end(&mut text).map_err(failed)?;
+        Ok(text)
     }
 
     /// What to add to linked addresses, from where the executable's segments lie in the process.
@@ -251,7 +269,7 @@ impl Process {
     pub fn figures(&self) -> Result<reading::Process, HostError> {
         let failed = self.failed("read the status");
         let status = self.proc_dir.status().map_err(&failed)?;
-        let stat = self.proc_dir.stat().map_err(failed)?;
+        let stat = read_stat(self.pid, &self.proc_dir).map_err(gone_if_missing)?;
         let kib = |value: Option<u64>| value.map(|v| Bytes(v.saturating_mul(1024)));
         Ok(reading::Process {
             // A zombie has no VmRSS line: it has ended.
@@ -303,22 +321,11 @@ impl Process {
     }
 }
 
-impl From<&MemoryMap> for Mapping {
-    fn from(map: &MemoryMap) -> Self {
-        Self {
-            start: ProcAddr(map.address.0),
-            end: ProcAddr(map.address.1),
-            offset: FileOffset(map.offset),
-            executable: map.perms.contains(procfs::process::MMPermissions::EXECUTE),
-        }
-    }
-}
-
 const DELETED: &str = " (deleted)";
 
 /// The bias by which every mapping of a segment agrees: `map.start - (p_vaddr - (p_offset - map.offset))`.
 /// RELRO splits a segment's mapping and each part must give the same answer; absent where they do not.
-fn bias_of(mappings: &[Mapping], segments: &[Segment]) -> Option<LoadBias> {
+pub(super) fn bias_of(mappings: &[Mapping], segments: &[Segment]) -> Option<LoadBias> {
     /// No supported machine has larger pages; segments are aligned to at least their page.
     const PAGE_SLACK: u64 = 0xffff;
     let mut found: Option<u64> = None;
@@ -342,7 +349,27 @@ fn bias_of(mappings: &[Mapping], segments: &[Segment]) -> Option<LoadBias> {
 }
 
 fn read_stat(pid: Pid, proc_dir: &ProcDir) -> Result<Stat, HostError> {
-    proc_dir.stat().map_err(|e| from_procfs(pid, "read the start time", e))
+    /// A line of some 52 numbers and a name.
+    const MOST: u64 = 16 << 10;
+    let mut text = Vec::new();
+    let read = proc_dir.open_relative("stat").map_err(|e| from_procfs(pid, "read the start time", e))?;
+    read.take(MOST)
+        .read_to_end(&mut text)
+        .map_err(|e| HostError::from_proc(pid, "read the start time", e))?;
+    stat_of(&text).ok_or_else(|| {
+        let source = io::Error::other("/proc/PID/stat is not what it should be");
+        HostError::Proc { pid, doing: "read the start time", source }
+    })
+}
+
+/// The text of /proc/PID/stat, taken apart. procfs-core 0.18 cuts at the name's brackets without a look at what stands
+/// around them.
+pub(super) fn stat_of(text: &[u8]) -> Option<Stat> {
+    let line = String::from_utf8_lossy(text);
+    let line = line.trim();
+    let (open, close) = (line.find(" (")?, line.rfind(") ")?);
+    let brackets = (line.find('(')?, line.rfind(')')?);
+    (open < close && brackets == (open + 1, close)).then(|| Stat::from_read(line.as_bytes()).ok()).flatten()
 }
 
 /// Once a process was open, "no such process" means that it ended.

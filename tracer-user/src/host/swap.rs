@@ -69,7 +69,7 @@ impl Swap {
 }
 
 /// The `VmSwap` line. Kernels from 6.2 to 6.15 round it down by up to some pages per CPU.
-fn swapped_kib(status: &str) -> Option<u64> {
+pub(super) fn swapped_kib(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmSwap:"))?;
     line.split_whitespace().next()?.parse().ok()
 }

@@ -1,6 +1,6 @@
 //! The heap census of one target: what is read once per image, and the reading itself.
 
-use super::target::Target;
+use super::{plugins, target::Target};
 use crate::{
     goruntime::{
         heap::{
@@ -17,6 +17,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct HeapReader {
     image: Option<Image>,
+    /// How many plugins its types are of.
+    plugins: usize,
 }
 
 struct Image {
@@ -27,12 +29,14 @@ struct Image {
 
 impl HeapReader {
     pub(super) fn read(&mut self, target: &Target) -> Result<Census, StateError> {
+        let plugins = target.plugins.all();
+        if self.plugins != plugins.len() {
+            *self = Self { image: None, plugins: plugins.len() };
+        }
         let image = self.image.get_or_insert_with(|| {
-            let types = TypeTable::read(&target.image).ok().map(|table| Types {
-                table,
-                bias: target.bias,
-                text: target.image.module().text,
-            });
+            let table = TypeTable::with_modules(&target.image, &plugins, target.bias).ok();
+            let texts = plugins::texts(target, &plugins);
+            let types = table.map(|table| Types { table, bias: target.bias, texts });
             Image { shape: HeapShape::of(&target.image), types }
         });
         census::read(&target.memory, &target.state, image.shape, image.types.as_ref(), Limits::default())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::plugins::More;
 use crate::{
     goruntime::{
         error::GoError,
@@ -59,17 +60,25 @@ impl Lookup for NameBook {
 pub struct ImageNames {
     pub image: Arc<dyn Lookup>,
     pub bias: LoadBias,
+    /// Where what the image does not hold is looked up.
+    pub more: More,
 }
 
 impl ImageNames {
     fn frames_of(&self, pc: ImageAddr, kind: PcKind) -> Vec<GoFrame> {
+        let own = Self::frames_in(&*self.image, pc, kind);
+        let other = |lookup: &dyn Lookup| Some(Self::frames_in(lookup, pc, kind)).filter(|f| !f.is_empty());
+        if own.is_empty() { self.more.find(other).unwrap_or_default() } else { own }
+    }
+
+    fn frames_in(image: &dyn Lookup, pc: ImageAddr, kind: PcKind) -> Vec<GoFrame> {
         // A goroutine that has not run yet is parked on its function's first instruction, which no call
         // precedes.
         let kind = match kind {
-            PcKind::Return if !self.image.is_entry(pc) => GoPcKind::Return,
+            PcKind::Return if !image.is_entry(pc) => GoPcKind::Return,
             PcKind::Return | PcKind::Entry => GoPcKind::Exact,
         };
-        self.image.frames_at(pc, kind)
+        image.frames_at(pc, kind)
     }
 }
 
@@ -89,8 +98,14 @@ impl Names for ImageNames {
     }
 
     fn type_info(&self, addr: ProcAddr) -> Option<TypeInfo> {
-        let info = self.image.type_info(self.bias.to_image(addr)).ok()?;
+        let at = self.bias.to_image(addr);
+        let other = || self.more.find(|lookup| lookup.type_info(at).ok());
+        let info = self.image.type_info(at).ok().or_else(other)?;
         Some(TypeInfo { name: info.name, size: info.size.0, pointer_bytes: info.ptr_bytes.0 })
+    }
+
+    fn generation(&self) -> usize {
+        self.more.count()
     }
 
     fn module(&self) -> Option<String> {

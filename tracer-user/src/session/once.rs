@@ -8,6 +8,7 @@ use super::{
     facts,
     names::ImageNames,
     open::Opened,
+    plugins::More,
     profiler,
     reader::{self, Once},
     setup::{Events, Sampler},
@@ -39,7 +40,7 @@ pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
         ledger.apply(&record);
     }
     let image: Arc<GoImage> = Arc::clone(&target.image);
-    let names = ImageNames { image, bias: target.bias };
+    let names = ImageNames { image, bias: target.bias, more: More::Live(Arc::clone(&target.plugins)) };
     let opened = Opened {
         target,
         probes: None,

@@ -204,6 +204,8 @@ impl Cadence {
             let process =
                 take("process figures", self.last_cycle, || target.process.figures().map(Readout::Process));
             records.push(process);
+            let notes = target.plugins.look(target, self.sources.tables.is_some());
+            records.extend(notes.into_iter().map(note));
             let counts = self.counts();
             if let (Some(finder), Some(Record { body: Body::Reading(reading), .. })) =
                 (&mut self.sources.maps, &counts)
@@ -373,7 +375,10 @@ fn take<E: std::error::Error>(
 }
 
 fn failed(what: &'static str, e: &dyn std::error::Error) -> Record {
-    let note = Note::ReadingFailed { what: what.into(), why: e.to_string() };
+    note(Note::ReadingFailed { what: what.into(), why: e.to_string() })
+}
+
+fn note(note: Note) -> Record {
     Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) }
 }
 

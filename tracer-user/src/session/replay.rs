@@ -7,12 +7,14 @@ use super::{
     error::SessionError,
     facts,
     names::{ImageNames, Lookup},
+    plugins::More,
 };
 use crate::{
     aggregate::Ledger,
     capture::{self, End, Item, Sections, sections::Pieces},
     goruntime::{
         error::GoError,
+        modules::MAX_MODULES,
         names::{
             book::NameBook,
             inlining::{Frame, PcKind},
@@ -36,10 +38,11 @@ pub struct Replayed {
 /// Replays a recording.
 pub fn replay(from: impl Read) -> Result<Replayed, SessionError> {
     let mut ledger: Option<Ledger> = None;
-    let mut image = None;
+    let mut images: Vec<Image> = Vec::new();
     let mut pieces = Pieces::default();
     let end = capture::read(from, |item| match item {
-        Item::Image(Slot(0), found) => image = Some(found),
+        // The program's own comes first, its plugins behind it.
+        Item::Image(Slot(0), found) if images.len() <= MAX_MODULES => images.push(found),
         Item::Piece(Slot(0), at, bytes) => pieces.add(at, bytes),
         Item::Image(..) | Item::Piece(..) => {}
         Item::Record(record) => {
@@ -51,25 +54,51 @@ pub fn replay(from: impl Read) -> Result<Replayed, SessionError> {
     for why in lacking(&end) {
         cut(ledger, why.clone());
     }
-    let names: Arc<dyn Lookup> = match image.map(|image| book(&image, pieces.sections())) {
+    let sections = Arc::new(pieces.sections());
+    let mut images = images.into_iter();
+    let names: Arc<dyn Lookup> = match images.next().map(|image| book(&image, &sections)) {
         Some(Ok(book)) if !lacks_names => Arc::new(book),
         _ => {
             cut(ledger, "the recording lacks the names of its program; addresses stand for them".to_owned());
             Arc::new(Nameless)
         }
     };
+    let (plugins, lacking) = plugins(images, &sections);
+    if lacking > 0 {
+        cut(ledger, format!("the recording lacks the names of {lacking} plugins; addresses stand for them"));
+    }
     let said = ledger.session();
     let nothing = || SessionError::NothingRecorded { offset: end.offset };
     let subject = said.subject().ok_or_else(nothing)?;
     let pid = Pid(subject.pid);
-    let names = ImageNames { image: names, bias: subject.bias };
+    let names = ImageNames { image: names, bias: subject.bias, more: More::Kept(plugins) };
     let report = facts::report(ledger, &mut Symbolizer::new(), &names, true).ok_or_else(nothing)?;
     Ok(Replayed { report, pid, records: end.records })
 }
 
-fn book(image: &Image, sections: Sections) -> Result<NameBook, GoError> {
-    NameBook::open(image, Box::new(sections))
+fn book(image: &Image, sections: &Arc<Sections>) -> Result<NameBook, GoError> {
+    NameBook::open(image, Box::new(Arc::clone(sections)))
 }
+
+/// The names of plugins, and how many of them have none.
+fn plugins(images: impl Iterator<Item = Image>, sections: &Arc<Sections>) -> (Vec<Arc<dyn Lookup>>, usize) {
+    let mut found: Vec<Arc<dyn Lookup>> = Vec::new();
+    let (mut lacking, mut left) = (0, MAX_PLUGIN_TABLES);
+    for image in images {
+        let book = left.checked_sub(image.functions_len).and_then(|rest| {
+            left = rest;
+            book(&image, sections).ok()
+        });
+        match book {
+            Some(book) => found.push(Arc::new(book)),
+            None => lacking += 1,
+        }
+    }
+    (found, lacking)
+}
+
+/// Function tables of all plugins together: each is copied once more, and a recording may say what it likes.
+const MAX_PLUGIN_TABLES: u64 = 256 << 20;
 
 /// Believes that the recording lacks something.
 fn cut(ledger: &mut Ledger, why: String) {

@@ -20,6 +20,7 @@ use super::{
     names::ImageNames,
     open::{self, Failed, Opened},
     plan::{self, Refusal},
+    plugins::More,
     program::Program,
     reader::{Reader, Sources},
     recording::Recording,
@@ -151,8 +152,7 @@ impl<'s, 'a> Session<'s, 'a> {
             signals::watch_end(pidfd, wakes.clone()).map_err(SessionError::Thread)?;
         }
         let mut ledger = Ledger::new(Slot(0), started);
-        let (image, bias) = (&opened.target.image, opened.target.bias);
-        let mut recording = record.map(|file| Recording::start(file, image, bias)).transpose()?;
+        let mut recording = record.map(|file| Recording::start(file, &opened.target)).transpose()?;
         let opening = facts::opening(&opened, setup.sampler, setup.probed(), SystemTime::now(), capabilities);
         for note in opening.into_iter().chain(notes(&opened)) {
             let record = Record { slot: Slot(0), time: started, body: Body::Note(note) };
@@ -164,7 +164,8 @@ impl<'s, 'a> Session<'s, 'a> {
         let sources = Sources { target: Arc::clone(&opened.target), tables, maps, profile: opened.profile };
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
         let image: Arc<GoImage> = Arc::clone(&opened.target.image);
-        let names = ImageNames { image, bias: opened.target.bias };
+        let more = More::Live(Arc::clone(&opened.target.plugins));
+        let names = ImageNames { image, bias: opened.target.bias, more };
         say_attached(&output, &opened);
         let planned = opened.probes.iter().flat_map(|p| &p.planned);
         let counts_allocations =

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::clock;
+use super::{clock, plugins::Plugins};
 use crate::{
     binary::{BinaryError, elf::Elf, file::FileBytes},
     goruntime::{
@@ -70,6 +70,7 @@ pub struct Target {
     pub state: RuntimeState,
     /// The memory profiler's variables; absent where they were not found.
     pub profile: Option<ProfileVars>,
+    pub plugins: Arc<Plugins>,
 }
 
 impl Target {
@@ -149,7 +150,7 @@ impl Target {
             }
         };
         process.still_same()?;
-        Ok(Self { process, memory, image, bias, layout, state, profile })
+        Ok(Self { process, memory, image, bias, layout, state, profile, plugins: Arc::default() })
     }
 
     /// What the report must say of how the runtime is read, where its version is newer than the tracer.

@@ -16,6 +16,16 @@ const MAX_TYPES: usize = 16_384;
 pub(super) struct Memo {
     frames: HashMap<(ProcAddr, PcKind), Vec<Frame>>,
     types: HashMap<ProcAddr, Option<TypeInfo>>,
+    generation: usize,
+}
+
+impl Memo {
+    /// Forgets what was looked up among fewer names.
+    pub(super) fn renew(&mut self, generation: usize) {
+        if self.generation != generation {
+            *self = Self { generation, ..Self::default() };
+        }
+    }
 }
 
 /// The names of the target at hand, through the memo.

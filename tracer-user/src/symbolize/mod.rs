@@ -45,6 +45,10 @@ pub trait Names {
     /// The frames of one code address, innermost (inlined) first; empty where the address has no function.
     fn frames(&self, pc: ProcAddr, kind: PcKind) -> Vec<Frame>;
     fn type_info(&self, addr: ProcAddr) -> Option<TypeInfo>;
+    /// Grows when there is more to be named than before: a plugin was loaded.
+    fn generation(&self) -> usize {
+        0
+    }
     /// The main module's path.
     fn module(&self) -> Option<String>;
 }
@@ -63,6 +67,7 @@ impl Symbolizer {
     /// What is known as of the ledger's newest record.
     pub fn evidence(&mut self, ledger: &Ledger, names: &dyn Names) -> Evidence {
         let clock = Clock(ledger.started());
+        self.memo.renew(names.generation());
         let mut named = memo::Named { memo: &mut self.memo, names };
         let (allocations, stacks_unknown) = rows::allocations(ledger, clock, &mut named);
         Evidence {

@@ -86,7 +86,9 @@ fn title_of(mode: Mode) -> &'static str {
         Mode::Bare => "`-s -w`",
         Mode::Stripped => "`strip`",
         Mode::Cgo => "cgo",
+        Mode::CgoPie => "cgo PIE",
         Mode::Race => "race",
+        Mode::Plugin => "a plugin",
     }
 }
 

@@ -30,7 +30,8 @@ const MAP: u64 = 48;
 pub struct Types {
     pub table: TypeTable,
     pub bias: LoadBias,
-    pub text: Range,
+    /// Go's code: the program's and that of plugins.
+    pub texts: Vec<Range>,
 }
 
 /// A type that fits an object's size and bitmap.
@@ -198,7 +199,8 @@ impl Seen<'_, '_> {
     }
 
     fn is_code(&self, word: u64) -> bool {
-        self.judge.types.text.contains(self.judge.types.bias.to_image(ProcAddr(word)))
+        let at = self.judge.types.bias.to_image(ProcAddr(word));
+        self.judge.types.texts.iter().any(|text| text.contains(at))
     }
 
     fn part(&self, at: u64, part: Part) -> Agreement {

@@ -13,11 +13,11 @@ use crate::units::{Bytes, FileOffset, ImageAddr};
 pub(super) const MAGIC_118: u32 = 0xffff_fff0;
 pub(super) const MAGIC_120: u32 = 0xffff_fff1;
 /// Size of pcHeader on a 64-bit machine.
-pub(super) const HEADER: usize = 72;
+pub(in crate::goruntime) const HEADER: usize = 72;
 /// The largest Go programs have a few hundred thousand functions.
 const MAX_FUNCTIONS: u64 = 8 << 20;
 /// The largest pclntab met in the wild is some 40 MB.
-pub(super) const MAX_TABLE: Bytes = Bytes(256 << 20);
+pub(in crate::goruntime) const MAX_TABLE: Bytes = Bytes(256 << 20);
 /// Bytes scanned at a time while the header is searched.
 const WINDOW: usize = 64 << 10;
 
@@ -96,7 +96,7 @@ impl Header {
         None
     }
 
-    pub(super) fn parse(raw: &[u8], address: ImageAddr) -> Option<Self> {
+    pub(in crate::goruntime) fn parse(raw: &[u8], address: ImageAddr) -> Option<Self> {
         let format = match read_u32(raw, 0)? {
             MAGIC_118 => Format::Go118,
             MAGIC_120 => Format::Go120,

@@ -7,12 +7,15 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::goruntime::error::GoError;
 use crate::goruntime::image::GoImage;
+use crate::goruntime::moduledata::Range;
+use crate::goruntime::modules::Module;
 use crate::goruntime::names::types::Kind;
 use crate::memory::ReadAt as _;
-use crate::units::{Bytes, ImageAddr};
+use crate::units::{Bytes, ImageAddr, LoadBias, ProcAddr};
 
 /// Values larger than this carry their type in the heap: no shape is needed.
 pub const MAX_SHAPE: u64 = 512;
@@ -81,17 +84,28 @@ pub struct TypeEntry {
 pub struct TypeTable {
     entries: Vec<TypeEntry>,
     by_address: HashMap<ImageAddr, TypeId>,
-    start: ImageAddr,
-    end: ImageAddr,
+    /// Where descriptors and their names lie; the program's own first.
+    ranges: Vec<Range>,
 }
 
 impl TypeTable {
     /// Reads the table from the file: some tens of milliseconds for a large program.
     pub fn read(image: &GoImage) -> Result<Self, GoError> {
-        let section = Section::read(image)?;
-        let mut table = section.table(&|at| image.elf().is_mapped(at));
+        Self::with_modules(image, &[], LoadBias(0))
+    }
+
+    /// The same with the types of plugins, which refer to each other's and the program's.
+    pub fn with_modules(image: &GoImage, modules: &[Arc<Module>], bias: LoadBias) -> Result<Self, GoError> {
+        let mut section = Section::read(image)?;
+        let is_mapped =
+            |at| image.elf().is_mapped(at) || modules.iter().any(|module| module.extent().contains(at));
+        for module in modules {
+            section.add(module, &is_mapped, bias);
+        }
+        let mut table = section.table(&is_mapped);
         table.mark_code(image);
         table.mark_data(image);
+        modules.iter().flat_map(|module| module.references()).for_each(|at| table.mark(*at));
         table.mark_map_storage(&section);
         Ok(table)
     }
@@ -99,7 +113,8 @@ impl TypeTable {
     /// A table of bytes at hand.
     #[cfg(test)]
     pub(in crate::goruntime) fn of_bytes(start: ImageAddr, bytes: Vec<u8>) -> Self {
-        Section { start, bytes }.table(&|_| true)
+        let end = start.plus(bytes.len() as u64);
+        Section { parts: vec![(Range { start, end }, 0)], bytes }.table(&|_| true)
     }
 
     pub fn get(&self, id: TypeId) -> &TypeEntry {
@@ -113,7 +128,7 @@ impl TypeTable {
 
     /// Whether an address lies among the descriptors and their names.
     pub fn is_inside(&self, addr: ImageAddr) -> bool {
-        (self.start..self.end).contains(&addr)
+        self.ranges.iter().any(|range| range.contains(addr))
     }
 
     pub fn len(&self) -> usize {
@@ -169,8 +184,8 @@ impl TypeTable {
     /// Words of static data that are types: the dictionaries of generic functions, mostly.
     fn mark_data(&mut self, image: &GoImage) {
         let mut relocated = Vec::new();
-        let (start, end) = (self.start, self.end);
-        let inside = |a: ImageAddr| (start..end).contains(&a);
+        let Some(own) = self.ranges.first().copied() else { return };
+        let inside = |a: ImageAddr| own.contains(a);
         let read = image.relocations(|place, addend| {
             if inside(addend) && !inside(place) {
                 relocated.push(addend);
@@ -217,9 +232,10 @@ impl TypeTable {
     }
 }
 
-/// The bytes of all descriptors, as linked.
+/// The bytes of all descriptors, as linked; those of plugins behind the program's.
 struct Section {
-    start: ImageAddr,
+    /// Each module's range, and where its bytes begin.
+    parts: Vec<(Range, usize)>,
     bytes: Vec<u8>,
 }
 
@@ -251,7 +267,29 @@ impl Section {
                 word.copy_from_slice(&addend.0.to_le_bytes());
             }
         })?;
-        Ok(Self { start: types.start, bytes })
+        Ok(Self { parts: vec![(types, 0)], bytes })
+    }
+
+    /// Adds a plugin's. Its pointers are the process's: those into a plugin or the program become addresses of
+    /// the one space that all modules share.
+    fn add(&mut self, module: &Module, is_mapped: &dyn Fn(ImageAddr) -> bool, bias: LoadBias) {
+        // Words are aligned in a module, so they stay aligned here.
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(module.type_bytes());
+        for word in self.bytes[from..].chunks_exact_mut(8) {
+            let value = word.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
+            let at = bias.to_image(ProcAddr(value));
+            if is_mapped(at) {
+                word.copy_from_slice(&at.0.to_le_bytes());
+            }
+        }
+        self.parts.push((module.data.types, from));
+    }
+
+    /// The module whose bytes hold an offset.
+    fn part(&self, offset: usize) -> Option<(Range, usize)> {
+        self.parts.iter().rev().find(|(_, from)| *from <= offset).copied()
     }
 
     fn word(&self, offset: usize) -> Option<u64> {
@@ -260,11 +298,13 @@ impl Section {
     }
 
     fn offset(&self, at: ImageAddr) -> Option<usize> {
-        usize::try_from(at.0.checked_sub(self.start.0)?).ok().filter(|o| *o < self.bytes.len())
+        let (range, from) = self.parts.iter().find(|(range, _)| range.contains(at))?;
+        let offset = from.checked_add(usize::try_from(at.0.checked_sub(range.start.0)?).ok()?)?;
+        (offset < self.bytes.len()).then_some(offset)
     }
 
     fn address(&self, offset: usize) -> ImageAddr {
-        self.start.plus(offset as u64)
+        self.part(offset).map_or(ImageAddr(0), |(range, from)| range.start.plus((offset - from) as u64))
     }
 
     /// Every descriptor, then their shapes, which refer to each other.
@@ -295,8 +335,7 @@ impl Section {
             }
         });
         let entries: Vec<TypeEntry> = entries.collect();
-        let end = self.address(self.bytes.len());
-        TypeTable { entries, by_address, start: self.start, end }
+        TypeTable { entries, by_address, ranges: self.parts.iter().map(|(range, _)| *range).collect() }
     }
 
     /// The descriptor at an offset, if all its fields can be one's.
@@ -319,9 +358,10 @@ impl Section {
             return None;
         }
         let half = |at: usize| i32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
+        let (range, from) = self.part(offset)?;
         let name = usize::try_from(half(40)).ok().filter(|n| *n > 0)?;
-        let pointer_type = usize::try_from(half(44)).ok()?;
-        if pointer_type >= self.bytes.len() || !self.is_name(name) {
+        let pointer_type = u64::try_from(half(44)).ok()?;
+        if pointer_type >= range.len() || !self.is_name(from.checked_add(name)?) {
             return None;
         }
         Some(Raw { offset, size, ptr_bytes, kind, named: flags & 4 != 0 })
@@ -522,7 +562,7 @@ mod tests {
         }
 
         fn table(self) -> TypeTable {
-            Section { start: ImageAddr(START), bytes: self.0 }.table(&|_| true)
+            TypeTable::of_bytes(ImageAddr(START), self.0)
         }
     }
 
@@ -566,7 +606,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_make_a_table(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
-            drop(Section { start: ImageAddr(START), bytes }.table(&|_| true));
+            drop(TypeTable::of_bytes(ImageAddr(START), bytes));
         }
 
         #[test]

@@ -84,7 +84,7 @@ fn world() -> World {
     // What has a package path of 1 is an unnamed type of these tests.
     let table = TypeTable::of_bytes(ImageAddr(START), s.0);
     let text_range = Range { start: ImageAddr(TEXT), end: ImageAddr(TEXT + 0x1000) };
-    let types = Types { table, bias: LoadBias(BIAS), text: text_range };
+    let types = Types { table, bias: LoadBias(BIAS), texts: vec![text_range] };
     World { types, int, text, user, label, pair, flag, closure, any }
 }
 

@@ -1,0 +1,43 @@
+//! The memory of a real process with some words changed: the census of its heap, with the types of its file.
+#![no_main]
+
+use std::sync::OnceLock;
+
+use libfuzzer_sys::fuzz_target;
+use tracer_fuzz::patch::Changed;
+use tracer_fuzz::process;
+use tracer_user::goruntime::GoImage;
+use tracer_user::goruntime::heap::census::{self, HeapShape, Limits};
+use tracer_user::goruntime::heap::typing::Types;
+use tracer_user::goruntime::names::type_table::TypeTable;
+use tracer_user::units::LoadBias;
+
+/// The types of each program, as its file has them.
+fn types() -> &'static [Types; 2] {
+    static ALL: OnceLock<[Types; 2]> = OnceLock::new();
+    ALL.get_or_init(|| {
+        process::all().each_ref().map(|process| {
+            let file = Box::new(Changed::file(&process.base));
+            let image = GoImage::open(file, process.base.file_len).expect("nothing was changed");
+            let table = TypeTable::read(&image).expect("nothing was changed");
+            assert!(table.shaped().count() > 100);
+            Types { table, bias: LoadBias(process.base.bias), texts: vec![image.module().text] }
+        })
+    })
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((which, patches)) = process::changes(bytes) else { return };
+    let process = &process::all()[which];
+    let mut memory = Changed::memory(&process.base);
+    memory.apply(&patches);
+    let shape = HeapShape { inline_marks: process.base.inline_marks };
+    let limits = Limits { spans: 4_000, index: 4_000 };
+    if let Ok(found) = census::read(&memory, &process.state, shape, Some(&types()[which]), limits) {
+        let spans: u64 = found.classes.iter().map(|class| class.spans).sum();
+        assert!(spans + found.torn + found.swapped <= limits.spans as u64);
+        for share in found.types.iter().flatten() {
+            assert!(share.hits <= share.looked_at);
+        }
+    }
+});
