@@ -7,7 +7,7 @@ use super::folded::{Folded, Profile};
 use super::goroutines::GoroutineText;
 use super::heap::{By, HeapText};
 use super::json::Json;
-use super::model::{Cost, Events};
+use super::model::{Cost, Events, Sizes, Subject};
 use super::moment::Moment;
 use super::text::Text;
 use super::*;
@@ -438,6 +438,23 @@ fn goroutine_table() {
       at       net/http.(*Server).Serve           server.go:3285
       ids      1
     ");
+}
+
+#[test]
+fn a_findings_sizes_are_said_where_they_differ() {
+    let mut r = sample();
+    let site = |f: &model::Finding| if let Subject::Site(id) = &f.subject { Some(id.clone()) } else { None };
+    let id = r.findings.iter().find_map(site).expect("a finding of a site");
+    assert!(!written(&r, &Text).contains("  sizes "), "all are of one size");
+    for row in r.allocations.iter_mut().flatten().filter(|row| row.site == id) {
+        let max = Some(1_258_291);
+        row.sizes = Some(Sizes { p50: 48, p90: 320, p99: 4096, max, of: "samples" });
+    }
+    let text = written(&r, &Text);
+    assert!(
+        text.contains("  sizes      half up to 48 B, 99 % up to 4.0 KiB, the largest 1.2 MiB\n"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::goroutines::{short_table, swapped};
 use super::heap;
 use super::lines::{Lines, WIDTH, place};
 use super::live::live_sites;
-use super::model::{Allocation, Finding, Frame, GrowingClass, MapRow, MapSite, Session, Undecided};
+use super::model::{Allocation, Finding, Frame, GrowingClass, MapRow, MapSite, Session, Subject, Undecided};
 use super::{Exporter, Report};
 use crate::analyze::figures;
 
@@ -159,6 +159,9 @@ fn finding(lines: &mut Lines, report: &Report, f: &Finding) {
             (None, Some(live)) => lines.labelled("  live       ", &live),
             (None, None) => {}
         }
+        if let Some(sizes) = sizes(report, f) {
+            lines.labelled("  sizes      ", &sizes);
+        }
         let user = own_first(f);
         frames(lines, "allocated", "by", &user, f.cause.as_deref().unwrap_or(""));
     }
@@ -178,6 +181,25 @@ fn size(c: &GrowingClass) -> String {
     let name =
         c.bytes.map_or_else(|| "large objects".to_owned(), |b| format!("objects of {}", figures::bytes(b)));
     format!("{name} ({} of the growth)", figures::percent(c.share.min(1.0)))
+}
+
+/// "half up to 48 B, 99 % up to 4.0 KiB, the largest 1.2 MiB", where the objects of the finding's site differ in size.
+fn sizes(report: &Report, f: &Finding) -> Option<String> {
+    let Subject::Site(id) = &f.subject else { return None };
+    let rows = report.allocations.iter().flatten().filter(|row| row.site == *id);
+    let row =
+        rows.filter(|row| f.type_name.is_none() || row.type_name == f.type_name || row.type_name.is_none());
+    let sizes = row.max_by_key(|row| row.allocated.bytes)?.sizes?;
+    if sizes.max == Some(sizes.p50) {
+        return None;
+    }
+    let largest = sizes.max.map(|max| format!(", the largest {}", figures::bytes(max)));
+    Some(format!(
+        "half up to {}, 99 % up to {}{}",
+        figures::bytes(sizes.p50),
+        figures::bytes(sizes.p99),
+        largest.unwrap_or_default()
+    ))
 }
 
 /// "20 MiB live in 65 542 objects".
