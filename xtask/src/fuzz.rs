@@ -13,8 +13,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::stats::Run;
-use crate::command;
-use crate::project;
+use crate::{apt, command, project};
 
 /// One target: fuzz/fuzz_targets/NAME.rs and its seeds in fuzz/seeds/NAME.
 pub struct Target {
@@ -124,6 +123,9 @@ fn folder() -> PathBuf {
 
 /// Builds all targets, instrumented.
 fn build() -> Result<()> {
+    if command::find("c++").is_none() {
+        apt::ensure(&["g++"], "build libFuzzer")?;
+    }
     command::run(
         Command::new("cargo")
             .args(["build", "--release", "--locked", "--bins", "--target", TRIPLE, "--target-dir"])

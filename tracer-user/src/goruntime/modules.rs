@@ -182,3 +182,64 @@ fn references(memory: &InProcess<'_>, data: &ModuleData) -> Vec<ImageAddr> {
     found.dedup();
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::memory::Flat;
+
+    const BASE: u64 = 0x1000;
+
+    fn read(bytes: &[u8]) -> Result<Option<Module>, GoError> {
+        let layout = Layout::for_minor(26).unwrap();
+        Module::read(&Flat { base: BASE, bytes }, LoadBias(0), layout, ImageAddr(BASE))
+    }
+
+    #[test]
+    fn the_list_ends_at_zero_and_never_leads_out_of_memory() {
+        assert!(matches!(read(&[0; 8]), Ok(None)));
+        assert!(matches!(read(&[0; 4]), Err(GoError::Read(_))));
+        for next in [1, BASE, BASE + 8, u64::MAX, u64::MAX - 8] {
+            let mut bytes = vec![0; 4096];
+            bytes[..8].copy_from_slice(&next.to_le_bytes());
+            assert!(read(&bytes).is_err(), "{next:#x}");
+        }
+    }
+
+    proptest! {
+        /// A header of a function table that holds up, and module data that is anything but for pointing to it.
+        #[test]
+        fn any_module_data_is_accepted(
+            words in proptest::collection::vec(any::<u64>(), 80),
+            small in proptest::collection::vec(0_u64..0x3000, 80),
+            which in any::<u128>(),
+            functions in 1_u64..40,
+        ) {
+            let mut bytes = vec![0; 0x2000];
+            let mut put = |at: u64, word: u64| {
+                bytes[at as usize..at as usize + 8].copy_from_slice(&word.to_le_bytes());
+            };
+            put(0, BASE + 0x100);
+            for n in 0..80 {
+                put(0x100 + 8 * n, if which >> n & 1 == 0 { words[n as usize] } else { BASE + small[n as usize] });
+            }
+            let table = BASE + 0x800;
+            put(0x100, table);
+            put(0x800, 0x0801_0000_ffff_fff1);
+            put(0x808, functions);
+            for (field, offset) in [(32, 72), (40, 80), (48, 88), (56, 96), (64, 104)] {
+                put(0x800 + field, offset);
+            }
+            for (field, offset) in [(8, 72), (32, 80), (56, 88), (80, 96), (104, 104), (128, 104)] {
+                put(0x100 + field, table + offset);
+            }
+            put(0x100 + 136, functions + 1);
+            if let Ok(Some(module)) = read(&bytes) {
+                module.names.frames_at(module.data.text.start, crate::goruntime::names::inlining::PcKind::Exact);
+                prop_assert!(module.name_pieces().all(|(_, bytes)| bytes.len() <= 0x2000));
+            }
+        }
+    }
+}
