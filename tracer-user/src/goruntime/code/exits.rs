@@ -1,0 +1,235 @@
+//! Where an allocator hands out the object it made: instructions that every allocation passes exactly once, with the
+//! object's address in a register or on the stack.
+//!
+//! Apart from `sites`, which looks at a function's first instructions only: a return cannot be probed cheaply (it is
+//! single-stepped) and never by changing the return address (Go moves stacks). So the address is taken before the
+//! return, at an instruction that the kernel emulates, and the whole function is walked to prove that the chosen set is
+//! passed once on each path that returns a new object. A function for which that cannot be proven is refused.
+
+use std::collections::BTreeSet;
+
+use super::super::error::GoError;
+use super::super::image::{Function, GoImage};
+use crate::binary::flow::{Flow, Origin, Place};
+use crate::binary::x86::{self, Emulates, Insn, SiteKind};
+use crate::units::{FileOffset, ImageAddr};
+
+/// One place where an object's address can be taken.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ExitSite {
+    pub address: ImageAddr,
+    pub function: String,
+    pub file_offset: FileOffset,
+    /// From the function's entry.
+    pub offset: u64,
+    pub instruction: SiteKind,
+    /// The instruction as the file has it.
+    pub bytes: Vec<u8>,
+    /// Where the address is before the instruction runs.
+    pub place: Place,
+    /// The function was called by the allocator in its last step: the allocator's frame is the caller's.
+    pub in_callee: bool,
+}
+
+/// What is returned by these is no object of the heap: memory that is never freed, with GODEBUG=sbrk=1 only
+/// (runtime/malloc.go, mallocgc and preMallocgcDebug).
+const NO_OBJECTS: [&str; 2] = ["runtime.preMallocgcDebug", "runtime.persistentalloc"];
+/// An allocator's last call may be one of these, whose object it hands on (runtime/malloc_generated.go).
+const HANDS_ON: &str = "runtime.mallocgc";
+
+/// Calls of these never return (runtime/panic.go).
+fn never_returns(name: &str) -> bool {
+    matches!(name, "runtime.throw" | "runtime.fatal" | "runtime.fatalthrow" | "runtime.gopanic")
+        || name.starts_with("runtime.panic")
+        || name.starts_with("runtime.goPanic")
+}
+
+/// The places at which every object that `function` returns is seen exactly once.
+pub fn exit_sites(image: &GoImage, function: &str, emulates: Emulates) -> Result<Vec<ExitSite>, GoError> {
+    let mut sites = Vec::new();
+    let mut handed_on = BTreeSet::new();
+    for name in of_function(image, function, emulates, false, &mut sites)? {
+        if handed_on.insert(name.clone()) {
+            let further = of_function(image, &name, emulates, true, &mut sites)?;
+            if !further.is_empty() {
+                let why = format!("its objects come out of {}, two calls away", further.join(", "));
+                return Err(GoError::NoSite { function: function.to_owned(), why });
+            }
+        }
+    }
+    sites.sort();
+    Ok(sites)
+}
+
+/// Adds the sites inside one function; returns those whose objects it hands on.
+fn of_function(
+    image: &GoImage,
+    name: &str,
+    emulates: Emulates,
+    in_callee: bool,
+    sites: &mut Vec<ExitSite>,
+) -> Result<Vec<String>, GoError> {
+    let no_site = |why: String| GoError::NoSite { function: name.to_owned(), why };
+    let function =
+        image.function(name).ok_or_else(|| no_site("it is not in the function table".to_owned()))?;
+    if function.assembly {
+        return Err(no_site("it is written in assembly".to_owned()));
+    }
+    let bytes = image.text_bytes(&function)?;
+    let called = |at: ImageAddr| image.function_at(at).filter(|f| f.entry == at);
+    let chosen = choose(&bytes, &function, emulates, called).map_err(no_site)?;
+    for exit in chosen.exits {
+        let file_offset = image
+            .file_offset(exit.address)
+            .ok_or_else(|| no_site("its code is not in an executable segment of the file".to_owned()))?;
+        let offset = exit.address.0 - function.entry.0;
+        sites.push(ExitSite {
+            address: exit.address,
+            function: function.name.clone(),
+            file_offset,
+            offset,
+            instruction: exit.kind,
+            bytes: bytes[offset as usize..offset as usize + exit.len].to_vec(),
+            place: exit.place,
+            in_callee,
+        });
+    }
+    Ok(chosen.handed_on)
+}
+
+/// An instruction that will do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Exit {
+    index: usize,
+    address: ImageAddr,
+    kind: SiteKind,
+    len: usize,
+    place: Place,
+}
+
+struct Chosen {
+    exits: Vec<Exit>,
+    /// Functions whose results are returned as they are.
+    handed_on: Vec<String>,
+}
+
+/// What a return hands out.
+enum Returned {
+    /// No object: an address in the program, or memory that is never freed.
+    Nothing,
+    HandedOn(Vec<String>),
+    Object,
+}
+
+/// Sets tried before the function is refused.
+const MAX_TRIES: usize = 4096;
+
+fn choose(
+    bytes: &[u8],
+    function: &Function,
+    emulates: Emulates,
+    called: impl Fn(ImageAddr) -> Option<Function>,
+) -> Result<Chosen, String> {
+    let insns =
+        x86::decode(bytes, function.entry).map_err(|e| format!("its bytes are not all instructions: {e}"))?;
+    let ends = |at| called(at).is_some_and(|f| never_returns(&f.name));
+    let flow = Flow::of(&insns, ends)?;
+    let candidates = candidates(&insns, &flow, emulates)?;
+    let (mut wanted, mut handed_on, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for end in flow.returns() {
+        let choices: Vec<Exit> = candidates.iter().copied().filter(|c| flow.passes(c.index, end)).collect();
+        match returned(&flow.origins(end), &called) {
+            Returned::Nothing => others.push(end),
+            Returned::HandedOn(names) if choices.is_empty() => {
+                others.push(end);
+                handed_on.extend(names);
+            }
+            Returned::HandedOn(_) | Returned::Object if choices.is_empty() => {
+                return Err(format!(
+                    "no instruction that the kernel emulates holds the object before the return at {}",
+                    insns[end].address()
+                ));
+            }
+            Returned::HandedOn(_) | Returned::Object => wanted.push((end, choices)),
+        }
+    }
+    if wanted.is_empty() && handed_on.is_empty() {
+        return Err("it returns no object".to_owned());
+    }
+    let mut exits = Vec::new();
+    let mut tries = MAX_TRIES;
+    if !settle(&flow, &wanted, &others, &mut exits, &mut tries) {
+        return Err("no set of instructions is passed exactly once by every object".to_owned());
+    }
+    exits.sort_by_key(|e| e.index);
+    exits.dedup();
+    handed_on.sort();
+    handed_on.dedup();
+    Ok(Chosen { exits, handed_on })
+}
+
+fn returned(origins: &[Origin], called: &impl Fn(ImageAddr) -> Option<Function>) -> Returned {
+    let mut names = Vec::new();
+    for origin in origins {
+        match origin {
+            Origin::Constant => {}
+            Origin::Call(at) => match called(*at).map(|f| f.name) {
+                Some(name) if NO_OBJECTS.contains(&name.as_str()) => {}
+                Some(name) if name.starts_with(HANDS_ON) => names.push(name),
+                _ => return Returned::Object,
+            },
+            Origin::Other => return Returned::Object,
+        }
+    }
+    if names.is_empty() { Returned::Nothing } else { Returned::HandedOn(names) }
+}
+
+/// The instructions that the kernel emulates, that run at most once per call, with the frame set up and the object at
+/// hand: cheapest first.
+fn candidates(insns: &[Insn], flow: &Flow<'_>, emulates: Emulates) -> Result<Vec<Exit>, String> {
+    let (held, framed) = (flow.held()?, flow.framed());
+    let mut found: Vec<Exit> = insns
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| framed[*index])
+        .filter_map(|(index, insn)| {
+            let (kind, place) = (insn.site_kind(emulates)?, held[index]?);
+            Some(Exit { index, address: insn.address(), kind, len: insn.len(), place })
+        })
+        .filter(|exit| !flow.leads(exit.index, exit.index))
+        .collect();
+    found.sort_by_key(|exit| (exit.kind, exit.index));
+    Ok(found)
+}
+
+/// One choice for each return so that no path passes two of them, and none on the way to `others`.
+fn settle(
+    flow: &Flow<'_>,
+    wanted: &[(usize, Vec<Exit>)],
+    others: &[usize],
+    exits: &mut Vec<Exit>,
+    tries: &mut usize,
+) -> bool {
+    let Some(((_, choices), rest)) = wanted.split_first() else {
+        return true;
+    };
+    for choice in choices {
+        *tries = tries.saturating_sub(1);
+        if *tries == 0 {
+            return false;
+        }
+        let apart = |other: &Exit| {
+            other.index == choice.index
+                || !flow.leads(other.index, choice.index) && !flow.leads(choice.index, other.index)
+        };
+        if others.iter().any(|end| flow.leads(choice.index, *end)) || !exits.iter().all(apart) {
+            continue;
+        }
+        exits.push(*choice);
+        if settle(flow, rest, others, exits, tries) {
+            return true;
+        }
+        exits.pop();
+    }
+    false
+}
