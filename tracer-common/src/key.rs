@@ -58,3 +58,23 @@ pub struct GoValue {
     pub created: u64,
     pub ended: u64,
 }
+
+/// A sampled allocation that has no address yet: one for each goroutine at most.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PendingKey {
+    pub g: u64,
+    pub slot: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pending {
+    pub stack: u64,
+    pub type_addr: u64,
+    pub size: u64,
+    /// Bytes from the allocator's return address up to the end of the goroutine's stack: the same after a move.
+    pub depth: u64,
+    pub ktime_ns: u64,
+    pub class: u64,
+}

@@ -20,6 +20,11 @@ pub enum Place {
     Stack(u32),
 }
 
+impl Place {
+    /// RAX, where Go's functions return their first result.
+    pub const RESULT: Self = Self::Register(RAX);
+}
+
 /// Where a returned word came from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Origin {
@@ -239,7 +244,7 @@ impl<'a> Flow<'a> {
         state.into_iter().map(|s| s == Some(true)).collect()
     }
 
-    /// For each instruction where, before it runs, the value lies that will be returned in RAX: a register first.
+    /// For each instruction where, before it runs, the value lies that will be returned in RAX.
     /// Absent where it lies nowhere for certain, or where no return follows.
     pub fn held(&self) -> Result<Vec<Option<Place>>, String> {
         // None: no return follows, as far as is known.
@@ -258,9 +263,11 @@ impl<'a> Flow<'a> {
         Err("its loops are nested too deep".to_owned())
     }
 
+    /// RAX before the stack before another register: the order in which a probe reads them easily.
     fn first(held: &Held) -> Option<Place> {
         let register = (held.registers != 0).then(|| Place::Register(held.registers.trailing_zeros() as u8));
-        register.or_else(|| held.stack.first().map(|at| Place::Stack(*at)))
+        let stack = held.stack.first().map(|at| Place::Stack(*at));
+        register.filter(|r| *r == Place::RESULT).or(stack).or(register)
     }
 
     fn held_before(&self, i: usize, held: &[Option<Held>]) -> Option<Held> {

@@ -8,6 +8,8 @@
 
 use std::collections::BTreeSet;
 
+use tracer_common::cookie::EXIT_STACK;
+
 use super::super::error::GoError;
 use super::super::image::{Function, GoImage};
 use crate::binary::flow::{Flow, Origin, Place};
@@ -194,6 +196,14 @@ fn candidates(insns: &[Insn], flow: &Flow<'_>, emulates: Emulates) -> Result<Vec
         .filter(|(index, _)| framed[*index])
         .filter_map(|(index, insn)| {
             let (kind, place) = (insn.site_kind(emulates)?, held[index]?);
+            // The kernel side reads RAX and the stack.
+            let readable = match place {
+                Place::Stack(at) => at.is_multiple_of(8) && at < EXIT_STACK,
+                place => place == Place::RESULT,
+            };
+            if !readable {
+                return None;
+            }
             Some(Exit { index, address: insn.address(), kind, len: insn.len(), place })
         })
         .filter(|exit| !flow.leads(exit.index, exit.index))
