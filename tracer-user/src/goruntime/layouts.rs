@@ -176,11 +176,12 @@ layout! {
     work_cycles: u32, "runtime.work.cycles" = [344, 336, 400, 400, 424, 424, 512, 648, 648];
     work_user_forced: u32, "runtime.work.userForced" = [280, 280, 344, 344, 336, 336, 400, 536, 536];
 
-    // heap: runtime/mheap.go, type mheap.
+    // heap: runtime/mheap.go, types mheap and heapArena.
     mheap_sweepgen: u32, "runtime.mheap.sweepgen" = [65848, 65816, 65856, 65856, 65856, 65856, 65856, 65856, 65856];
     mheap_allspans: u32, "runtime.mheap.allspans" = [65856, 65824, 65864, 65864, 65864, 65864, 65864, 65864, 65864];
     mheap_arenas: u32, "runtime.mheap.arenas" = [65936, 65904, 65944, 66008, 66008, 66008, 66008, 66008, 66008];
     mheap_central: u32, "runtime.mheap.central" = [66112, 66072, 66120, 66184, 66184, 66184, 66208, 66208, 66208];
+    heap_arena_spans: u32, "runtime.heapArena.spans" = [2097152, 1064960, 1064960, 0, 0, 0, 0, 0, 0];
 
     // spans: runtime/mheap.go, type mspan.
     mspan_start_addr: u32, "runtime.mspan.startAddr" = [24, 24, 24, 24, 24, 24, 24, 24, 24];

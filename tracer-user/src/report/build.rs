@@ -73,6 +73,7 @@ pub enum Sampler {
     None,
     Runtime,
     All,
+    Sampled,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -197,6 +198,7 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
             Sampler::None => "none",
             Sampler::Runtime => "runtime",
             Sampler::All => "all",
+            Sampler::Sampled => "sampled",
         }
         .to_owned(),
         sampler_reason: facts.sampler_reason.clone(),
@@ -333,6 +335,7 @@ fn allocation(s: &evidence::AllocSite, evidence: &Evidence) -> Allocation {
         allocated: allocated(s.amount),
         freed: None,
         allocated_since_gc: None,
+        unknown: None,
         samples: None,
         size_classes: s
             .classes

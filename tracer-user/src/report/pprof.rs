@@ -142,7 +142,7 @@ impl Builder {
                 continue;
             }
             // runtime/pprof/protomem.go, scaleHeapSample: both figures are cut, not rounded.
-            let scale = 1.0 / design.inclusion(sample.size);
+            let scale = 1.0 / design.inclusion(sample.chosen_by);
             let scaled = |n: u64| {
                 let scale = if scale.is_finite() { scale } else { 1.0 };
                 let bytes = n.saturating_mul(sample.size);

@@ -15,6 +15,7 @@ use super::{
     error::SessionError,
     facts,
     fence::Fence,
+    follower::Follower,
     inbox::{Signal, Wake, inbox},
     maps::MapFinder,
     names::ImageNames,
@@ -33,11 +34,15 @@ use crate::{
     goruntime::GoImage,
     host::launch::Running,
     kernel::capability::Capabilities,
-    record::{Body, Note, Reading, Readout, Record, Slot, note::EndedBy},
+    record::{
+        Body, Event, Note, Reading, Readout, Record, Slot,
+        note::EndedBy,
+        samples::{Fates, SampleKey},
+    },
     report::Report,
     symbolize::Symbolizer,
 };
-use tracer_common::counter::Counter;
+use tracer_common::{cookie::Shape, counter::Counter};
 
 /// How a session ended.
 #[derive(Debug)]
@@ -102,6 +107,7 @@ struct Session<'s, 'a> {
     inbox: &'s Receiver<Wake>,
     drain: Option<Drain>,
     reader: Reader,
+    follower: Option<Follower>,
     began: Instant,
     first_reported: bool,
     streamed_at: Instant,
@@ -154,7 +160,8 @@ impl<'s, 'a> Session<'s, 'a> {
         let (image, bias) = (&opened.target.image, opened.target.bias);
         let mut recording = record.map(|file| Recording::start(file, image, bias)).transpose()?;
         let opening = facts::opening(&opened, setup.sampler, setup.probed(), SystemTime::now(), capabilities);
-        for note in opening.into_iter().chain(notes(&opened)) {
+        let sampled = setup.probed().sampled.then_some(Note::Sampling { mean: setup.sample_bytes });
+        for note in opening.into_iter().chain(notes(&opened)).chain(sampled) {
             let record = Record { slot: Slot(0), time: started, body: Body::Note(note) };
             believe(&mut ledger, recording.as_mut(), &record);
         }
@@ -162,13 +169,16 @@ impl<'s, 'a> Session<'s, 'a> {
         let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
         let maps = MapFinder::start(&opened.target).map_err(SessionError::Thread)?;
         let sources = Sources { target: Arc::clone(&opened.target), tables, maps, profile: opened.profile };
+        let follows = opened.probes.is_some() && setup.probed().sampled;
+        let follower = follows.then(|| Follower::start(&opened.target, wakes.clone())).transpose();
+        let follower = follower.map_err(SessionError::Thread)?;
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
         let image: Arc<GoImage> = Arc::clone(&opened.target.image);
         let names = ImageNames { image, bias: opened.target.bias };
         say_attached(&output, &opened);
         let planned = opened.probes.iter().flat_map(|p| &p.planned);
         let counts_allocations =
-            planned.map(|p| p.cookie.shape == tracer_common::cookie::Shape::Alloc).collect();
+            planned.map(|p| matches!(p.cookie.shape, Shape::Alloc | Shape::SampleBegin)).collect();
         Ok(Self {
             setup,
             output,
@@ -181,6 +191,7 @@ impl<'s, 'a> Session<'s, 'a> {
             inbox,
             drain,
             reader,
+            follower,
             began: Instant::now(),
             first_reported: false,
             streamed_at: Instant::now(),
@@ -262,9 +273,23 @@ impl<'s, 'a> Session<'s, 'a> {
     fn drained(&mut self, began: crate::units::KTime, records: &[Record]) {
         for record in records {
             self.apply(record);
+            self.follow(record);
         }
         for record in self.fence.release(began) {
             self.apply(&record);
+        }
+    }
+
+    /// Has a sampled object looked at from now on.
+    fn follow(&mut self, record: &Record) {
+        let (Some(follower), Body::Event(Event::Sample(sample))) = (&self.follower, &record.body) else {
+            return;
+        };
+        let key = SampleKey { address: sample.address, at: record.time };
+        if !follower.follow(key, sample) {
+            let readout = Readout::Fates(Fates { unknown: vec![key], ..Fates::default() });
+            let body = Body::Reading(Reading { from: record.time, gc_cycle: None, readout });
+            self.apply(&Record { slot: Slot(0), time: record.time, body });
         }
     }
 
@@ -447,7 +472,8 @@ impl Watched {
             | Readout::Maps(_)
             | Readout::Process(_)
             | Readout::Census(_)
-            | Readout::Profile(_) => {}
+            | Readout::Profile(_)
+            | Readout::Fates(_) => {}
         }
     }
 }

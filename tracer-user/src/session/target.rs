@@ -23,7 +23,7 @@ use crate::{
         process::{Process, Segment},
     },
     record::note::Note,
-    units::{Bytes, LoadBias, Pid},
+    units::{Bytes, LoadBias, Pid, ProcAddr},
 };
 
 /// Why a process cannot be a target.
@@ -70,6 +70,8 @@ pub struct Target {
     pub state: RuntimeState,
     /// The memory profiler's variables; absent where they were not found.
     pub profile: Option<ProfileVars>,
+    /// Not 0 while the collector marks: `runtime.gcBlackenEnabled`, 32 bits.
+    pub marking: ProcAddr,
 }
 
 impl Target {
@@ -112,6 +114,7 @@ impl Target {
             cycle: at(cycle),
             rate: at(vars.mem_profile_rate),
         });
+        let marking = at(vars.gc_blacken_enabled);
         let vars = StateVars {
             memstats: at(vars.memstats),
             gc_controller: at(vars.gc_controller),
@@ -149,7 +152,7 @@ impl Target {
             }
         };
         process.still_same()?;
-        Ok(Self { process, memory, image, bias, layout, state, profile })
+        Ok(Self { process, memory, image, bias, layout, state, profile, marking })
     }
 
     /// What the report must say of how the runtime is read, where its version is newer than the tracer.

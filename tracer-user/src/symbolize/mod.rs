@@ -11,6 +11,7 @@ mod maps;
 mod memo;
 pub mod profile;
 mod rows;
+mod samples;
 mod stack;
 
 use crate::aggregate::{Ledger, RECORDING_CUT, Remark as LedgerRemark};
@@ -65,11 +66,12 @@ impl Symbolizer {
         let clock = Clock(ledger.started());
         let mut named = memo::Named { memo: &mut self.memo, names };
         let (allocations, stacks_unknown) = rows::allocations(ledger, clock, &mut named);
+        let (samples, samples_unknown) = samples::heap_profile(ledger, clock, &mut named);
         Evidence {
             at_s: clock.at(ledger.now()),
             module: names.module(),
             allocations,
-            profile: profile::heap_profile(ledger, clock, &mut named),
+            profile: samples.or_else(|| profile::heap_profile(ledger, clock, &mut named)),
             maps: maps::maps(ledger, clock, &mut named),
             goroutines: goroutines::goroutines(ledger, clock, &mut named),
             gc: rows::gc(ledger, clock),
@@ -77,7 +79,7 @@ impl Symbolizer {
             census: census::census(ledger, clock, &mut named),
             process: rows::process(ledger, clock),
             probes: rows::probes(ledger),
-            losses: losses(ledger, stacks_unknown),
+            losses: losses(ledger, stacks_unknown + samples_unknown),
             remarks: ledger.remarks().iter().map(remark).collect(),
             ended: ledger.ended(),
         }
@@ -140,7 +142,11 @@ fn harm(counter: Counter) -> evidence::Harm {
         | Counter::BadCookie
         | Counter::SiteRefused
         | Counter::SiteNotTaken
-        | Counter::TargetReplaced => Harm::Totals,
+        | Counter::TargetReplaced
+        | Counter::SampleRingFull
+        | Counter::SampleTableFull
+        | Counter::SampleUnanswered
+        | Counter::SampleUnreadable => Harm::Totals,
         Counter::RingFull
         | Counter::StackCut
         | Counter::ScratchBusy
@@ -150,7 +156,8 @@ fn harm(counter: Counter) -> evidence::Harm {
         | Counter::Undecodable
         | Counter::StackUnknown
         | Counter::StackTableFull
-        | Counter::PageSwapped => Harm::Attribution,
+        | Counter::PageSwapped
+        | Counter::SampleUnfollowed => Harm::Attribution,
         Counter::StackTruncated
         | Counter::ForeignProcess
         | Counter::ReadingFailed

@@ -16,9 +16,20 @@ use crate::record::profile::{Bucket, Profile, Sampled};
 use crate::sampling::{ByBytes, Estimate};
 use crate::units::ProcAddr;
 
-/// The runtime's own account of its heap, since the process started.
+/// Who took the samples.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ProfileSource {
+    /// The runtime's own profiler, since the process started.
+    #[default]
+    Runtime,
+    /// This session, since it attached.
+    Samples,
+}
+
+/// An account of the heap by samples.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct HeapProfile {
+    pub source: ProfileSource,
     /// Mean bytes between two samples.
     pub rate: u64,
     /// The rate at the session's first reading, where it was another one.
@@ -43,6 +54,8 @@ pub struct ProfileSite {
     pub id: String,
     /// User frames, innermost first.
     pub stack: Vec<Frame>,
+    /// The runtime's own profile knows no types.
+    pub type_name: Option<String>,
     pub cause: Cause,
     pub amounts: SiteAmounts,
     /// Allocations in the sample.
@@ -59,6 +72,8 @@ pub struct SiteAmounts {
     pub freed: Amounts,
     /// Of the allocated: since the last GC. Live and garbage are not told apart there.
     pub since_gc: Amounts,
+    /// Of the allocated: live or freed, which is not known. Only our own samples have any.
+    pub unknown: Amounts,
 }
 
 /// Objects and their bytes.
@@ -76,6 +91,8 @@ pub struct Sample {
     pub cause: Cause,
     /// Bytes per object.
     pub size: u64,
+    /// Bytes by which it was sampled.
+    pub chosen_by: u64,
     /// As of the last GC, or up to the reading before the first one.
     pub counts: Sampled,
 }
@@ -108,15 +125,17 @@ impl SiteAmounts {
             allocated: amounts(now.allocs),
             freed: amounts(now.frees),
             since_gc: amounts(if collected { bucket.since_gc.allocs } else { 0 }),
+            unknown: Amounts::default(),
         }
     }
 
-    fn add(&mut self, other: Self) {
-        let Self { live, allocated, freed, since_gc } = other;
+    pub(super) fn add(&mut self, other: Self) {
+        let Self { live, allocated, freed, since_gc, unknown } = other;
         self.live.add(live);
         self.allocated.add(allocated);
         self.freed.add(freed);
         self.since_gc.add(since_gc);
+        self.unknown.add(unknown);
     }
 }
 
@@ -152,7 +171,13 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         let row = rows.entry((frames, cause)).or_default();
         row.0.add(amounts);
         row.1 = row.1.saturating_add(bucket.now().allocs);
-        out.samples.push(Sample { stack, cause, size: bucket.size.0, counts: view(bucket, collected) });
+        out.samples.push(Sample {
+            stack,
+            cause,
+            size: bucket.size.0,
+            chosen_by: bucket.size.0,
+            counts: view(bucket, collected),
+        });
     }
     out.places = places.all;
     out.sites = rows
@@ -160,17 +185,22 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         .map(|((stack, cause), (amounts, samples))| ProfileSite {
             id: if stack.is_empty() { "unknown".to_owned() } else { site_id(&stack) },
             stack,
+            type_name: None,
             cause,
             amounts,
             samples,
         })
         .collect();
-    // The rows come sorted by name, so a stable sort is a total order.
-    out.sites.sort_by(|a, b| {
+    live_first(&mut out.sites);
+    Some(out)
+}
+
+/// Most live bytes first. The rows come sorted by name, so a stable sort is a total order.
+pub(super) fn live_first(sites: &mut [ProfileSite]) {
+    sites.sort_by(|a, b| {
         let key = |s: &ProfileSite| (s.amounts.live.bytes.value, s.amounts.allocated.bytes.value);
         key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal)
     });
-    Some(out)
 }
 
 /// Whether buckets begin at the allocator; runtimes of before leave its frames out.
@@ -187,15 +217,15 @@ fn frame(named: &mut Named<'_>, pc: ProcAddr) -> Frame {
 
 /// Places by address, each once.
 #[derive(Default)]
-struct Places {
-    all: Vec<Place>,
-    by_address: HashMap<ProcAddr, u32>,
+pub(super) struct Places {
+    pub(super) all: Vec<Place>,
+    by_address: HashMap<(ProcAddr, Frame), u32>,
 }
 
 impl Places {
     /// The stack as runtime/pprof shows it (protomem.go): without the runtime's frames in front, unless there are no
     /// others, and without the bottom of every goroutine.
-    fn stack(&mut self, addresses: &[ProcAddr], frames: &[Frame]) -> Vec<u32> {
+    pub(super) fn stack(&mut self, addresses: &[ProcAddr], frames: &[Frame]) -> Vec<u32> {
         let lead = frames.iter().take_while(|f| hidden_in_profiles(&f.function)).count();
         let lead = if lead == frames.len() { 0 } else { lead };
         let shown = addresses.iter().zip(frames).skip(lead).filter(|(_, f)| !is_bottom(&f.function));
@@ -203,7 +233,7 @@ impl Places {
     }
 
     fn place(&mut self, address: ProcAddr, frame: &Frame) -> u32 {
-        *self.by_address.entry(address).or_insert_with(|| {
+        *self.by_address.entry((address, frame.clone())).or_insert_with(|| {
             // A return address: the call is before it.
             let address = address.0.saturating_sub(1);
             self.all.push(Place { address, frame: frame.clone() });

@@ -1,0 +1,142 @@
+//! Sampled objects: how many of each group were taken, live, died, or are lost sight of.
+//!
+//! Objects are held until they are known to be dead, at most [`MAX_FOLLOWED`]; groups at most [`MAX_GROUPS`]. What does
+//! not fit is counted under the unknown stack, as unknown: it is in the totals and never live.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::record::reading::AllocClass;
+use crate::record::samples::{Fates, MAX_FOLLOWED, Sample, SampleKey};
+use crate::units::{Bytes, KTime, ProcAddr, StackId};
+
+/// Stacks times types times sizes.
+pub const MAX_GROUPS: usize = 65_536;
+
+/// Samples that are estimated together: one size, one stack, one type.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SampleGroup {
+    pub stack: StackId,
+    pub type_addr: Option<ProcAddr>,
+    pub class: AllocClass,
+    pub size: Bytes,
+}
+
+/// Numbers of samples.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Followed {
+    /// All of them: the sum of the others.
+    pub taken: u64,
+    /// Found by the newest cycle that told of them.
+    pub live: u64,
+    pub dead: u64,
+    /// No cycle has told of them yet.
+    pub fresh: u64,
+    /// Live or dead: not known.
+    pub unknown: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    Nothing,
+    Lives,
+    Unknown,
+}
+
+/// What is known of all samples.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct SampleStore {
+    mean: Option<u64>,
+    groups: BTreeMap<SampleGroup, Followed>,
+    objects: HashMap<SampleKey, (SampleGroup, Told)>,
+    cycle: Option<u32>,
+    newest: Option<KTime>,
+    groups_cut: u64,
+    misplaced: u64,
+}
+
+impl SampleStore {
+    pub(super) fn begin(&mut self, mean: u64) {
+        self.mean = Some(mean);
+    }
+
+    /// Whether the object is followed.
+    pub(super) fn sample(&mut self, at: KTime, sample: &Sample) -> bool {
+        let Sample { address, stack, type_addr, class, size, g: _, born: _ } = *sample;
+        let mut group = SampleGroup { stack, type_addr, class, size };
+        if self.groups.len() >= MAX_GROUPS && !self.groups.contains_key(&group) {
+            self.groups_cut += 1;
+            group = SampleGroup { stack: StackId(0), type_addr: None, ..group };
+        }
+        self.newest = Some(at);
+        let key = SampleKey { address, at };
+        let follows = self.objects.len() < MAX_FOLLOWED && !self.objects.contains_key(&key);
+        let held = self.groups.entry(group).or_default();
+        held.taken += 1;
+        if follows {
+            held.fresh += 1;
+            self.objects.insert(key, (group, Told::Nothing));
+        } else {
+            held.unknown += 1;
+        }
+        follows
+    }
+
+    pub(super) fn tell(&mut self, at: KTime, fates: &Fates) {
+        let Fates { cycle, survived, died, unknown, untold: _ } = fates;
+        self.cycle = self.cycle.max(Some(*cycle));
+        self.newest = Some(at);
+        for (keys, told) in [(survived, Some(Told::Lives)), (unknown, Some(Told::Unknown)), (died, None)] {
+            for key in keys {
+                self.move_to(*key, told);
+            }
+        }
+    }
+
+    /// `None`: dead, and no longer held.
+    fn move_to(&mut self, key: SampleKey, told: Option<Told>) {
+        let Some((group, was)) = self.objects.get_mut(&key) else {
+            self.misplaced += 1;
+            return;
+        };
+        let Some(held) = self.groups.get_mut(group) else { return };
+        let left = match was {
+            Told::Nothing => &mut held.fresh,
+            Told::Lives => &mut held.live,
+            Told::Unknown => &mut held.unknown,
+        };
+        *left = left.saturating_sub(1);
+        match told {
+            None => held.dead += 1,
+            Some(Told::Lives) => held.live += 1,
+            Some(Told::Unknown) => held.unknown += 1,
+            Some(Told::Nothing) => held.fresh += 1,
+        }
+        match told {
+            None => drop(self.objects.remove(&key)),
+            Some(told) => *was = told,
+        }
+    }
+
+    /// Mean bytes between two samples; absent where none are taken.
+    pub fn mean(&self) -> Option<u64> {
+        self.mean
+    }
+    pub fn groups(&self) -> &BTreeMap<SampleGroup, Followed> {
+        &self.groups
+    }
+    /// The newest cycle that told something.
+    pub fn cycle(&self) -> Option<u32> {
+        self.cycle
+    }
+    /// When the newest sample or fate came.
+    pub fn newest(&self) -> Option<KTime> {
+        self.newest
+    }
+    pub(super) fn groups_cut(&self) -> u64 {
+        self.groups_cut
+    }
+    /// Fates of objects that are not held.
+    pub(super) fn misplaced(&self) -> u64 {
+        self.misplaced
+    }
+}
