@@ -59,12 +59,14 @@ pub struct GoValue {
     pub ended: u64,
 }
 
-/// A sampled allocation that has no address yet: one for each goroutine at most.
+/// A sampled allocation that has no address yet: for each goroutine one, and one inside it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PendingKey {
     pub g: u64,
-    pub slot: u64,
+    pub slot: u32,
+    /// 1 for an allocation inside the allocator, such as it makes to start a collection; else 0.
+    pub inner: u32,
 }
 
 #[repr(C)]

@@ -67,13 +67,18 @@ pub fn begin(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken:
     };
     // SAFETY: the helper takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
-    let key = PendingKey { g, slot: u64::from(cookie.slot) };
-    // SAFETY: the key is two plain words; the value is only read.
+    let mut key = PendingKey { g, slot: u32::from(cookie.slot), inner: 0 };
+    // SAFETY: the key is plain words; the value is only read.
     if let Some(waiting) = unsafe { PENDING.get(&key) } {
-        lose(Counter::SampleUnanswered);
-        // An allocation inside the one that waits is deeper: the outer one stays.
+        // An allocation inside the one that waits is deeper; else that one never got its address.
         if depth > waiting.depth && now.wrapping_sub(waiting.ktime_ns) < WAITS_NS {
-            return;
+            key.inner = 1;
+            // SAFETY: as above.
+            if unsafe { PENDING.get(&key) }.is_some() {
+                lose(Counter::SampleUnanswered);
+            }
+        } else {
+            lose(Counter::SampleUnanswered);
         }
     }
     let stack = match taken {
@@ -92,9 +97,9 @@ pub fn begin(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken:
 pub fn end(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
     let registers = Registers::of(ctx);
     let (g, result, sp, fp) = (registers.g(), registers.result(), registers.sp(), registers.frame_pointer());
-    let key = PendingKey { g, slot: u64::from(cookie.slot) };
-    // SAFETY: the key is two plain words; the value is only read, and copied before anybody may change it.
-    let Some(&pending) = (unsafe { PENDING.get(&key) }) else {
+    let mut key = PendingKey { g, slot: u32::from(cookie.slot), inner: 0 };
+    // SAFETY: the key is plain words; the value is only read, and copied before anybody may change it.
+    let Some(&(mut pending)) = (unsafe { PENDING.get(&key) }) else {
         return;
     };
     let mut frame = fp;
@@ -104,9 +109,15 @@ pub fn end(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
         };
         frame = outer;
     }
-    // Another allocation of this goroutine, inside the one that waits.
-    if depth(control, g, frame.wrapping_add(8)) != Some(pending.depth) {
-        return;
+    let depth = depth(control, g, frame.wrapping_add(8));
+    if depth != Some(pending.depth) {
+        // Another allocation of this goroutine, inside the one that waits.
+        key.inner = 1;
+        // SAFETY: as above.
+        match unsafe { PENDING.get(&key) } {
+            Some(&inner) if depth == Some(inner.depth) => pending = inner,
+            _ => return,
+        }
     }
     let address = if cookie.place & PLACE_STACK != 0 {
         let offset = u64::from(cookie.place & !PLACE_STACK) * 8;
