@@ -9,7 +9,8 @@ use tracer_tests::scratch::Scratch;
 /// An old Go, the one with one exit, and the one with an allocator for each size; one of them without names.
 fn versions() -> Vec<(Go, Mode)> {
     let modes = [(19, Mode::Ordinary), (26, Mode::StrippedPie), (27, Mode::Ordinary)];
-    let of = |minor: u32| Go::every().into_iter().find(|go| go.pin.minor() == minor).expect("it is supported");
+    let of =
+        |minor: u32| Go::every().into_iter().find(|go| go.pin.minor() == minor).expect("it is supported");
     modes.map(|(minor, mode)| (of(minor), mode)).into()
 }
 

@@ -20,7 +20,7 @@ const TASKS: &[(&str, Run, &str)] = &[
     (
         "captures",
         captures::task,
-        "[--reports]: record the sessions of tests/captures again (root), or print their reports",
+        "[WORD|--reports]: record the sessions of tests/captures again (root), or print their reports",
     ),
     (
         "go-matrix",

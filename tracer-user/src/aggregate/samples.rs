@@ -140,3 +140,76 @@ impl SampleStore {
         self.misplaced
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::samples::Born;
+
+    fn sample(address: u64) -> Sample {
+        Sample {
+            address: ProcAddr(address),
+            stack: StackId(3),
+            type_addr: None,
+            class: AllocClass::Small(5),
+            size: Bytes(60),
+            g: ProcAddr(1),
+            born: Some(Born { generation: 4, marking: false }),
+        }
+    }
+
+    fn key(address: u64, at: u64) -> SampleKey {
+        SampleKey { address: ProcAddr(address), at: KTime(at) }
+    }
+
+    fn only(store: &SampleStore) -> Followed {
+        let [held] = store.groups().values().copied().collect::<Vec<_>>()[..] else {
+            panic!("{:?}", store.groups())
+        };
+        held
+    }
+
+    #[test]
+    fn objects_move_from_fresh_to_their_end() {
+        let mut store = SampleStore::default();
+        for at in 1..=4 {
+            assert!(store.sample(KTime(at), &sample(0x1000 * at)));
+        }
+        assert_eq!(only(&store), Followed { taken: 4, fresh: 4, ..Followed::default() });
+        let fates = Fates {
+            cycle: 3,
+            survived: vec![key(0x1000, 1), key(0x2000, 2)],
+            died: vec![key(0x3000, 3)],
+            ..Fates::default()
+        };
+        store.tell(KTime(9), &fates);
+        assert_eq!(only(&store), Followed { taken: 4, live: 2, dead: 1, fresh: 1, unknown: 0 });
+        let unknown = vec![key(0x1000, 1)];
+        store.tell(KTime(10), &Fates { cycle: 5, unknown, ..Fates::default() });
+        let died = vec![key(0x1000, 1), key(0x2000, 2), key(0x2000, 2)];
+        store.tell(KTime(11), &Fates { cycle: 6, died, ..Fates::default() });
+        assert_eq!(only(&store), Followed { taken: 4, live: 0, dead: 3, fresh: 1, unknown: 0 });
+        assert_eq!((store.cycle(), store.misplaced()), (Some(6), 1), "told twice");
+    }
+
+    #[test]
+    fn an_address_given_out_again_is_another_object() {
+        let mut store = SampleStore::default();
+        assert!(store.sample(KTime(1), &sample(0x1000)));
+        assert!(store.sample(KTime(2), &sample(0x1000)));
+        store.tell(KTime(3), &Fates { died: vec![key(0x1000, 1)], ..Fates::default() });
+        assert_eq!(only(&store), Followed { taken: 2, dead: 1, fresh: 1, ..Followed::default() });
+    }
+
+    #[test]
+    fn what_is_beyond_the_cap_is_unknown_from_the_start() {
+        let mut store = SampleStore::default();
+        for at in 0..MAX_FOLLOWED as u64 {
+            assert!(store.sample(KTime(at), &sample(8 * at)));
+        }
+        assert!(!store.sample(KTime(1), &sample(4)));
+        assert_eq!(only(&store).unknown, 1);
+        store.tell(KTime(2), &Fates { died: vec![key(0, 0)], ..Fates::default() });
+        assert!(store.sample(KTime(3), &sample(4)), "there is room again");
+    }
+}

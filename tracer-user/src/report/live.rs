@@ -14,6 +14,9 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
     lines.blank();
     let when = if profile.as_of == "now" { "allocated so far (no GC yet)" } else { "live after the last GC" };
     let by = match profile.source {
+        "samples" if profile.sample_bytes <= 1 => {
+            " of what was allocated since attach, every allocation followed".to_owned()
+        }
         "samples" => format!(
             " of what was allocated since attach, one sample per {}",
             figures::bytes(profile.sample_bytes)

@@ -243,3 +243,127 @@ fn settle(
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: Emulates = Emulates { long_nops: true };
+    const ENTRY: u64 = 0x1000;
+    /// push rbp; mov rbp,rsp; sub rsp,0x20
+    const FRAME: &[u8] = &[0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x20];
+    /// add rsp,0x20; pop rbp; ret
+    const LEAVE: &[u8] = &[0x48, 0x83, 0xc4, 0x20, 0x5d, 0xc3];
+    const NOP: &[u8] = &[0x90];
+    /// mov rax,[rcx]: an object out of nowhere.
+    const MAKE: &[u8] = &[0x48, 0x8b, 0x01];
+    /// mov [rsp+0x18],rax and back
+    const SAVE: &[u8] = &[0x48, 0x89, 0x44, 0x24, 0x18];
+    const LOAD: &[u8] = &[0x48, 0x8b, 0x44, 0x24, 0x18];
+    /// test rdx,rdx
+    const TEST: &[u8] = &[0x48, 0x85, 0xd2];
+    /// xor eax,eax
+    const LOSE: &[u8] = &[0x31, 0xc0];
+    /// lea rax,[rip+0x100]
+    const NONE: &[u8] = &[0x48, 0x8d, 0x05, 0, 1, 0, 0];
+    /// call +0x100, somewhere else
+    const CALL: &[u8] = &[0xe8, 0, 1, 0, 0];
+
+    fn je(over: usize) -> Vec<u8> {
+        vec![0x74, over as u8]
+    }
+
+    fn function(name: &str, entry: ImageAddr) -> Function {
+        Function { name: name.into(), entry, end: entry, assembly: false }
+    }
+
+    /// Offsets and places of what is chosen; every call goes to a function of that name.
+    fn chosen(parts: &[&[u8]], callee: &str) -> Result<(Vec<(u64, Place)>, Vec<String>), String> {
+        let entry = ImageAddr(ENTRY);
+        let called = |at: ImageAddr| Some(function(callee, at));
+        let chosen = choose(&parts.concat(), &function("runtime.mallocgc", entry), NEW, called)?;
+        let exits = chosen.exits.iter().map(|e| (e.address.0 - ENTRY, e.place)).collect();
+        Ok((exits, chosen.handed_on))
+    }
+
+    const RESULT: Place = Place::RESULT;
+
+    #[test]
+    fn the_place_before_the_return_where_the_object_is() {
+        let (exits, handed_on) = chosen(&[FRAME, MAKE, NOP, LEAVE], "runtime.x").unwrap();
+        assert_eq!((exits, handed_on.len()), (vec![(11, RESULT)], 0));
+        // Kept on the stack over a call that takes everything else.
+        let parts = [FRAME, MAKE, SAVE, LOSE, NOP, CALL, LOAD, LEAVE];
+        assert_eq!(chosen(&parts, "runtime.x").unwrap().0, [(18, Place::Stack(0x18))]);
+        // Behind the frame's end there is none.
+        let late = [FRAME, MAKE, &LEAVE[..5], NOP, &LEAVE[5..]];
+        assert!(chosen(&late, "runtime.x").is_err());
+        assert!(chosen(&[FRAME, NOP, MAKE, LEAVE], "runtime.x").is_err(), "not made yet");
+        assert!(chosen(&[FRAME, MAKE, LOSE, NOP, LEAVE], "runtime.x").unwrap().0 == [(13, RESULT)]);
+    }
+
+    #[test]
+    fn each_path_is_seen_once() {
+        // Two ways that meet: the place is where they are one again, not the jump that only one of them passes.
+        let around = je(NOP.len());
+        let parts = [FRAME, MAKE, TEST, &around, NOP, NOP, LEAVE];
+        assert_eq!(chosen(&parts, "runtime.x").unwrap().0, [(17, RESULT)]);
+        // Two returns of two objects: a place for each.
+        let first = [NOP, LEAVE].concat();
+        let over = je(MAKE.len() + first.len());
+        let parts = [FRAME, TEST, &over, MAKE, &first, MAKE, NOP, LEAVE];
+        assert_eq!(chosen(&parts, "runtime.x").unwrap().0, [(16, RESULT), (26, RESULT)]);
+        // The second way has none.
+        let parts = [FRAME, TEST, &over, MAKE, &first, MAKE, LEAVE];
+        assert!(chosen(&parts, "runtime.x").is_err());
+        // A place that runs again and again: jne back to the nop.
+        let parts = [FRAME, MAKE, NOP, TEST, &[0x75, 0xfa], LEAVE];
+        assert!(chosen(&parts, "runtime.x").is_err());
+    }
+
+    #[test]
+    fn what_is_no_object_needs_no_place() {
+        let some = [MAKE, NOP, LEAVE].concat();
+        let over = je(some.len());
+        let parts = [FRAME, TEST, &over, &some, NONE, LEAVE];
+        assert_eq!(chosen(&parts, "runtime.x").unwrap().0, [(16, RESULT)]);
+        assert!(chosen(&[FRAME, NONE, NOP, LEAVE], "runtime.x").is_err());
+    }
+
+    #[test]
+    fn an_object_handed_on_is_seen_in_the_callee() {
+        let some = [MAKE, NOP, LEAVE].concat();
+        let over = je(some.len());
+        let parts = [FRAME, TEST, &over, &some, CALL, LEAVE];
+        let (exits, handed_on) = chosen(&parts, "runtime.mallocgcSlow").unwrap();
+        assert_eq!((exits, handed_on), (vec![(16, RESULT)], vec!["runtime.mallocgcSlow".to_owned()]));
+        assert!(chosen(&parts, "runtime.other").is_err(), "whose object that is nobody knows");
+        let (exits, handed_on) = chosen(&parts, "runtime.persistentalloc").unwrap();
+        assert_eq!((exits.len(), handed_on.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_call_that_never_returns_ends_its_path() {
+        // Behind the throw lies what only the other way reaches.
+        let over = je(CALL.len());
+        let parts = [FRAME, TEST, &over, CALL, MAKE, NOP, LEAVE];
+        assert_eq!(chosen(&parts, "runtime.throw").unwrap().0, [(21, RESULT)]);
+    }
+
+    #[test]
+    fn a_slot_whose_address_is_known_elsewhere_is_not_trusted_over_a_call() {
+        // lea rcx,[rsp+0x18]
+        let take = &[0x48, 0x8d, 0x4c, 0x24, 0x18][..];
+        let parts = [FRAME, take, MAKE, SAVE, NOP, CALL, LOAD, LEAVE];
+        assert!(chosen(&parts, "runtime.x").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_chosen_from_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..80)) {
+            for parts in [[FRAME, &bytes[..]].concat(), [FRAME, MAKE, &bytes[..], LEAVE].concat()] {
+                let _any = chosen(&[&parts], "runtime.x").is_ok();
+            }
+        }
+    }
+}
