@@ -11,6 +11,10 @@ pub const MAX_MEAN: u64 = 1 << 34;
 
 /// Whether a point lies within `size` bytes, when `left` bytes were left to it. What was left is 0 or less while another
 /// task that was preempted here has found its point and not drawn the next distance yet; then there is none.
+#[expect(
+    clippy::inline_always,
+    reason = "the kernel side inlines everything: one program, one pass of the verifier"
+)]
 #[inline(always)]
 pub const fn hits(left: i64, size: u64) -> bool {
     left > 0 && size >= left as u64
@@ -19,6 +23,10 @@ pub const fn hits(left: i64, size: u64) -> bool {
 /// The bytes to the next point, from 32 random bits: `-mean * ln(u)` rounded up, with u = (random + 1) / 2^32. Up,
 /// because then whole bytes are hit exactly as often as the exponential distance says. At least 1; exactly 1 for a mean
 /// of 0 or 1, with which everything is sampled.
+#[expect(
+    clippy::inline_always,
+    reason = "the kernel side inlines everything: one program, one pass of the verifier"
+)]
 #[inline(always)]
 pub const fn distance(mean: u64, random: u32) -> i64 {
     let mean = if mean > MAX_MEAN { MAX_MEAN } else { mean };
@@ -37,6 +45,10 @@ const LN_2: u64 = 11_629_080;
 ///
 /// The whole part is the place of the highest bit; each further bit comes from squaring what is left, because a square
 /// has twice the logarithm. No branches, so that the verifier walks it once.
+#[expect(
+    clippy::inline_always,
+    reason = "the kernel side inlines everything: one program, one pass of the verifier"
+)]
 #[inline(always)]
 const fn log2_below_32(random: u32) -> u64 {
     let n = random as u64 + 1;

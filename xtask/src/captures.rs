@@ -120,8 +120,8 @@ pub fn task(arguments: &[String]) -> Result<()> {
             ensure!(is_root(), "run `cargo xtask captures` as root: attaching to another process needs it");
             demo::build_tracer()?;
             fs::create_dir_all(NEUTRAL)?;
-            let some = SESSIONS.iter().filter(|session| session.fixture.contains(word.as_str()));
-            some.map(|session| record(session, &project::root().join(CAPTURES))).collect()
+            let mut some = SESSIONS.iter().filter(|session| session.fixture.contains(word.as_str()));
+            some.try_for_each(|session| record(session, &project::root().join(CAPTURES)))
         }
         [again] if again == "--reports" => {
             demo::build_tracer()?;

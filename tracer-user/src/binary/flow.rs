@@ -36,9 +36,19 @@ pub enum Origin {
     Other,
 }
 
-/// The places that hold the value to be returned.
+/// The places that hold the value to be returned, and those that hold an address to which something is added to make it.
+///
+/// An added-to place alone says nothing: the sum may be any address. Where one path returns the sum and the other the
+/// place itself, they are two addresses in one object, of which the place is the start (runtime/malloc.go up to go1.23
+/// pads tiny objects so under the race detector).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Held {
+    exact: Places,
+    added_to: Places,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Places {
     /// One bit for each general register.
     registers: u16,
     /// Offsets from the stack pointer, sorted.
@@ -56,7 +66,7 @@ const RAX: u8 = 0;
 const RSP: u8 = 4;
 const RBP: u8 = 5;
 
-impl Held {
+impl Places {
     fn has(&self, place: Place) -> bool {
         match place {
             Place::Register(n) => self.registers >> n & 1 == 1,
@@ -77,9 +87,27 @@ impl Held {
         }
     }
 
+    fn iter(&self) -> impl Iterator<Item = Place> + '_ {
+        let registers = (0..16).map(Place::Register).filter(|place| self.has(*place));
+        registers.chain(self.stack.iter().copied().map(Place::Stack))
+    }
+
+    fn both(&self, other: &Self) -> Self {
+        let stack = self.stack.iter().copied().filter(|at| other.stack.binary_search(at).is_ok());
+        Self { registers: self.registers & other.registers, stack: stack.collect() }
+    }
+
+    fn add_all(&mut self, other: &Self) {
+        other.iter().for_each(|place| self.add(place));
+    }
+}
+
+impl Held {
     fn meet(&mut self, other: &Self) {
-        self.registers &= other.registers;
-        self.stack.retain(|at| other.stack.binary_search(at).is_ok());
+        let mut exact = self.exact.both(&other.exact);
+        exact.add_all(&self.exact.both(&other.added_to));
+        exact.add_all(&self.added_to.both(&other.exact));
+        *self = Self { exact, added_to: self.added_to.both(&other.added_to) };
     }
 }
 
@@ -125,12 +153,11 @@ impl<'a> Flow<'a> {
             };
             let following = (i + 1 < insns.len()).then_some(i + 1);
             next[i] = match insn.raw.flow_control() {
-                FlowControl::Next => [following, None],
                 FlowControl::ConditionalBranch => [following, Some(inside()?)],
                 FlowControl::UnconditionalBranch => [Some(inside()?), None],
                 FlowControl::Return | FlowControl::Interrupt | FlowControl::Exception => [None, None],
                 FlowControl::Call if insn.target().is_some_and(&ends) => [None, None],
-                FlowControl::Call | FlowControl::IndirectCall => [following, None],
+                FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => [following, None],
                 FlowControl::IndirectBranch => return Err("it has a jump table".to_owned()),
                 FlowControl::XbeginXabortXend => return Err("it has transactions".to_owned()),
             };
@@ -265,6 +292,7 @@ impl<'a> Flow<'a> {
 
     /// RAX before the stack before another register: the order in which a probe reads them easily.
     fn first(held: &Held) -> Option<Place> {
+        let held = &held.exact;
         let register = (held.registers != 0).then(|| Place::Register(held.registers.trailing_zeros() as u8));
         let stack = held.stack.first().map(|at| Place::Stack(*at));
         register.filter(|r| *r == Place::RESULT).or(stack).or(register)
@@ -272,7 +300,9 @@ impl<'a> Flow<'a> {
 
     fn held_before(&self, i: usize, held: &[Option<Held>]) -> Option<Held> {
         if self.insns[i].raw.flow_control() == FlowControl::Return {
-            return Some(Held { registers: 1 << RAX, stack: Vec::new() });
+            let mut held = Held::default();
+            held.exact.add(Place::RESULT);
+            return Some(held);
         }
         let mut after: Option<Held> = None;
         for to in self.next[i].iter().flatten() {
@@ -284,18 +314,20 @@ impl<'a> Flow<'a> {
         }
         let after = after?;
         let mut before = Held::default();
-        let places = (0..16).map(Place::Register).chain(after.stack.iter().copied().map(Place::Stack));
-        for place in places.filter(|p| after.has(*p)) {
-            if let Some(from) = self.came_from(i, place) {
-                before.add(from);
+        for (before, after) in [(&mut before.exact, &after.exact), (&mut before.added_to, &after.added_to)] {
+            after.iter().filter_map(|place| self.came_from(i, place)).for_each(|from| before.add(from));
+            for (register, at) in &self.equal[i] {
+                let (register, slot) = (Place::Register(*register), Place::Stack(*at));
+                if before.has(register) || before.has(slot) {
+                    before.add(register);
+                    before.add(slot);
+                }
             }
         }
-        for (register, at) in &self.equal[i] {
-            let (register, slot) = (Place::Register(*register), Place::Stack(*at));
-            if before.has(register) || before.has(slot) {
-                before.add(register);
-                before.add(slot);
-            }
+        if let Some((sum, base)) = added(&self.insns[i])
+            && after.exact.has(sum)
+        {
+            before.added_to.add(base);
         }
         Some(before)
     }
@@ -306,9 +338,9 @@ impl<'a> Flow<'a> {
         match (&self.effects[i], place) {
             (Effect::Copy { from, to }, place) if *to == place => Some(*from),
             (Effect::Copy { to: Place::Stack(to), .. }, Place::Stack(at)) if at.abs_diff(*to) < 8 => None,
-            (Effect::Copy { to: Place::Register(RSP), .. }, Place::Stack(_)) => None,
+            (Effect::Copy { to: Place::Register(RSP), .. }, Place::Stack(_))
+            | (Effect::Call, Place::Register(_)) => None,
             (Effect::Copy { .. }, place) => Some(place),
-            (Effect::Call, Place::Register(_)) => None,
             (Effect::Call, Place::Stack(at)) => (at < self.taken_from).then_some(place),
             (Effect::Writes { registers, .. }, Place::Register(n)) => {
                 (registers >> n & 1 == 0).then_some(place)
@@ -361,6 +393,16 @@ impl<'a> Flow<'a> {
 fn number(register: Register) -> Option<u8> {
     let full = register.full_register();
     full.is_gpr64().then(|| full.number() as u8)
+}
+
+/// The result and the base of `lea reg, [base + index]`.
+fn added(insn: &Insn) -> Option<(Place, Place)> {
+    let raw = &insn.raw;
+    let sums = raw.code() == Code::Lea_r64_m && raw.memory_index_scale() == 1;
+    let base = raw.memory_base();
+    (sums && base.is_gpr64() && raw.memory_index().is_gpr64() && raw.memory_displacement64() == 0)
+        .then(|| Some((Place::Register(number(raw.op0_register())?), Place::Register(number(base)?))))
+        .flatten()
 }
 
 /// The offset of an operand `[rsp + d]`.

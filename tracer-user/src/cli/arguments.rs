@@ -249,7 +249,7 @@ fn sample_bytes(typed: &str) -> Result<u64, String> {
     let unit = UNITS.iter().find_map(|(unit, bytes)| Some((typed.strip_suffix(unit)?, *bytes)));
     let (digits, unit) = unit.unwrap_or((typed, 1));
     let number: u64 =
-        digits.trim().parse().map_err(|_| "write bytes, such as 65536, 64KiB or 1MiB".to_owned())?;
+        digits.trim().parse().map_err(|e| format!("{e}; write bytes, such as 65536, 64KiB or 1MiB"))?;
     number
         .checked_mul(unit)
         .filter(|bytes| (1..=tracer_common::sample::MAX_MEAN).contains(bytes))

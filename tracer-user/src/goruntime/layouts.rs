@@ -7,6 +7,7 @@
 //! lines more, which moves at least `mheap_arenas` and `mheap_central`.
 //!
 //! Go: 1.19.8 1.20.14 1.21.13 1.22.10 1.23.9 1.24.11 1.25.5 1.26.8 1.27.3.
+#![expect(clippy::unreadable_literal, reason = "numbers as the generator writes them")]
 
 /// Declares [`Layout`] with a field per line, [`ROWS`], and the list of fields with their DWARF paths.
 macro_rules! layout {

@@ -14,6 +14,7 @@ use super::profile::{
 };
 use super::stack::{UserStack, site_id};
 use crate::aggregate::Ledger;
+use crate::aggregate::heap::ClassHistory;
 use crate::aggregate::samples::{Followed, SampleGroup};
 use crate::goruntime::names::cause;
 use crate::record::profile::Sampled;
@@ -23,6 +24,9 @@ use crate::units::StackId;
 
 /// Large objects take whole pages (runtime/sizeclasses.go, _PageShift).
 const PAGE: u64 = 8192;
+
+/// What reads the same is one row.
+type RowKey = (Vec<Frame>, Option<String>, Cause);
 
 /// A stack of samples, named.
 struct Site {
@@ -52,7 +56,7 @@ pub(super) fn heap_profile(
     };
     let mut missing = BTreeSet::new();
     let mut places = Places::default();
-    let mut rows: BTreeMap<(Vec<Frame>, Option<String>, Cause), (SiteAmounts, u64)> = BTreeMap::new();
+    let mut rows: BTreeMap<RowKey, (SiteAmounts, u64)> = BTreeMap::new();
     for (group, held) in store.groups() {
         let type_name = group.type_addr.and_then(|t| named.type_info(t)).map(|t| t.name);
         if group.stack != StackId(0) && ledger.stacks().get(group.stack).is_none() {
@@ -121,7 +125,7 @@ fn rounded(ledger: &Ledger, group: &SampleGroup) -> u64 {
     match group.class {
         AllocClass::Large => size.saturating_add(PAGE - 1) / PAGE * PAGE,
         AllocClass::Small(class) | AllocClass::BelowTiny(class) => {
-            let known = ledger.sizes().classes().get(&class).and_then(|history| history.size());
+            let known = ledger.sizes().classes().get(&class).and_then(ClassHistory::size);
             known.map_or(size, |bytes| bytes.0)
         }
     }

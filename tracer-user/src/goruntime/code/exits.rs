@@ -199,7 +199,7 @@ fn candidates(insns: &[Insn], flow: &Flow<'_>, emulates: Emulates) -> Result<Vec
             // The kernel side reads RAX and the stack.
             let readable = match place {
                 Place::Stack(at) => at.is_multiple_of(8) && at < EXIT_STACK,
-                place => place == Place::RESULT,
+                place @ Place::Register(_) => place == Place::RESULT,
             };
             if !readable {
                 return None;
@@ -277,8 +277,11 @@ mod tests {
         Function { name: name.into(), entry, end: entry, assembly: false }
     }
 
-    /// Offsets and places of what is chosen; every call goes to a function of that name.
-    fn chosen(parts: &[&[u8]], callee: &str) -> Result<(Vec<(u64, Place)>, Vec<String>), String> {
+    /// Offsets and places, and the functions that hand on.
+    type Found = (Vec<(u64, Place)>, Vec<String>);
+
+    /// What is chosen; every call goes to a function of that name.
+    fn chosen(parts: &[&[u8]], callee: &str) -> Result<Found, String> {
         let entry = ImageAddr(ENTRY);
         let called = |at: ImageAddr| Some(function(callee, at));
         let chosen = choose(&parts.concat(), &function("runtime.mallocgc", entry), NEW, called)?;
@@ -356,6 +359,16 @@ mod tests {
         let take = &[0x48, 0x8d, 0x4c, 0x24, 0x18][..];
         let parts = [FRAME, take, MAKE, SAVE, NOP, CALL, LOAD, LEAVE];
         assert!(chosen(&parts, "runtime.x").is_err());
+    }
+
+    #[test]
+    fn a_sum_is_in_the_object_only_where_another_path_returns_the_start() {
+        // lea rax,[rax+rdi]
+        let sum = &[0x48, 0x8d, 0x04, 0x38][..];
+        let over = je(sum.len());
+        let parts = [FRAME, MAKE, SAVE, NOP, LOAD, TEST, &over, sum, LEAVE];
+        assert_eq!(chosen(&parts, "runtime.x").unwrap().0, [(16, RESULT)]);
+        assert!(chosen(&[FRAME, MAKE, SAVE, NOP, LOAD, sum, LEAVE], "runtime.x").is_err());
     }
 
     proptest::proptest! {

@@ -88,15 +88,12 @@ impl Follower {
             self.unknown.push(key);
             return;
         }
-        let (told, knowledge) = match born {
+        let (told, knowledge) = if let Some(Born { generation, marking }) = born {
             // The cycle that marks now, or none: the next one tells.
-            Some(Born { generation, marking }) => {
-                (generation.wrapping_add(if marking { PER_CYCLE } else { 0 }), Knowledge::None)
-            }
-            None => {
-                self.unknown.push(key);
-                (0, Knowledge::Lost)
-            }
+            (generation.wrapping_add(if marking { PER_CYCLE } else { 0 }), Knowledge::None)
+        } else {
+            self.unknown.push(key);
+            (0, Knowledge::Lost)
         };
         self.objects.push(Object { key, told, knowledge });
     }
@@ -127,7 +124,7 @@ impl Follower {
                 return Err(e);
             }
         };
-        let mut fates = Fates { cycle: now / PER_CYCLE, unknown: unknown, ..Fates::default() };
+        let mut fates = Fates { cycle: now / PER_CYCLE, unknown, ..Fates::default() };
         let mut gone = vec![false; self.objects.len()];
         for (n, look) in due.into_iter().zip(looks) {
             let object = &mut self.objects[n];
@@ -172,18 +169,16 @@ impl Object {
 
     fn judge(&mut self, look: Look, now: u32) -> Fate {
         let missed = now.wrapping_sub(self.told) != PER_CYCLE;
-        match look {
+        let found = match look {
             Look::Untold => return Fate::Untold,
             Look::Free => return Fate::Died,
-            Look::Marked(_) => {}
-        }
-        let Look::Marked(found) = look else { return Fate::Untold };
+            Look::Marked(found) => found,
+        };
         let before = self.knowledge;
         self.told = now;
         match before {
             // The memory was given back and set up anew.
             Knowledge::Lives(known) if known != found => Fate::Died,
-            Knowledge::Lost => Fate::Same,
             Knowledge::None | Knowledge::Lives(_) if missed => {
                 self.knowledge = Knowledge::Lost;
                 Fate::Unknown
@@ -192,7 +187,7 @@ impl Object {
                 self.knowledge = Knowledge::Lives(found);
                 Fate::Survived
             }
-            Knowledge::Lives(_) => Fate::Same,
+            Knowledge::Lives(_) | Knowledge::Lost => Fate::Same,
         }
     }
 }
