@@ -1,5 +1,7 @@
 //! Sampled allocations followed to their death, against a program that keeps a known number of each site's objects.
 
+use std::path::PathBuf;
+
 use tracer_tests::followed::{estimated, recorded, session};
 use tracer_tests::go::{Go, Mode};
 use tracer_tests::live;
@@ -48,10 +50,20 @@ fn with_every_allocation_sampled_the_living_are_those_that_are_kept() {
     }
 }
 
+/// Where what came of each site is added, when `cargo xtask accuracy` asks for it: then every Go is sampled, a few times.
+fn page() -> Option<PathBuf> {
+    std::env::var_os(xtask::accuracy::RESULTS).map(PathBuf::from)
+}
+
 #[test]
 fn estimates_are_within_their_errors() {
     live!(Root, Uprobes, EveryGo, Tracer);
-    for (go, mode) in versions() {
+    let every = || Go::every().into_iter().map(|go| (go, Mode::StrippedPie));
+    let sessions: Vec<(Go, Mode)> = match page() {
+        Some(_) => every().flat_map(|one| vec![one; xtask::accuracy::ROUNDS]).collect(),
+        None => versions(),
+    };
+    for (go, mode) in sessions {
         let what = format!("go{} {}", go.pin.version, mode.name());
         let lines = ["run 6000", "gc", "run 6000", "gc", "release", "run 2000", "gc"];
         let found = session(&go.build("followed", mode), &["--sample-bytes", "16KiB"], &lines);
@@ -65,6 +77,20 @@ fn estimates_are_within_their_errors() {
             let off = |estimate: f64, truth: u64| (estimate - truth as f64) / error(truth.max(1));
             let (live, allocated) = (off(row.live, site.kept), off(row.allocated, site.allocated));
             // Rounding to whole objects, and what is left behind.
+            if let Some(page) = page() {
+                xtask::accuracy::Live {
+                    go: go.pin.version.to_owned(),
+                    site: site.function.clone(),
+                    size: site.size,
+                    kept: site.kept,
+                    live: row.live,
+                    live_z: live,
+                    allocated_z: allocated,
+                    unknown: row.unknown / row.allocated.max(1.0),
+                }
+                .add_to(&page)
+                .unwrap();
+            }
             let slack = LEFT_BEHIND as f64 / error(site.kept.max(1));
             assert!(live.abs() < 4.5 + slack, "{what}: {live} {site:?} {row:?}");
             assert!(allocated.abs() < 4.5 + slack, "{what}: {allocated} {site:?} {row:?}");

@@ -6,7 +6,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use xtask::{bench, captures, demo, ebpf, fresh, go_matrix, layouts, setup, test, tidy, vm};
+use xtask::{accuracy, bench, captures, demo, ebpf, fresh, go_matrix, layouts, setup, test, tidy, vm};
 
 type Run = fn(&[String]) -> anyhow::Result<()>;
 
@@ -27,6 +27,7 @@ const TASKS: &[(&str, Run, &str)] = &[
         go_matrix::task,
         "[WORD]: check every supported Go, built every way, and write docs/support.md (root)",
     ),
+    ("accuracy", accuracy::task, "measure how far sampled estimates are off, write docs/accuracy.md (root)"),
     ("layouts", layouts::task, "[--check]: write the table of the runtime's structures anew, from every Go"),
     ("vm", vm::task, "KERNEL -- COMMAND [FILE...]: run a command on another Debian kernel under QEMU"),
     (

@@ -386,6 +386,7 @@ pub struct HeapSamples {
 pub struct HeapSample {
     /// Indices of places, innermost first.
     pub stack: Vec<u32>,
+    pub type_name: Option<String>,
     pub cause: String,
     /// Bytes per object.
     pub size: u64,

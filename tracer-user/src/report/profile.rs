@@ -63,6 +63,7 @@ pub(super) fn heap_profile(profile: &profile::HeapProfile) -> HeapProfile {
 fn sample(s: &Sample) -> HeapSample {
     HeapSample {
         stack: s.stack.clone(),
+        type_name: s.type_name.clone(),
         cause: s.cause.name().to_owned(),
         size: s.size,
         chosen_by: s.chosen_by,

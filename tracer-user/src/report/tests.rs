@@ -625,6 +625,7 @@ fn sampled() -> Report {
         total: site,
         samples: vec![Sample {
             stack: vec![0, 1],
+            type_name: None,
             cause: Cause::MakeSlice,
             size: 4096,
             chosen_by: 4096,

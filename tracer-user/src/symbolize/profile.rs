@@ -88,6 +88,8 @@ pub struct Amounts {
 pub struct Sample {
     /// Indices of places, innermost first; without the runtime's own frames in front.
     pub stack: Vec<u32>,
+    /// The runtime's own profile knows no types.
+    pub type_name: Option<String>,
     pub cause: Cause,
     /// Bytes per object.
     pub size: u64,
@@ -173,6 +175,7 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         row.1 = row.1.saturating_add(bucket.now().allocs);
         out.samples.push(Sample {
             stack,
+            type_name: None,
             cause,
             size: bucket.size.0,
             chosen_by: bucket.size.0,

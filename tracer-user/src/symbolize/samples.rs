@@ -67,7 +67,7 @@ pub(super) fn heap_profile(
         let bytes = rounded(ledger, group);
         let amounts = amounts(design, group, *held, bytes);
         out.total.add(amounts);
-        let row = rows.entry((frames, type_name, cause)).or_default();
+        let row = rows.entry((frames, type_name.clone(), cause)).or_default();
         row.0.add(amounts);
         row.1 = row.1.saturating_add(held.taken);
         // What is unknown is in neither count of the live: left out of what was freed, it would be.
@@ -77,7 +77,7 @@ pub(super) fn heap_profile(
         } else {
             Sampled { allocs: held.taken, frees }
         };
-        out.samples.push(Sample { stack, cause, size: bytes, chosen_by: group.size.0, counts });
+        out.samples.push(Sample { stack, type_name, cause, size: bytes, chosen_by: group.size.0, counts });
     }
     out.places = places.all;
     out.sites = rows

@@ -102,7 +102,7 @@ fn results_file() -> PathBuf {
     project::target().join("xtask/go-matrix")
 }
 
-fn commit() -> String {
+pub(crate) fn commit() -> String {
     let git = |arguments: &[&str]| {
         command::output(Command::new("git").args(arguments).current_dir(project::root())).unwrap_or_default()
     };
