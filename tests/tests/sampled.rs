@@ -1,12 +1,16 @@
 //! Sampled allocations followed to their death, against a program that keeps a known number of each site's objects.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use serde_json::Value;
 use tracer_tests::followed::{estimated, recorded, session};
 use tracer_tests::go::{Go, Mode};
 use tracer_tests::live;
-use tracer_tests::report::{assert_nothing_lost, number};
+use tracer_tests::report::{assert_nothing_lost, list, number, text};
 use tracer_tests::scratch::Scratch;
+use tracer_tests::target::Target;
+use tracer_tests::tracer::Tracer;
 
 /// An old Go, the one with one exit, and the one with an allocator for each size; one of them without names.
 fn versions() -> Vec<(Go, Mode)> {
@@ -119,5 +123,39 @@ fn a_missed_cycle_makes_unknown_and_not_alive() {
         }
         assert!(unknown > 0.0, "{what}: no cycle was missed: {rows:?}");
         assert!(number(&found.report, "/gc/cycles") >= 120, "{what}");
+    }
+}
+
+/// The demo's leak, in every Go without names of its own: its site and type, and as many living objects as its map has.
+#[test]
+fn the_demos_leak_has_its_type_and_its_living_objects() {
+    live!(Root, Uprobes, EveryGo, Tracer);
+    for go in Go::every() {
+        let what = format!("go{}", go.pin.version);
+        let demo = Target::start(&go.build("demo", Mode::Stripped));
+        let arguments = ["--sampler", "sampled", "--sample-bytes", "4KiB", "--duration", "5s"];
+        let pid = demo.pid().to_string();
+        let all: Vec<&str> = ["--pid", &pid, "--format", "json"].into_iter().chain(arguments).collect();
+        let report = Tracer::run(&all, Duration::from_mins(1)).success().json();
+        assert_nothing_lost(&report, &what);
+        let leak = list(&report, "/allocations")
+            .iter()
+            .find(|row| row["type"] == "main.session")
+            .unwrap_or_else(|| panic!("{what}: no main.session in {report:#}"));
+        assert_eq!(text(leak, "/stack/0/function"), "main.(*sessionCache).put", "{what}");
+        let of = |path: &str| leak.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
+        let map = list(&report, "/maps").iter().find(|map| map["type"] == "map[string]*main.session");
+        let entries =
+            number(map.unwrap_or_else(|| panic!("{what}: no map in {report:#}")), "/entries") as f64;
+        // What was allocated since the last GC lives too, and the few before the attach are not sampled.
+        let living = of("/live/objects") + of("/allocated_since_gc/objects") + of("/unknown/objects");
+        let error = of("/allocated/objects_stderr");
+        // The demo makes 2000 a second; on a busy machine the map is read some seconds before the last sample comes.
+        let slack = 4000.0 + 4.5 * error;
+        assert!(
+            (entries - slack..=entries + slack).contains(&living),
+            "{what}: {living} of {entries}: {leak:#}"
+        );
+        assert!(living > 1000.0 && of("/freed/objects") == 0.0, "{what}: {leak:#}");
     }
 }

@@ -30,7 +30,7 @@ use crate::{
 /// How often the target is asked whether a cycle ended, by one read of four bytes: a busy program with a small heap makes
 /// two hundred cycles a second.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// Looking at objects never takes more than this share of the time.
+/// Looking at objects never takes more than this share of one processor.
 const SHARE: f64 = 0.1;
 
 /// A running follower.
@@ -96,7 +96,7 @@ impl<'a> Watch<'a> {
             if self.objects.is_empty() {
                 continue;
             }
-            let began = Instant::now();
+            let began = spent();
             let record = match self.look(news) {
                 Ok(record) => record,
                 Err(e) if is_gone(&e) => return,
@@ -107,7 +107,7 @@ impl<'a> Watch<'a> {
                     (!told).then(|| Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) })
                 }
             };
-            self.next = began + began.elapsed().div_f64(SHARE);
+            self.next = Instant::now() + spent().saturating_sub(began).div_f64(SHARE);
             if let Some(record) = record
                 && inbox.send(Wake::Read(vec![record])).is_err()
             {
@@ -136,6 +136,12 @@ impl<'a> Watch<'a> {
         let reading = Reading { from, gc_cycle, readout: Readout::Fates(fates) };
         Ok(Some(Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) }))
     }
+}
+
+/// Processor time of this thread: where the machine is busy, waiting for a processor is no reason to wait longer.
+fn spent() -> Duration {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(at.tv_sec).unwrap_or(0), u32::try_from(at.tv_nsec).unwrap_or(0))
 }
 
 fn is_gone(e: &StateError) -> bool {
