@@ -8,6 +8,7 @@ pub mod chain;
 pub mod classes;
 pub mod counting;
 pub mod events;
+pub mod followed;
 pub mod go;
 pub mod instructions;
 pub mod layouts;

@@ -24,10 +24,24 @@ pub struct TargetControl {
     pub pidns_ino: u64,
     /// Offset of the creation site in a g.
     pub g_gopc: u32,
-    pub reserved: u32,
+    /// Offset in a g of the end of its stack.
+    pub g_stack_hi: u32,
     /// Code that a stack does not go on beyond; see [`CodeRange`].
     pub stack_ends: [CodeRange; STACK_ENDS],
     pub alloc: AllocControl,
+    pub sample: SampleControl,
+}
+
+/// What sampled allocations need.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct SampleControl {
+    /// Mean bytes between two samples; 0: none are taken.
+    pub mean: u64,
+    /// Where the target keeps a 32-bit word that is not 0 while its collector marks.
+    pub marking: u64,
+    /// Where it keeps the 32-bit number of its heap's sweep generation.
+    pub generation: u64,
 }
 
 /// Pieces of code whose callers are not on the stack: where a thread's stack begins, or where it was switched.
@@ -61,4 +75,4 @@ pub struct AllocControl {
 }
 
 const _: () = assert!(size_of::<AllocControl>() == 24 + SMALL_STEPS + LARGE_STEPS + 6);
-const _: () = assert!(size_of::<TargetControl>() == 32 + 16 * STACK_ENDS + 24 + 384);
+const _: () = assert!(size_of::<TargetControl>() == 32 + 16 * STACK_ENDS + 24 + 384 + 24);

@@ -16,6 +16,10 @@ pub enum Shape {
     MapDelete = 5,
     /// A map grows: the same, or where [`MAP_THIRD`] says.
     MapGrow = 6,
+    /// An allocation of which some are followed: as [`Shape::Alloc`].
+    SampleBegin = 7,
+    /// The allocator has the object: its address is where the cookie's place says.
+    SampleEnd = 8,
 }
 
 /// The caller's return address is at the stack pointer: the function's frame is not set up yet.
@@ -27,6 +31,16 @@ pub const MAP_FIRST: u8 = 4;
 /// The map's type is in the second and the map in the third: a method of one of its tables.
 pub const MAP_THIRD: u8 = 8;
 
+/// The probed function was called by the allocator: the allocator's frame is the caller's.
+pub const IN_CALLEE: u8 = 16;
+
+/// The object's address is in the first result register.
+pub const PLACE_RESULT: u16 = 0;
+/// Set where it is on the stack instead: the other bits are its offset from the stack pointer in words.
+pub const PLACE_STACK: u16 = 0x8000;
+/// Bytes above the stack pointer that a place can name.
+pub const EXIT_STACK: u32 = 0x8000 * 8;
+
 /// A cookie taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cookie {
@@ -36,11 +50,17 @@ pub struct Cookie {
     pub slot: u16,
     /// Index of the probe in the session's list, and of its hit counter.
     pub probe: u16,
+    /// For [`Shape::SampleEnd`], [`PLACE_RESULT`] or [`PLACE_STACK`] with an offset; else 0.
+    pub place: u16,
 }
 
 impl Cookie {
     pub const fn to_bits(self) -> u64 {
-        self.shape as u64 | (self.flags as u64) << 8 | (self.slot as u64) << 16 | (self.probe as u64) << 32
+        self.shape as u64
+            | (self.flags as u64) << 8
+            | (self.slot as u64) << 16
+            | (self.probe as u64) << 32
+            | (self.place as u64) << 48
     }
 
     /// `None` where the bits name no shape.
@@ -52,8 +72,16 @@ impl Cookie {
             4 => Shape::GoEnd,
             5 => Shape::MapDelete,
             6 => Shape::MapGrow,
+            7 => Shape::SampleBegin,
+            8 => Shape::SampleEnd,
             _ => return None,
         };
-        Some(Self { shape, flags: (bits >> 8) as u8, slot: (bits >> 16) as u16, probe: (bits >> 32) as u16 })
+        Some(Self {
+            shape,
+            flags: (bits >> 8) as u8,
+            slot: (bits >> 16) as u16,
+            probe: (bits >> 32) as u16,
+            place: (bits >> 48) as u16,
+        })
     }
 }

@@ -47,11 +47,21 @@ pub enum Counter {
     PageSwapped = 19,
     /// User side: the target executed a program again; what it did since the last reading is in no figure.
     TargetReplaced = 20,
+    /// A sampled allocation was lost: the ring buffer was full.
+    SampleRingFull = 21,
+    /// A sampled allocation was lost: the table of those that have no address yet was full.
+    SampleTableFull = 22,
+    /// A sampled allocation was lost: where its address is handed out was never passed, or another came first.
+    SampleUnanswered = 23,
+    /// A sampled allocation whose address, or the collector's state with it, could not be read.
+    SampleUnreadable = 24,
+    /// User side: sampled objects that are not followed, because as many as can be are.
+    SampleUnfollowed = 25,
 }
 
 impl Counter {
     /// Every counter, in wire order.
-    pub const ALL: [Counter; 21] = [
+    pub const ALL: [Counter; 26] = [
         Counter::RingFull,
         Counter::AllocTableFull,
         Counter::MapTableFull,
@@ -73,6 +83,11 @@ impl Counter {
         Counter::GoroutineTorn,
         Counter::PageSwapped,
         Counter::TargetReplaced,
+        Counter::SampleRingFull,
+        Counter::SampleTableFull,
+        Counter::SampleUnanswered,
+        Counter::SampleUnreadable,
+        Counter::SampleUnfollowed,
     ];
 
     /// The name in reports; never reused for another meaning.
@@ -99,6 +114,11 @@ impl Counter {
             Counter::GoroutineTorn => "goroutine_torn",
             Counter::PageSwapped => "page_swapped",
             Counter::TargetReplaced => "target_replaced",
+            Counter::SampleRingFull => "sample_ring_full",
+            Counter::SampleTableFull => "sample_table_full",
+            Counter::SampleUnanswered => "sample_unanswered",
+            Counter::SampleUnreadable => "sample_unreadable",
+            Counter::SampleUnfollowed => "sample_unfollowed",
         }
     }
 }

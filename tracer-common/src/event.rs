@@ -2,6 +2,7 @@
 
 /// Kinds of records; numbers are never reused.
 pub const KIND_STACK: u16 = 1;
+pub const KIND_SAMPLE: u16 = 2;
 
 /// Frames a stack record can carry, as many as `perf_event_max_stack` allows by default.
 pub const MAX_FRAMES: usize = 127;
@@ -34,3 +35,34 @@ pub const STACK_CUT: u32 = 2;
 
 pub const STACK_HEADER_BYTES: usize = size_of::<StackHeader>();
 const _: () = assert!(STACK_HEADER_BYTES == 32);
+
+/// A sampled allocation, as its object got its address.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sample {
+    /// Its time is the record's.
+    pub header: Header,
+    pub address: u64,
+    /// 0: unknown stack.
+    pub stack: u64,
+    /// 0: the allocator was given no type.
+    pub type_addr: u64,
+    /// What the program asked for.
+    pub size: u64,
+    /// Address of the target's structure of the goroutine.
+    pub g: u64,
+    /// As in [`crate::key::AllocKey`].
+    pub class: u32,
+    /// The heap's sweep generation, and [`SAMPLE_MARKING`], read when the object had its address.
+    pub generation: u32,
+    pub flags: u32,
+    pub padding: u32,
+}
+
+/// The collector was marking.
+pub const SAMPLE_MARKING: u32 = 1;
+/// The collector's state could not be read: `generation` and [`SAMPLE_MARKING`] say nothing.
+pub const SAMPLE_STATELESS: u32 = 2;
+
+pub const SAMPLE_BYTES: usize = size_of::<Sample>();
+const _: () = assert!(SAMPLE_BYTES == 72);

@@ -58,3 +58,25 @@ pub struct GoValue {
     pub created: u64,
     pub ended: u64,
 }
+
+/// A sampled allocation that has no address yet: for each goroutine one, and one inside it.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PendingKey {
+    pub g: u64,
+    pub slot: u32,
+    /// 1 for an allocation inside the allocator, such as it makes to start a collection; else 0.
+    pub inner: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pending {
+    pub stack: u64,
+    pub type_addr: u64,
+    pub size: u64,
+    /// Bytes from the allocator's return address up to the end of the goroutine's stack: the same after a move.
+    pub depth: u64,
+    pub ktime_ns: u64,
+    pub class: u64,
+}

@@ -11,3 +11,4 @@ pub mod event;
 pub mod key;
 #[cfg(feature = "user")]
 mod pod;
+pub mod sample;

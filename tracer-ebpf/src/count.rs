@@ -13,23 +13,33 @@ use tracer_common::{
 use crate::{
     goabi::Registers,
     maps::{self, ALLOCS, GOROUTINES, MAP_CALLS, add, lose},
+    sample,
     stack::{self, Taken},
 };
 
-/// An allocation or a call on a map: what is counted by stack. The stack is taken in one place only, because the
-/// verifier walks every copy of the loop.
+/// What a stack is taken for; small numbers, which the verifier can forget.
+const MAP_CALL: u64 = 0;
+const ALLOCATION: u64 = 1;
+const SAMPLE: u64 = 2;
+
+/// An allocation or a call on a map, counted by stack, or a sampled allocation. The stack is taken in one place only,
+/// because the verifier walks every copy of the loop.
 #[inline(always)]
 pub fn with_stack(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
-    let is_alloc = matches!(cookie.shape, Shape::Alloc);
+    let what = match cookie.shape {
+        Shape::Alloc => ALLOCATION,
+        Shape::SampleBegin => SAMPLE,
+        _ => MAP_CALL,
+    };
     // Size 0 allocates nothing in Go.
-    if is_alloc && Registers::of(ctx).arg0() == 0 {
+    if what == ALLOCATION && Registers::of(ctx).arg0() == 0 {
         return;
     }
-    let taken = stack::take(ctx, cookie, control, is_alloc);
-    if taken.as_ref().map_or(is_alloc, |t| t.is_alloc) {
-        alloc(ctx, cookie, control, taken.as_ref());
-    } else {
-        map_call(ctx, cookie, control, taken.as_ref());
+    let taken = stack::take(ctx, cookie, control, what);
+    match taken.as_ref().map_or(what, |t| t.what) {
+        ALLOCATION => alloc(ctx, cookie, control, taken.as_ref()),
+        SAMPLE => sample::begin(ctx, cookie, control, taken.as_ref()),
+        _ => map_call(ctx, cookie, control, taken.as_ref()),
     }
     if let Some(taken) = taken {
         taken.free();
@@ -68,7 +78,7 @@ fn alloc(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken: Opt
 
 /// The class code and, for large objects, the bytes of whole pages (mallocgc in runtime/malloc.go).
 #[inline(always)]
-fn classify(alloc: &AllocControl, size: u64, type_addr: u64) -> (u32, u64) {
+pub fn classify(alloc: &AllocControl, size: u64, type_addr: u64) -> (u32, u64) {
     let mut total = size;
     if size > u64::from(alloc.header_above)
         && size <= u64::from(alloc.max_small)

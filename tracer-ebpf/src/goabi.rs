@@ -41,6 +41,17 @@ impl Registers {
         // SAFETY: as above.
         unsafe { (*self.0).rbp }
     }
+    /// The current g: R14.
+    #[inline(always)]
+    pub fn g(self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).r14).read_volatile() }
+    }
+    /// First result: RAX.
+    #[inline(always)]
+    pub fn result(self) -> u64 {
+        self.arg0()
+    }
     /// The stack pointer.
     #[inline(always)]
     pub fn sp(self) -> u64 {

@@ -12,6 +12,7 @@ mod atomic;
 mod count;
 mod goabi;
 mod maps;
+mod sample;
 mod stack;
 mod target;
 
@@ -43,7 +44,9 @@ pub fn tracer(ctx: ProbeContext) -> u32 {
     match cookie.shape {
         Shape::GoBorn => count::goroutine_born(&ctx, cookie),
         Shape::GoEnd => count::goroutine_ended(&ctx, cookie, control),
-        Shape::Alloc | Shape::MapWrite | Shape::MapDelete | Shape::MapGrow => count::with_stack(&ctx, cookie, control),
+        Shape::SampleEnd => sample::end(&ctx, cookie, control),
+        Shape::SampleBegin if !sample::begins(&ctx, cookie, control) => {}
+        Shape::SampleBegin | Shape::Alloc | Shape::MapWrite | Shape::MapDelete | Shape::MapGrow => count::with_stack(&ctx, cookie, control),
     }
     0
 }

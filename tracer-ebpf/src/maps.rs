@@ -5,12 +5,12 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tracer_common::{
     control::{MAX_PROBES, MAX_TARGETS, TargetControl},
     counter::Counter,
-    key::{AllocKey, AllocValue, GoKey, GoValue, MapKey},
+    key::{AllocKey, AllocValue, GoKey, GoValue, MapKey, Pending, PendingKey},
 };
 
 use crate::{atomic, stack::Scratch};
@@ -48,6 +48,16 @@ pub static GOROUTINES: PerCpuHashMap<GoKey, GoValue> = PerCpuHashMap::with_max_e
 /// Stacks already sent. One that falls out is sent again, which costs a record and loses nothing.
 #[map]
 pub static SENT: LruHashMap<u64, u8> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Bytes left to the next sample, per target; the user side draws the first ones. 16 x 8 B per CPU.
+#[map]
+pub static DISTANCES: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
+
+/// Sampled allocations on their way to an address: one per goroutine that is inside the allocator and was sampled. Even
+/// where thousands wait there to assist the collector, few of them are sampled. 4 096 x 64 B; one entry small where
+/// nothing is sampled.
+#[map]
+pub static PENDING: HashMap<PendingKey, Pending> = HashMap::with_max_entries(4_096, 0);
 
 /// Buffers for one stack each; see [`crate::stack::SCRATCHES`] for why there are several.
 #[map]

@@ -44,7 +44,7 @@ pub struct Scratch {
     /// unknown to it, so the ways out of the walk look alike and are verified once instead of 127 times.
     base: u64,
     valid: u64,
-    is_alloc: u64,
+    what: u64,
     record: StackHeader,
     frames: [u64; MAX_FRAMES + 1],
     /// 16 bytes longer than what is read into it, so that a masked offset plus a frame stays inside.
@@ -56,12 +56,12 @@ pub struct Taken {
     scratch: *mut Scratch,
     pub id: u64,
     /// What `take` was given, forgotten meanwhile.
-    pub is_alloc: bool,
+    pub what: u64,
 }
 
 /// Walks the current user stack. `None`: no scratch buffer was free (counted); the caller uses id 0.
 #[inline(always)]
-pub fn take(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, is_alloc: bool) -> Option<Taken> {
+pub fn take(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, what: u64) -> Option<Taken> {
     let scratch = claim()?;
     let registers = Registers::of(ctx);
     // SAFETY: the buffer is ours.
@@ -70,7 +70,7 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, is_allo
         (*scratch).valid = 0;
         (*scratch).record.frames = 0;
         (*scratch).record.flags = 0;
-        (*scratch).is_alloc = u64::from(is_alloc);
+        (*scratch).what = what;
     }
     // Two targets of one executable have the same stacks; each gets its own record of them.
     let mut hash = SEED ^ u64::from(cookie.slot);
@@ -119,8 +119,8 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, is_allo
     // 0 is the unknown stack.
     let id = if hash == 0 { 1 } else { hash };
     // SAFETY: the buffer is ours.
-    let is_alloc = unsafe { (&raw const (*scratch).is_alloc).read_volatile() } != 0;
-    Some(Taken { scratch, id, is_alloc })
+    let what = unsafe { (&raw const (*scratch).what).read_volatile() };
+    Some(Taken { scratch, id, what })
 }
 
 /// The same value, of which the verifier no longer knows what it may be: it walks the loop once for all ways into

@@ -12,7 +12,7 @@ use tracer_user::report::{Exporter, Report, json::Json, pprof::Pprof, text::Text
 use tracer_user::session::{Replayed, SessionError, replay};
 
 /// As many as `cargo xtask captures` makes.
-const RECORDINGS: usize = 6;
+const RECORDINGS: usize = 7;
 
 fn recordings() -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/captures");

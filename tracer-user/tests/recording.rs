@@ -16,6 +16,7 @@ use tracer_user::record::reading::{
     AllocClass, AllocCount, Counts, Gc, GoState, GoroutineCount, GoroutineGroup, Goroutines, MapCall,
     MapCallCount, MapState, Maps, Process, SizeClass, SizeClasses,
 };
+use tracer_user::record::samples::{Born, Fates, Sample, SampleKey};
 use tracer_user::record::{Body, Counter, Event, Note, Reading, Readout, Record, Slot};
 use tracer_user::session::{SessionError, replay};
 use tracer_user::units::{Bytes, FileOffset, Goid, ImageAddr, KTime, LoadBias, ProcAddr, StackId};
@@ -222,6 +223,23 @@ fn every_kind() -> Vec<Record> {
         }],
         cut: true,
     };
+    let key = |address, at| SampleKey { address: ProcAddr(address), at: KTime(at) };
+    let sample = Sample {
+        address: ProcAddr(0xc00_1000),
+        stack: StackId(7),
+        type_addr: Some(ProcAddr(0x50_0100)),
+        class: AllocClass::BelowTiny(2),
+        size: Bytes(12),
+        g: ProcAddr(0xc00_0000),
+        born: Some(Born { generation: 8, marking: true }),
+    };
+    let fates = Fates {
+        cycle: 5,
+        survived: vec![key(0xc00_1000, 13)],
+        died: vec![key(0xc00_2000, 14)],
+        unknown: vec![key(0xc00_3000, 15)],
+        untold: 2,
+    };
     let mut records = vec![
         note(10, Note::Opening(Box::new(opening()))),
         note(10, Note::Subject(Box::new(subject()))),
@@ -229,6 +247,7 @@ fn every_kind() -> Vec<Record> {
         note(11, Note::SiteRefused { function: "a.b".into(), why: "it is short".into() }),
         note(11, Note::SiteNotTaken { function: "a.c".into(), why: "gone".into() }),
         Record { slot: Slot(0), time: KTime(12), body: Body::Event(stack) },
+        Record { slot: Slot(0), time: KTime(13), body: Body::Event(Event::Sample(sample)) },
         read_out(20, Readout::Gc(gc)),
         read_out(21, Readout::SizeClasses(sizes)),
         read_out(22, Readout::Goroutines(goroutines)),
@@ -237,11 +256,13 @@ fn every_kind() -> Vec<Record> {
         read_out(24, Readout::Maps(maps)),
         read_out(24, Readout::Census(census)),
         read_out(24, Readout::Profile(profile)),
+        read_out(24, Readout::Fates(fates)),
         note(25, Note::ReadingFailed { what: "goroutines".into(), why: "torn".into() }),
         note(26, Note::Replaced { why: "it executed itself".into() }),
         note(27, Note::Limit(Some(Limit { bytes: Bytes(1 << 30), used: Some(Bytes(1 << 29)) }))),
         note(27, Note::Cost(Cost { cpu_ns: 123_456_789, rss: Some(Bytes(9 << 20)) })),
         note(27, Note::NewerGo { how: "by trial".into() }),
+        note(27, Note::Sampling { mean: 524_288 }),
     ];
     records.extend(Counter::ALL.map(|counter| note(28, Note::Lost { counter, count: 3 })));
     records.push(note(30, Note::End(EndedBy::Duration)));
@@ -320,6 +341,7 @@ fn variants_keep_their_places() {
         (2, 1),
         (2, 2),
         (0, 0),
+        (0, 1),
         (1, 0),
         (1, 1),
         (1, 2),
@@ -328,8 +350,9 @@ fn variants_keep_their_places() {
         (1, 5),
         (1, 6),
         (1, 7),
+        (1, 8),
     ];
-    expected.extend([(2, 3), (2, 4), (2, 9), (2, 10), (2, 13)]);
+    expected.extend([(2, 3), (2, 4), (2, 9), (2, 10), (2, 13), (2, 14)]);
     expected.extend(Counter::ALL.map(|_| (2, 5)));
     expected.push((2, 6));
     assert_eq!(found, expected);
@@ -347,7 +370,7 @@ fn records_keep_their_form() {
 }
 
 /// Of format 1.
-const FORM: (usize, u32) = (793, 1_393_885_118);
+const FORM: (usize, u32) = (891, 1_552_364_142);
 
 #[test]
 fn a_recording_that_was_cut_off_holds_what_was_whole() {

@@ -36,7 +36,7 @@ struct Session {
     during: &'static [&'static str],
 }
 
-const SESSIONS: [Session; 6] = [
+const SESSIONS: [Session; 7] = [
     Session {
         fixture: "demo",
         pin: 1,
@@ -91,6 +91,16 @@ const SESSIONS: [Session; 6] = [
         before: &["run 1000", "gc"],
         during: &["run 100", "gc"],
     },
+    // Every allocation with its fate: what the accuracy of estimates is tested with.
+    Session {
+        fixture: "followed",
+        pin: 2,
+        stripped: true,
+        arguments: &["--sampler", "sampled", "--sample-bytes", "1"],
+        seconds: 3,
+        before: &["collect -1"],
+        during: &["run 120", "gc"],
+    },
 ];
 
 pub fn task(arguments: &[String]) -> Result<()> {
@@ -106,6 +116,13 @@ pub fn task(arguments: &[String]) -> Result<()> {
             }
             Ok(())
         }
+        [word] if !word.starts_with('-') => {
+            ensure!(is_root(), "run `cargo xtask captures` as root: attaching to another process needs it");
+            demo::build_tracer()?;
+            fs::create_dir_all(NEUTRAL)?;
+            let mut some = SESSIONS.iter().filter(|session| session.fixture.contains(word.as_str()));
+            some.try_for_each(|session| record(session, &project::root().join(CAPTURES)))
+        }
         [again] if again == "--reports" => {
             demo::build_tracer()?;
             for session in &SESSIONS {
@@ -117,7 +134,7 @@ pub fn task(arguments: &[String]) -> Result<()> {
             Ok(())
         }
         _ => bail!(
-            "say `cargo xtask captures`, or `cargo xtask captures --reports` to print the reports again"
+            "say `cargo xtask captures [WORD]`, or `cargo xtask captures --reports` to print the reports again"
         ),
     }
 }

@@ -7,6 +7,7 @@
     reason = "a task says on stderr what it is doing; stdout is kept for what it was asked for"
 )]
 
+pub mod accuracy;
 pub mod apt;
 pub mod bench;
 pub mod captures;

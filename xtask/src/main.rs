@@ -6,7 +6,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use xtask::{bench, captures, demo, ebpf, fresh, fuzz, go_matrix, layouts, setup, test, tidy, vm};
+use xtask::{accuracy, bench, captures, demo, ebpf, fresh, fuzz, go_matrix, layouts, setup, test, tidy, vm};
 
 type Run = fn(&[String]) -> anyhow::Result<()>;
 
@@ -20,7 +20,7 @@ const TASKS: &[(&str, Run, &str)] = &[
     (
         "captures",
         captures::task,
-        "[--reports]: record the sessions of tests/captures again (root), or print their reports",
+        "[WORD|--reports]: record the sessions of tests/captures again (root), or print their reports",
     ),
     (
         "go-matrix",
@@ -32,6 +32,7 @@ const TASKS: &[(&str, Run, &str)] = &[
         fuzz::task,
         "[--minutes N] TARGET... | --all: hostile bytes against the parsers; --page writes docs/fuzzing.md",
     ),
+    ("accuracy", accuracy::task, "measure how far sampled estimates are off, write docs/accuracy.md (root)"),
     ("layouts", layouts::task, "[--check]: write the table of the runtime's structures anew, from every Go"),
     ("vm", vm::task, "KERNEL -- COMMAND [FILE...]: run a command on another Debian kernel under QEMU"),
     (

@@ -12,6 +12,7 @@ pub mod heap;
 pub mod maps;
 pub mod process;
 pub mod profile;
+pub mod samples;
 pub mod series;
 pub mod session;
 pub mod stacks;
@@ -30,6 +31,7 @@ pub use heap::{GcHistory, SizeHistory};
 pub use maps::MapHistories;
 pub use process::ProcessHistory;
 pub use profile::ProfileHistory;
+pub use samples::SampleStore;
 pub use session::SessionFacts;
 pub use stacks::Stacks;
 
@@ -70,6 +72,7 @@ pub struct Ledger {
     process: ProcessHistory,
     session: SessionFacts,
     profile: ProfileHistory,
+    samples: SampleStore,
     probes: Vec<Probe>,
     remarks: Vec<Remark>,
     remarks_cut: u64,
@@ -98,6 +101,7 @@ impl Ledger {
             process: ProcessHistory::default(),
             session: SessionFacts::default(),
             profile: ProfileHistory::default(),
+            samples: SampleStore::default(),
             probes: Vec::new(),
             remarks: Vec::new(),
             remarks_cut: 0,
@@ -123,6 +127,12 @@ impl Ledger {
                     self.lose(Counter::StackTableFull, 1);
                 }
             }
+            Body::Event(Event::Sample(sample)) => {
+                self.session.events += 1;
+                if !self.samples.sample(*time, sample) {
+                    self.lose(Counter::SampleUnfollowed, 1);
+                }
+            }
             Body::Reading(reading) => {
                 let cycle = reading.gc_cycle;
                 match &reading.readout {
@@ -138,6 +148,7 @@ impl Ledger {
                     Readout::Maps(maps) => self.maps.apply(*time, maps),
                     Readout::Process(p) => self.process.apply(*time, p),
                     Readout::Profile(p) => self.profile.apply(*time, p),
+                    Readout::Fates(fates) => self.samples.tell(*time, fates),
                     Readout::Counts(counts) => {
                         self.tallies.apply(*time, counts);
                         for (counter, n) in &counts.losses {
@@ -182,6 +193,7 @@ impl Ledger {
                 self.remark(Remark::Recording { why: why.clone() });
                 self.ended.get_or_insert(EndedBy::RecordingCut);
             }
+            Note::Sampling { mean } => self.samples.begin(*mean),
             Note::Opening(_) | Note::Subject(_) | Note::Limit(_) | Note::Cost(_) => {}
         }
     }
@@ -231,6 +243,9 @@ impl Ledger {
             ("ledger_types_cut", self.census.types_cut()),
             ("ledger_profile_cut", self.profile.cut()),
             ("ledger_profile_unfollowed", self.profile.unfollowed()),
+            ("ledger_samples_unfollowed", self.samples.unfollowed()),
+            ("ledger_sample_groups_cut", self.samples.groups_cut()),
+            ("ledger_fates_misplaced", self.samples.misplaced()),
             ("ledger_remarks_cut", self.remarks_cut),
             ("ledger_misrouted", self.misrouted),
             ("unrecorded", self.session.unrecorded()),
@@ -276,6 +291,9 @@ impl Ledger {
     }
     pub fn profile(&self) -> &ProfileHistory {
         &self.profile
+    }
+    pub fn samples(&self) -> &SampleStore {
+        &self.samples
     }
     pub fn probes(&self) -> &[Probe] {
         &self.probes

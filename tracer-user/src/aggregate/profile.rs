@@ -21,7 +21,7 @@ pub const MAX_BUCKETS: usize = 4_096;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProfilePoint {
     pub time: KTime,
-    /// The profiler's own number of the cycle.
+    /// By the profiler's own number, or the collector's.
     pub cycle: u32,
     /// Live sampled objects by what the history calls the bucket, in order.
     pub live: Vec<(u32, u32)>,

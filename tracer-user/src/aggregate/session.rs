@@ -34,6 +34,7 @@ impl SessionFacts {
             | Note::Replaced { .. }
             | Note::Lost { .. }
             | Note::NewerGo { .. }
+            | Note::Sampling { .. }
             | Note::End(_) => {}
         }
     }

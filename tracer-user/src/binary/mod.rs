@@ -7,6 +7,7 @@
 pub mod dwarf;
 pub mod elf;
 pub mod file;
+pub mod flow;
 pub mod operands;
 pub mod x86;
 

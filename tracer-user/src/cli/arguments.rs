@@ -139,10 +139,13 @@ pub(super) struct SessionArguments {
     /// How often figures are refreshed
     #[arg(long, value_name = "D", value_parser = interval, default_value = "1s")]
     pub(super) interval: Duration,
-    /// Where figures come from: none only reads memory, runtime reads the Go runtime's own memory profile too, all
-    /// counts every allocation; auto is runtime where the program has that profile on, and counts goroutines
+    /// Where figures come from: none only reads memory, runtime reads the Go runtime's own memory profile too, sampled
+    /// follows some allocations to their death, all counts every allocation; auto is runtime where the program has that profile on, and counts goroutines
     #[arg(long, value_enum, default_value_t = SamplerArgument::Auto)]
     pub(super) sampler: SamplerArgument,
+    /// Mean bytes between two samples of --sampler sampled (64KiB, 1MiB; 1 takes every allocation)
+    #[arg(long, value_name = "N", value_parser = sample_bytes, default_value = "512KiB")]
+    pub(super) sample_bytes: u64,
     /// What to probe [default: what the sampler brings; map only when asked for]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub(super) events: Option<Vec<EventArgument>>,
@@ -174,6 +177,7 @@ pub(super) enum SamplerArgument {
     Auto,
     None,
     Runtime,
+    Sampled,
     All,
 }
 
@@ -239,6 +243,19 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Readings more often than this would cost more than they tell.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Bytes with or without a unit, as many as a sampler can space its samples by.
+fn sample_bytes(typed: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+    let unit = UNITS.iter().find_map(|(unit, bytes)| Some((typed.strip_suffix(unit)?, *bytes)));
+    let (digits, unit) = unit.unwrap_or((typed, 1));
+    let number: u64 =
+        digits.trim().parse().map_err(|e| format!("{e}; write bytes, such as 65536, 64KiB or 1MiB"))?;
+    number
+        .checked_mul(unit)
+        .filter(|bytes| (1..=tracer_common::sample::MAX_MEAN).contains(bytes))
+        .ok_or_else(|| "it must be from 1 to 16GiB".to_owned())
+}
 
 fn interval(text: &str) -> Result<Duration, String> {
     let time = duration(text)?;

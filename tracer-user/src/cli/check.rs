@@ -115,8 +115,15 @@ fn about_probes(text: &mut String, target: &Target, capabilities: &Capabilities)
     let emulates = Emulates { long_nops: capabilities.emulates_long_nops() };
     let kinds = [
         ("probes for allocations (--sampler all)", Events { alloc: true, ..Events::default() }),
-        ("probes for goroutines (--sampler auto, all)", Events { goroutine: true, ..Events::default() }),
-        ("probes for maps that grow (--sampler auto, all)", Events { map_growth: true, ..Events::default() }),
+        (
+            "probes for sampled allocations, where objects are handed out and asked for (--sampler sampled)",
+            Events { sampled: true, ..Events::default() },
+        ),
+        ("probes for goroutines (all but --sampler none)", Events { goroutine: true, ..Events::default() }),
+        (
+            "probes for maps that grow (all but --sampler none)",
+            Events { map_growth: true, ..Events::default() },
+        ),
         (
             "probes for map writes and deletions (--sampler all --events map)",
             Events { map: true, ..Events::default() },

@@ -32,11 +32,13 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
         SamplerArgument::None => Sampler::None,
         SamplerArgument::Runtime => Sampler::Runtime,
         SamplerArgument::All => Sampler::All,
+        SamplerArgument::Sampled => Sampler::Sampled,
     };
     let events = events(arguments.events.as_deref(), sampler)?;
     let setup = Setup {
         subject,
         sampler,
+        sample_bytes: arguments.sample_bytes,
         events,
         attach: match arguments.attach {
             AttachArgument::Auto => AttachChoice::Auto,
@@ -107,7 +109,8 @@ fn events(typed: Option<&[EventArgument]>, sampler: Sampler) -> anyhow::Result<O
         return Ok(None);
     };
     let events = Events {
-        alloc: typed.contains(&EventArgument::Alloc),
+        alloc: sampler != Sampler::Sampled && typed.contains(&EventArgument::Alloc),
+        sampled: sampler == Sampler::Sampled && typed.contains(&EventArgument::Alloc),
         map: typed.contains(&EventArgument::Map),
         map_growth: typed.contains(&EventArgument::Map),
         goroutine: typed.contains(&EventArgument::Goroutine),
@@ -117,7 +120,7 @@ fn events(typed: Option<&[EventArgument]>, sampler: Sampler) -> anyhow::Result<O
         Sampler::Auto | Sampler::Runtime if events.alloc || events.map => {
             bail!("allocations and map writes are probed with --sampler all only; add it")
         }
-        Sampler::Auto | Sampler::Runtime | Sampler::All => Ok(Some(events)),
+        Sampler::Auto | Sampler::Runtime | Sampler::All | Sampler::Sampled => Ok(Some(events)),
     }
 }
 

@@ -7,6 +7,7 @@
 //! lines more, which moves at least `mheap_arenas` and `mheap_central`.
 //!
 //! Go: 1.19.8 1.20.14 1.21.13 1.22.10 1.23.9 1.24.11 1.25.5 1.26.8 1.27.3.
+#![expect(clippy::unreadable_literal, reason = "numbers as the generator writes them")]
 
 /// Declares [`Layout`] with a field per line, [`ROWS`], and the list of fields with their DWARF paths.
 macro_rules! layout {
@@ -176,12 +177,13 @@ layout! {
     work_cycles: u32, "runtime.work.cycles" = [344, 336, 400, 400, 424, 424, 512, 648, 648];
     work_user_forced: u32, "runtime.work.userForced" = [280, 280, 344, 344, 336, 336, 400, 536, 536];
 
-    // heap: runtime/mheap.go, type mheap.
+    // heap: runtime/mheap.go, types mheap and heapArena.
     mheap_sweepgen: u32, "runtime.mheap.sweepgen" = [65848, 65816, 65856, 65856, 65856, 65856, 65856, 65856, 65856];
     mheap_allspans: u32, "runtime.mheap.allspans" = [65856, 65824, 65864, 65864, 65864, 65864, 65864, 65864, 65864];
     mheap_arenas: u32, "runtime.mheap.arenas" = [65936, 65904, 65944, 66008, 66008, 66008, 66008, 66008, 66008];
     mheap_central: u32, "runtime.mheap.central" = [66112, 66072, 66120, 66184, 66184, 66184, 66208, 66208, 66208];
     heap_arena_bitmap: Option<u32>, "runtime.heapArena.bitmap" = [Some(0), Some(0), Some(0), None, None, None, None, None, None];
+    heap_arena_spans: u32, "runtime.heapArena.spans" = [2097152, 1064960, 1064960, 0, 0, 0, 0, 0, 0];
 
     // spans: runtime/mheap.go, type mspan.
     mspan_start_addr: u32, "runtime.mspan.startAddr" = [24, 24, 24, 24, 24, 24, 24, 24, 24];

@@ -100,6 +100,7 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
 /// The descriptor of a map of the kinds the object has.
 fn fd(map: Option<&Map>) -> Option<RawFd> {
     let (Map::Array(data)
+    | Map::HashMap(data)
     | Map::PerCpuArray(data)
     | Map::PerCpuHashMap(data)
     | Map::LruHashMap(data)

@@ -1,10 +1,13 @@
 //! The committed eBPF object: its maps, its one program, its control rows.
 
-use std::os::fd::OwnedFd;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    os::fd::OwnedFd,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, MapData},
+    maps::{Array, MapData, PerCpuArray, PerCpuValues},
 };
 use tracer_common::{control::TargetControl, cookie::Shape};
 
@@ -43,8 +46,11 @@ impl Kernel {
         shapes: &[Shape],
     ) -> Result<Self, KernelError> {
         let mut loader = EbpfLoader::new();
+        let samples: &[Shape] = &[Shape::SampleBegin];
         let of_maps: &[Shape] = &[Shape::MapWrite, Shape::MapDelete, Shape::MapGrow];
-        for (table, fill) in [("ALLOCS", [Shape::Alloc].as_slice()), ("MAP_CALLS", of_maps)] {
+        for (table, fill) in
+            [("ALLOCS", [Shape::Alloc].as_slice()), ("MAP_CALLS", of_maps), ("PENDING", samples)]
+        {
             if !shapes.iter().any(|shape| fill.contains(shape)) {
                 loader.map_max_entries(table, 1);
             }
@@ -79,6 +85,24 @@ impl Kernel {
         self.targets
             .set(u32::from(slot.0), control, 0)
             .map_err(|e| KernelError::Map { map: "TARGETS", why: chain(&e) })
+    }
+
+    /// Draws each CPU's distance to its first sample; must be done before probes are attached. Seeds are the process's own
+    /// random state: no two sessions sample the same allocations.
+    pub fn draw_distances(&mut self, slot: Slot, mean: u64) -> Result<(), KernelError> {
+        const MAP: &str = "DISTANCES";
+        let failed = |why: String| KernelError::Map { map: MAP, why };
+        let cpus = aya::util::nr_cpus().map_err(|(what, e)| failed(format!("{what}: {e}")))?;
+        let draw = |cpu: usize| {
+            let random = RandomState::new().hash_one(cpu) as u32;
+            tracer_common::sample::distance(mean, random).cast_unsigned()
+        };
+        let values = PerCpuValues::try_from((0..cpus).map(draw).collect::<Vec<u64>>())
+            .map_err(|e| failed(chain(&e)))?;
+        let map = self.ebpf.map_mut(MAP).ok_or_else(|| failed("not in the object".into()))?;
+        let mut map: PerCpuArray<&mut MapData, u64> =
+            PerCpuArray::try_from(map).map_err(|e| failed(chain(&e)))?;
+        map.set(u32::from(slot.0), values, 0).map_err(|e| failed(chain(&e)))
     }
 
     /// The ring buffer; once.

@@ -3,10 +3,7 @@
 use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
 use tracer_common::{
     counter::Counter,
-    key::{
-        AllocKey, AllocValue, CLASS_BELOW_TINY, CLASS_LARGE, GoKey, GoValue, MAP_DELETE, MAP_GROW, MAP_WRITE,
-        MapKey,
-    },
+    key::{AllocKey, AllocValue, CLASS_LARGE, GoKey, GoValue, MAP_DELETE, MAP_GROW, MAP_WRITE, MapKey},
 };
 
 use super::error::{KernelError, chain};
@@ -82,12 +79,7 @@ impl Tables {
             (AllocClass::Large, values.iter().map(|v| v.pages_bytes).sum())
         } else {
             let each = self.class_bytes.get(usize::from(number)).copied().unwrap_or(0);
-            let class = if class & CLASS_BELOW_TINY == 0 {
-                AllocClass::Small(number)
-            } else {
-                AllocClass::BelowTiny(number)
-            };
-            (class, each.saturating_mul(objects))
+            (AllocClass::of_code(class), each.saturating_mul(objects))
         };
         AllocCount {
             stack: StackId(stack),

@@ -1,9 +1,14 @@
 //! Wire bytes to [`Event`]. The kernel side is ours, but a recording is not: any bytes are accepted, none panic.
 
-use tracer_common::event::{KIND_STACK, MAX_FRAMES, STACK_CUT, STACK_HEADER_BYTES, STACK_TRUNCATED};
+use tracer_common::event::{
+    KIND_SAMPLE, KIND_STACK, MAX_FRAMES, SAMPLE_BYTES, SAMPLE_MARKING, SAMPLE_STATELESS, STACK_CUT,
+    STACK_HEADER_BYTES, STACK_TRUNCATED,
+};
 
+use super::reading::AllocClass;
+use super::samples::{Born, Sample};
 use super::{Body, Event, Record, Slot};
-use crate::units::{KTime, ProcAddr, StackId};
+use crate::units::{Bytes, KTime, ProcAddr, StackId};
 
 /// One ring record as a [`Record`]. `None`: not a record of ours (the caller counts it).
 pub fn decode(bytes: &[u8]) -> Option<Record> {
@@ -12,6 +17,7 @@ pub fn decode(bytes: &[u8]) -> Option<Record> {
     let ktime = u64_at(bytes, 8)?;
     let event = match kind {
         KIND_STACK => stack(bytes)?,
+        KIND_SAMPLE => sample(bytes)?,
         _ => return None,
     };
     Some(Record { slot: Slot(slot), time: KTime(ktime), body: Body::Event(event) })
@@ -28,6 +34,24 @@ fn stack(bytes: &[u8]) -> Option<Event> {
     let frames: Option<Vec<ProcAddr>> = (0..count).map(|i| u64_at(words, i * 8).map(ProcAddr)).collect();
     let truncated = flags & (STACK_TRUNCATED | STACK_CUT) != 0;
     Some(Event::Stack { id: StackId(id), frames: frames?, truncated })
+}
+
+/// The layout of `tracer_common::event::Sample`.
+fn sample(bytes: &[u8]) -> Option<Event> {
+    let bytes = bytes.get(..SAMPLE_BYTES)?;
+    let flags = u32_at(bytes, 64)?;
+    let generation = u32_at(bytes, 60)?;
+    let born = Born { generation, marking: flags & SAMPLE_MARKING != 0 };
+    let type_addr = u64_at(bytes, 32)?;
+    Some(Event::Sample(Sample {
+        address: ProcAddr(u64_at(bytes, 16)?),
+        stack: StackId(u64_at(bytes, 24)?),
+        type_addr: (type_addr != 0).then_some(ProcAddr(type_addr)),
+        class: AllocClass::of_code(u32_at(bytes, 56)?),
+        size: Bytes(u64_at(bytes, 40)?),
+        g: ProcAddr(u64_at(bytes, 48)?),
+        born: (flags & SAMPLE_STATELESS == 0).then_some(born),
+    }))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {

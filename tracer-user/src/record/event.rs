@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::samples::Sample;
 use crate::units::{ProcAddr, StackId};
 
 /// An event from the kernel side. Recordings know the variants by their place: a new one goes to the end.
@@ -10,4 +11,6 @@ pub enum Event {
     /// A user stack seen for the first time; later counts name it by id only.
     /// Frames are return addresses, innermost first, without the probed function itself.
     Stack { id: StackId, frames: Vec<ProcAddr>, truncated: bool },
+    /// One of the sampled allocations.
+    Sample(Sample),
 }

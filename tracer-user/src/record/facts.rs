@@ -32,6 +32,7 @@ pub enum Sampler {
     None,
     All,
     Runtime,
+    Sampled,
 }
 
 /// What is probed.

@@ -15,12 +15,14 @@ pub mod maps;
 pub mod note;
 pub mod profile;
 pub mod reading;
+pub mod samples;
 pub mod waits;
 
 pub use census::Census;
 pub use event::Event;
 pub use note::Note;
 pub use reading::{Reading, Readout};
+pub use samples::Sample;
 
 /// Ways to lose something, as the kernel side names them; rooms behind the waist get the word from here.
 pub use tracer_common::counter::Counter;
@@ -55,7 +57,11 @@ pub enum Body {
 impl Record {
     /// The type descriptors it names: what a recording must be able to name later.
     pub fn each_type(&self, see: &mut dyn FnMut(ProcAddr)) {
-        let Body::Reading(reading) = &self.body else { return };
+        let reading = match &self.body {
+            Body::Reading(reading) => reading,
+            Body::Event(Event::Sample(sample)) => return sample.type_addr.into_iter().for_each(see),
+            Body::Event(Event::Stack { .. }) | Body::Note(_) => return,
+        };
         match &reading.readout {
             Readout::Counts(counts) => {
                 counts.allocs.iter().filter_map(|row| row.type_addr).for_each(&mut *see);
@@ -71,7 +77,8 @@ impl Record {
             | Readout::Goroutines(_)
             | Readout::Process(_)
             | Readout::Profile(_)
-            | Readout::Waits(_) => {}
+            | Readout::Waits(_)
+            | Readout::Fates(_) => {}
         }
     }
 }

@@ -44,6 +44,8 @@ pub enum Note {
     RecordingCut { why: String },
     /// The program is of a Go newer than the tracer; how its structures are read all the same.
     NewerGo { how: String },
+    /// Allocations are sampled: mean bytes between two.
+    Sampling { mean: u64 },
 }
 
 /// One attached probe.

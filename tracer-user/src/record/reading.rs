@@ -2,11 +2,13 @@
 //! counting maps. Each field is what was found; what could not be read is absent, never 0.
 
 use serde::{Deserialize, Serialize};
+use tracer_common::key::{CLASS_BELOW_TINY, CLASS_LARGE};
 
 use super::census::Census;
 use super::losses;
 pub use super::maps::{MapState, Maps};
 use super::profile::Profile;
+use super::samples::Fates;
 pub use super::waits::{SiteWaits, Waits};
 use crate::units::{Bytes, Goid, KTime, ProcAddr, StackId};
 
@@ -31,6 +33,7 @@ pub enum Readout {
     Maps(Maps),
     Census(Census),
     Profile(Profile),
+    Fates(Fates),
     Waits(Waits),
 }
 
@@ -186,6 +189,18 @@ pub enum AllocClass {
     BelowTiny(u8),
     Small(u8),
     Large,
+}
+
+impl AllocClass {
+    /// From the kernel side's code.
+    pub fn of_code(code: u32) -> Self {
+        let number = (code & 0xff) as u8;
+        match code {
+            CLASS_LARGE => Self::Large,
+            code if code & CLASS_BELOW_TINY == 0 => Self::Small(number),
+            _ => Self::BelowTiny(number),
+        }
+    }
 }
 
 /// What a call did to a map.

@@ -72,6 +72,7 @@ pub enum Sampler {
     None,
     Runtime,
     All,
+    Sampled,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -196,6 +197,7 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
             Sampler::None => "none",
             Sampler::Runtime => "runtime",
             Sampler::All => "all",
+            Sampler::Sampled => "sampled",
         }
         .to_owned(),
         sampler_reason: facts.sampler_reason.clone(),
@@ -318,6 +320,7 @@ fn allocation(s: &evidence::AllocSite, evidence: &Evidence) -> Allocation {
         allocated: allocated(s.amount),
         freed: None,
         allocated_since_gc: None,
+        unknown: None,
         samples: None,
         sizes: sizes::of_classes(s, evidence),
         growth: None,

@@ -1,4 +1,4 @@
-//! What lives per site, as text: the table in a report, from the runtime's own memory profile.
+//! What lives per site, as text: the table in a report, from samples of the runtime's or of ours.
 
 use super::Report;
 use super::growth;
@@ -14,10 +14,20 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
     let living: Vec<_> = living.into_iter().filter(|(_, live)| live.objects > 0).collect();
     lines.blank();
     let when = if profile.as_of == "now" { "allocated so far (no GC yet)" } else { "live after the last GC" };
+    let by = match profile.source {
+        "samples" if profile.sample_bytes <= 1 => {
+            " of what was allocated since attach, every allocation followed".to_owned()
+        }
+        "samples" => format!(
+            " of what was allocated since attach, one sample per {}",
+            figures::bytes(profile.sample_bytes)
+        ),
+        _ => ", by Go's own memory profile".to_owned(),
+    };
     lines.labelled(
         "",
         &format!(
-            "{when}, by Go's own memory profile: {} in {}, {}",
+            "{when}{by}: {} in {}, {}",
             with_error(profile.live),
             figures::counted(profile.live.objects, "object"),
             figures::counted(living.len() as u64, "site")
@@ -43,6 +53,15 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
     }
     if living.len() > top {
         lines.line(&format!("  and {} more", figures::counted((living.len() - top) as u64, "site")));
+    }
+    if let Some(unknown) = profile.unknown {
+        lines.labelled(
+            "note: ",
+            &format!(
+                "of {} more it is not known whether they live: a GC cycle passed that nobody looked at",
+                with_error(unknown)
+            ),
+        );
     }
     if let Some(former) = profile.former_sample_bytes {
         lines.labelled(

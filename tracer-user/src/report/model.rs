@@ -32,7 +32,7 @@ pub struct Report {
     pub allocations: Option<Vec<Allocation>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated_total: Option<Allocated>,
-    /// Present where `allocations` are estimates from the runtime's own memory profile.
+    /// Present where `allocations` are estimates from samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heap_profile: Option<HeapProfile>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -372,9 +372,11 @@ pub struct Allocated {
     pub requested_bytes: Option<u64>,
 }
 
-/// What the runtime's own memory profile says of the whole heap.
+/// What samples say of the whole heap.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct HeapProfile {
+    /// Who took the samples: `runtime`, Go's own profiler, or `samples`, this session since it attached.
+    pub source: &'static str,
     /// Mean bytes between two samples, as the target has it.
     pub sample_bytes: u64,
     /// The same at the session's first reading, where it was another: older samples are scaled wrongly.
@@ -388,6 +390,9 @@ pub struct HeapProfile {
     pub allocated: Allocated,
     pub freed: Allocated,
     pub allocated_since_gc: Allocated,
+    /// Of the allocated: live or freed, which is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<Allocated>,
     /// For exporters that scale themselves; no part of the schema.
     #[serde(skip)]
     pub samples: HeapSamples,
@@ -404,9 +409,12 @@ pub struct HeapSamples {
 pub struct HeapSample {
     /// Indices of places, innermost first.
     pub stack: Vec<u32>,
+    pub type_name: Option<String>,
     pub cause: String,
     /// Bytes per object.
     pub size: u64,
+    /// Bytes by which it was sampled.
+    pub chosen_by: u64,
     pub allocs: u64,
     pub frees: u64,
 }
@@ -436,6 +444,9 @@ pub struct Allocation {
     /// Of the allocated, since the last GC: with `live` it is `allocated` less `freed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated_since_gc: Option<Allocated>,
+    /// Of the allocated: live or freed, which is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<Allocated>,
     /// Allocations in the sample that the row is estimated from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<u64>,

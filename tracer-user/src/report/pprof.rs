@@ -129,6 +129,9 @@ impl Builder {
             ("inuse_space", "bytes"),
         ];
         self.head(report, &kinds, ("space", "bytes", heap.sample_bytes));
+        if heap.source == "samples" {
+            self.comment("sampled since attach; what is not known to live counts as not in use");
+        }
         let when = if heap.as_of == "now" {
             "no GC has run: everything allocated so far is in use"
         } else {
@@ -142,7 +145,7 @@ impl Builder {
                 continue;
             }
             // runtime/pprof/protomem.go, scaleHeapSample: both figures are cut, not rounded.
-            let scale = 1.0 / design.inclusion(sample.size);
+            let scale = 1.0 / design.inclusion(sample.chosen_by);
             let scaled = |n: u64| {
                 let scale = if scale.is_finite() { scale } else { 1.0 };
                 let bytes = n.saturating_mul(sample.size);
@@ -152,6 +155,9 @@ impl Builder {
             let location_id = self.stack(places.map(|p| (p.address, &p.frame)));
             let mut label =
                 vec![Label { key: self.text("bytes"), num: number(sample.size), ..Label::default() }];
+            if let Some(name) = &sample.type_name {
+                label.push(Label { key: self.text("type"), str: self.text(name), ..Label::default() });
+            }
             label.extend(self.cause(&sample.cause));
             let value = [scaled(sample.allocs), scaled(live)].concat();
             self.profile.sample.push(Sample { location_id, value, label });

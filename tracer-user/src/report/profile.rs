@@ -1,27 +1,32 @@
-//! The runtime's own memory profile in the model's words.
+//! An account of the heap by samples, the runtime's own or ours, in the model's words.
 
 use super::build::{MAX_ALLOCATIONS, frame, frames};
 use super::model::{Allocated, Allocation, HeapProfile, HeapSample, HeapSamples, Place};
 use super::{growth, sizes};
-use crate::symbolize::profile::{self, Amounts, ProfileSite, Sample};
+use crate::symbolize::profile::{self, Amounts, ProfileSite, ProfileSource, Sample};
 
 /// The rows, the largest first.
 pub(super) fn allocations(profile: &profile::HeapProfile) -> Vec<Allocation> {
-    profile.sites.iter().take(MAX_ALLOCATIONS).map(|site| allocation(site, profile.rate)).collect()
+    profile.sites.iter().take(MAX_ALLOCATIONS).map(|site| allocation(site, profile)).collect()
 }
 
-fn allocation(site: &ProfileSite, rate: u64) -> Allocation {
-    let profile::SiteAmounts { live, allocated, freed, since_gc } = site.amounts;
+fn allocation(site: &ProfileSite, profile: &profile::HeapProfile) -> Allocation {
+    let profile::SiteAmounts { live, allocated, freed, since_gc, unknown } = site.amounts;
+    let rate = profile.rate;
     Allocation {
         site: site.id.clone(),
         stack: frames(&site.stack),
-        type_name: None,
+        type_name: site.type_name.clone(),
         cause: site.cause.name().to_owned(),
-        since: "start",
+        since: match profile.source {
+            ProfileSource::Runtime => "start",
+            ProfileSource::Samples => "attach",
+        },
         live: Some(estimated(live, rate)),
         allocated: estimated(allocated, rate),
         freed: Some(estimated(freed, rate)),
         allocated_since_gc: Some(estimated(since_gc, rate)),
+        unknown: some(unknown, rate),
         samples: Some(site.samples),
         sizes: sizes::of_samples(site),
         growth: growth::of_site(&site.points),
@@ -31,9 +36,13 @@ fn allocation(site: &ProfileSite, rate: u64) -> Allocation {
 }
 
 pub(super) fn heap_profile(profile: &profile::HeapProfile) -> HeapProfile {
-    let profile::SiteAmounts { live, allocated, freed, since_gc } = profile.total;
+    let profile::SiteAmounts { live, allocated, freed, since_gc, unknown } = profile.total;
     let rate = profile.rate;
     HeapProfile {
+        source: match profile.source {
+            ProfileSource::Runtime => "runtime",
+            ProfileSource::Samples => "samples",
+        },
         sample_bytes: rate,
         former_sample_bytes: profile.former_rate,
         t: profile.read_at_s,
@@ -42,6 +51,7 @@ pub(super) fn heap_profile(profile: &profile::HeapProfile) -> HeapProfile {
         allocated: estimated(allocated, rate),
         freed: estimated(freed, rate),
         allocated_since_gc: estimated(since_gc, rate),
+        unknown: some(unknown, rate),
         samples: HeapSamples {
             samples: profile.samples.iter().map(sample).collect(),
             places: profile
@@ -56,11 +66,18 @@ pub(super) fn heap_profile(profile: &profile::HeapProfile) -> HeapProfile {
 fn sample(s: &Sample) -> HeapSample {
     HeapSample {
         stack: s.stack.clone(),
+        type_name: s.type_name.clone(),
         cause: s.cause.name().to_owned(),
         size: s.size,
+        chosen_by: s.chosen_by,
         allocs: s.counts.allocs,
         frees: s.counts.frees,
     }
+}
+
+/// Absent where there is none.
+fn some(amounts: Amounts, rate: u64) -> Option<Allocated> {
+    (amounts.objects.value > 0.0).then(|| estimated(amounts, rate))
 }
 
 /// With a rate of 1 every allocation is in the sample: counted, without an error.

@@ -609,20 +609,28 @@ fn the_heap_by_type_and_by_size() {
 fn sampled() -> Report {
     use crate::record::profile::Sampled;
     use crate::sampling::ByBytes;
-    use crate::symbolize::profile::{Amounts, HeapProfile, Place, ProfileSite, Sample, SiteAmounts};
+    use crate::symbolize::profile::{
+        Amounts, HeapProfile, Place, ProfileSite, ProfileSource, Sample, SiteAmounts,
+    };
     let design = ByBytes { mean: 524_288 };
     let amounts = |n| {
         let objects = design.objects(n, 4096);
         Amounts { objects, bytes: objects.times(4096.0) }
     };
-    let site =
-        SiteAmounts { live: amounts(7), allocated: amounts(12), freed: amounts(5), since_gc: amounts(0) };
+    let site = SiteAmounts {
+        live: amounts(7),
+        allocated: amounts(12),
+        freed: amounts(5),
+        since_gc: amounts(0),
+        unknown: amounts(0),
+    };
     let inlined = Frame { inlined: true, ..frame("main.grow", "cache.go", 12) };
     let stack = vec![inlined, frame("main.(*Cache).Put", "cache.go", 42)];
     let place = |address, frame: &Frame| Place { address, frame: frame.clone() };
     let mut evidence = evidence();
     evidence.allocations = None;
     evidence.profile = Some(HeapProfile {
+        source: ProfileSource::Runtime,
         rate: design.mean,
         former_rate: None,
         read_at_s: 130.0,
@@ -631,6 +639,7 @@ fn sampled() -> Report {
         sites: vec![ProfileSite {
             id: "0123456789ab".into(),
             stack: stack.clone(),
+            type_name: None,
             cause: Cause::MakeSlice,
             amounts: site,
             samples: 12,
@@ -640,8 +649,10 @@ fn sampled() -> Report {
         total: site,
         samples: vec![Sample {
             stack: vec![0, 1],
+            type_name: None,
             cause: Cause::MakeSlice,
             size: 4096,
+            chosen_by: 4096,
             counts: Sampled { allocs: 12, frees: 5 },
         }],
         places: vec![place(0x40_1000, &stack[0]), place(0x40_1008, &stack[1])],

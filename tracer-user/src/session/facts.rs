@@ -49,9 +49,14 @@ pub(super) fn opening(
             setup::Sampler::None => Sampler::None,
             setup::Sampler::Runtime => Sampler::Runtime,
             setup::Sampler::All => Sampler::All,
+            setup::Sampler::Sampled => Sampler::Sampled,
         },
         reason: opened.reason.clone(),
-        events: Events { alloc: events.alloc, map: events.map, goroutine: events.goroutine },
+        events: Events {
+            alloc: events.alloc || events.sampled,
+            map: events.map,
+            goroutine: events.goroutine,
+        },
         links: match opened.probes.as_ref().map(super::prober::Probes::kind) {
             None => Links::None,
             Some(AttachKind::Multi) => Links::Multi,
@@ -195,6 +200,7 @@ fn facts(ledger: &Ledger) -> Option<SessionFacts> {
         started_at: Moment { unix_ms: began_unix_ms },
         sampler: match sampler {
             Sampler::All => ReportSampler::All,
+            Sampler::Sampled => ReportSampler::Sampled,
             _ if profile => ReportSampler::Runtime,
             Sampler::Auto | Sampler::Runtime | Sampler::None => ReportSampler::None,
         },

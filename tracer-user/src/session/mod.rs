@@ -9,6 +9,7 @@ mod drain;
 mod error;
 mod facts;
 mod fence;
+mod follower;
 mod heap;
 mod inbox;
 mod maps;

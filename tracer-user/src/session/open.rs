@@ -22,7 +22,7 @@ use crate::{
     record::Slot,
     units::Pid,
 };
-use tracer_common::cookie::Shape;
+use tracer_common::{control::SampleControl, cookie::Shape};
 
 /// A target with what was attached to it.
 pub(super) struct Opened {
@@ -78,7 +78,8 @@ fn running(setup: &Setup, pid: Pid, capabilities: &Capabilities) -> Result<Opene
     refused.extend(differing);
     let path = target.process.attach_path();
     let namespace = target.process.pid_namespace()?;
-    let control = plan::control(target.layout, namespace, &target.image, Some(target.bias));
+    let control =
+        plan::control(target.layout, namespace, &target.image, Some(target.bias), sampling(setup, &target));
     let any = !planned.is_empty();
     let attach = || {
         room::check(&target.process, &planned)?;
@@ -106,7 +107,8 @@ fn launched(
     let wanted = wanted(setup, &image, capabilities);
     let process = Process::open(pid)?;
     let namespace = process.pid_namespace()?;
-    let control = plan::control(layout, namespace, &image, None);
+    // Until the program is located nothing is sampled.
+    let control = plan::control(layout, namespace, &image, None, SampleControl::default());
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let planned = wanted.planned;
     let any = !planned.is_empty();
@@ -121,7 +123,8 @@ fn launched(
         let target = started(pid, file, image)?;
         if let Some(probes) = &mut probes {
             // Where the program lies is known only now.
-            let control = plan::control(layout, namespace, &target.image, Some(target.bias));
+            let sample = sampling(setup, &target);
+            let control = plan::control(layout, namespace, &target.image, Some(target.bias), sample);
             probes.kernel.set_target(Slot(0), control)?;
         }
         let not_taken = verify(setup, probes.as_ref(), &target, &wanted.refused)?;
@@ -146,6 +149,18 @@ fn launched(
         profile,
         child: Some(child),
     })
+}
+
+/// What the kernel side needs to sample allocations; nothing where they are not to be.
+fn sampling(setup: &Setup, target: &Target) -> SampleControl {
+    if !setup.probed().sampled {
+        return SampleControl::default();
+    }
+    SampleControl {
+        mean: setup.sample_bytes,
+        marking: target.marking.0,
+        generation: target.state.vars().mheap.plus(u64::from(target.layout.mheap_sweepgen)).0,
+    }
 }
 
 /// The program after its exec.
@@ -177,8 +192,8 @@ fn verify(
 ) -> Result<Vec<Refusal>, SessionError> {
     let Some(probes) = probes else { return Ok(Vec::new()) };
     let not_taken = probes.verify(&target.memory, target.bias);
-    let allocations =
-        setup.sampler == Sampler::All && setup.events.unwrap_or(Events::of(setup.sampler)).alloc;
+    let probed = setup.probed();
+    let allocations = setup.sampler == Sampler::All && probed.alloc || probed.sampled;
     if allocations && !counts_allocations(&probes.planned, &not_taken) {
         let why = not_taken.iter().chain(refused).next().map_or("no such function", |r| r.why.as_str());
         return Err(SessionError::NoSite(why.to_owned()));
@@ -189,7 +204,8 @@ fn verify(
 /// Whether a probe for allocations is in place.
 fn counts_allocations(planned: &[Planned], not_taken: &[Refusal]) -> bool {
     planned.iter().any(|p| {
-        p.cookie.shape == Shape::Alloc && not_taken.iter().all(|missing| missing.function != p.site.function)
+        matches!(p.cookie.shape, Shape::Alloc | Shape::SampleBegin)
+            && not_taken.iter().all(|missing| missing.function != p.site.function)
     })
 }
 
@@ -219,13 +235,13 @@ fn settle(
         (Sampler::None, _) => {
             Ok((None, "memory is read and nothing is probed, as asked for; allocation sites need --sampler runtime or all".to_owned()))
         }
-        (Sampler::All, Some(Ok(probes))) => Ok((Some(probes), format!("{counted}, as asked for"))),
-        (Sampler::All, Some(Err(e))) => Err(e),
-        (Sampler::All, None) if events.any() => {
+        (Sampler::All | Sampler::Sampled, Some(Ok(probes))) => Ok((Some(probes), format!("{counted}, as asked for"))),
+        (Sampler::All | Sampler::Sampled, Some(Err(e))) => Err(e),
+        (Sampler::All | Sampler::Sampled, None) if events.any() => {
             let why: Vec<&str> = refused.iter().map(|r| r.why.as_str()).collect();
             Err(SessionError::NoSite(why.first().copied().unwrap_or("no such function").to_owned()))
         }
-        (Sampler::All, None) => Ok((None, "no event to probe was asked for".to_owned())),
+        (Sampler::All | Sampler::Sampled, None) => Ok((None, "no event to probe was asked for".to_owned())),
         (Sampler::Auto | Sampler::Runtime, Some(Ok(probes))) => {
             Ok((Some(probes), format!("memory is read, {counted}")))
         }
@@ -241,6 +257,9 @@ fn counted(events: Events) -> String {
     let mut words = Vec::new();
     if events.alloc {
         words.push("every allocation");
+    }
+    if events.sampled {
+        words.push("some allocations");
     }
     if events.map {
         words.push("every map write and deletion");
@@ -278,7 +297,7 @@ mod tests {
                 bytes: vec![0x55],
                 caller_at_sp: true,
             },
-            cookie: Cookie { shape, flags: 0, slot: 0, probe: 0 },
+            cookie: Cookie { shape, flags: 0, slot: 0, probe: 0, place: 0 },
         };
         let missing = |function: &str| Refusal { function: function.into(), why: "gone".into() };
         let both = [plan("runtime.mallocgc", Shape::Alloc), plan("runtime.newproc1", Shape::GoBorn)];

@@ -2,17 +2,19 @@
 
 use tracer_common::{
     control::{
-        AllocControl, CLASSES, CodeRange, LARGE_STEPS, MAX_PROBES, SMALL_STEPS, STACK_ENDS, TargetControl,
+        AllocControl, CLASSES, CodeRange, LARGE_STEPS, MAX_PROBES, SMALL_STEPS, STACK_ENDS, SampleControl,
+        TargetControl,
     },
-    cookie::{CALLER_AT_SP, Cookie},
+    cookie::{CALLER_AT_SP, Cookie, IN_CALLEE, PLACE_RESULT, PLACE_STACK, Shape},
 };
 
 use super::setup::Events;
 use crate::{
-    binary::x86::Emulates,
+    binary::{flow::Place, x86::Emulates},
     goruntime::{
         code::{
-            hooks::{alloc_hooks, goroutine_hooks, map_growth_hooks, map_hooks, stack_ends},
+            exits::{ExitSite, exit_sites},
+            hooks::{HookSet, alloc_hooks, goroutine_hooks, map_growth_hooks, map_hooks, stack_ends},
             sites::{ProbeSite, probe_site},
         },
         image::GoImage,
@@ -60,6 +62,9 @@ pub fn plan_sites(
         sets.push(goroutine_hooks(image));
     }
     let (mut planned, mut refused) = (Vec::new(), Vec::new());
+    if events.sampled {
+        sets.push(sampled_hooks(image, slot, emulates, &mut planned, &mut refused));
+    }
     for function in sets.iter_mut().flat_map(|set| std::mem::take(&mut set.inlined)) {
         let why = "the compiler inlined copies of it, which no probe sees".to_owned();
         refused.push(Refusal { function, why });
@@ -76,6 +81,7 @@ pub fn plan_sites(
                     flags: hook.flags | if site.caller_at_sp { CALLER_AT_SP } else { 0 },
                     slot: slot.0,
                     probe: planned.len() as u16,
+                    place: 0,
                 };
                 planned.push(Planned { site, cookie });
             }
@@ -83,6 +89,60 @@ pub fn plan_sites(
         }
     }
     (planned, refused)
+}
+
+/// The allocator's functions of which every object is seen again where it is handed out; those exits are planned, and
+/// attached before the entries: an allocation must not be chosen whose exit is not watched yet.
+fn sampled_hooks(
+    image: &GoImage,
+    slot: Slot,
+    emulates: Emulates,
+    planned: &mut Vec<Planned>,
+    refused: &mut Vec<Refusal>,
+) -> HookSet {
+    let mut set = alloc_hooks(image);
+    let mut exits: Vec<ExitSite> = Vec::new();
+    set.hooks.retain_mut(|hook| {
+        hook.shape = Shape::SampleBegin;
+        let mut found = match exit_sites(image, &hook.function, emulates) {
+            Ok(found) => found,
+            Err(e) => {
+                refused.push(Refusal { function: hook.function.clone(), why: e.to_string() });
+                return false;
+            }
+        };
+        let clash = |e: &ExitSite| exits.iter().any(|x| x.address == e.address && x != e);
+        if let Some(clash) = found.iter().find(|e| clash(e)) {
+            let why = format!("{} is both called by it and an allocator of its own", clash.function);
+            refused.push(Refusal { function: hook.function.clone(), why });
+            return false;
+        }
+        found.retain(|e| !exits.contains(e));
+        exits.extend(found);
+        true
+    });
+    for exit in exits {
+        let ExitSite { address, function, file_offset, offset, instruction, bytes, place, in_callee } = exit;
+        let place = match place {
+            Place::Register(_) => PLACE_RESULT,
+            Place::Stack(at) => PLACE_STACK | (at / 8) as u16,
+        };
+        let shape = Shape::SampleEnd;
+        let flags = if in_callee { IN_CALLEE } else { 0 };
+        let cookie = Cookie { shape, flags, slot: slot.0, probe: planned.len() as u16, place };
+        let site = ProbeSite {
+            function,
+            shape,
+            address,
+            file_offset,
+            offset,
+            instruction,
+            bytes,
+            caller_at_sp: false,
+        };
+        planned.push(Planned { site, cookie });
+    }
+    set
 }
 
 /// Keeps the sites whose instruction in memory is the file's; a breakpoint there means another tool.
@@ -147,6 +207,7 @@ pub(super) fn control(
     namespace: PidNamespace,
     image: &GoImage,
     bias: Option<LoadBias>,
+    sample: SampleControl,
 ) -> TargetControl {
     let headers = layout.has_malloc_headers();
     // With malloc headers, what would not fit a class together with its header is large, whatever its type
@@ -158,7 +219,7 @@ pub(super) fn control(
         pidns_dev: namespace.dev,
         pidns_ino: namespace.inode,
         g_gopc: layout.g_gopc,
-        reserved: 0,
+        g_stack_hi: layout.g_stack_hi,
         stack_ends: bias.map(|bias| ends(image, bias)).unwrap_or_default(),
         alloc: AllocControl {
             tiny_below: TINY_SIZE as u32,
@@ -171,6 +232,7 @@ pub(super) fn control(
             class_of_step128: std::array::from_fn(|step| class_of(1024 + step * 128)),
             padding: [0; 6],
         },
+        sample,
     }
 }
 

@@ -44,6 +44,7 @@ impl Probes {
         let shapes: Vec<Shape> = planned.iter().map(|p| p.cookie.shape).collect();
         let mut kernel = Kernel::load(setup.attach, capabilities, &shapes)?;
         kernel.set_target(Slot(0), *control)?;
+        kernel.draw_distances(Slot(0), setup.sample_bytes)?;
         let ring = kernel.ring()?;
         let tables = kernel.tables(CLASS_TO_SIZE.iter().map(|&size| u64::from(size)).collect())?;
         let sites: Vec<Site> =

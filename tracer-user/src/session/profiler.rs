@@ -19,7 +19,7 @@ pub(super) enum Chosen {
 /// Decides. An error where nothing else will do.
 pub(super) fn choose(sampler: Sampler, target: &Target) -> Result<Chosen, SessionError> {
     match sampler {
-        Sampler::None | Sampler::All => Ok(Chosen::Unasked),
+        Sampler::None | Sampler::All | Sampler::Sampled => Ok(Chosen::Unasked),
         Sampler::Auto => Ok(find(target)),
         Sampler::Runtime => match find(target) {
             Chosen::Not(why) => Err(SessionError::NoProfile(format!(

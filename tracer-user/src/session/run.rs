@@ -15,6 +15,7 @@ use super::{
     error::SessionError,
     facts,
     fence::Fence,
+    follower::Follower,
     inbox::{Signal, Wake, inbox},
     maps::MapFinder,
     names::ImageNames,
@@ -34,11 +35,15 @@ use crate::{
     goruntime::GoImage,
     host::launch::Running,
     kernel::capability::Capabilities,
-    record::{Body, Note, Reading, Readout, Record, Slot, note::EndedBy},
+    record::{
+        Body, Event, Note, Reading, Readout, Record, Slot,
+        note::EndedBy,
+        samples::{Fates, SampleKey},
+    },
     report::Report,
     symbolize::Symbolizer,
 };
-use tracer_common::counter::Counter;
+use tracer_common::{cookie::Shape, counter::Counter};
 
 /// How a session ended.
 #[derive(Debug)]
@@ -103,6 +108,7 @@ struct Session<'s, 'a> {
     inbox: &'s Receiver<Wake>,
     drain: Option<Drain>,
     reader: Reader,
+    follower: Option<Follower>,
     began: Instant,
     first_reported: bool,
     streamed_at: Instant,
@@ -154,7 +160,8 @@ impl<'s, 'a> Session<'s, 'a> {
         let mut ledger = Ledger::new(Slot(0), started);
         let mut recording = record.map(|file| Recording::start(file, &opened.target)).transpose()?;
         let opening = facts::opening(&opened, setup.sampler, setup.probed(), SystemTime::now(), capabilities);
-        for note in opening.into_iter().chain(notes(&opened)) {
+        let sampled = setup.probed().sampled.then_some(Note::Sampling { mean: setup.sample_bytes });
+        for note in opening.into_iter().chain(notes(&opened)).chain(sampled) {
             let record = Record { slot: Slot(0), time: started, body: Body::Note(note) };
             believe(&mut ledger, recording.as_mut(), &record);
         }
@@ -162,6 +169,9 @@ impl<'s, 'a> Session<'s, 'a> {
         let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
         let maps = MapFinder::start(&opened.target).map_err(SessionError::Thread)?;
         let sources = Sources { target: Arc::clone(&opened.target), tables, maps, profile: opened.profile };
+        let follows = opened.probes.is_some() && setup.probed().sampled;
+        let follower = follows.then(|| Follower::start(&opened.target, wakes.clone())).transpose();
+        let follower = follower.map_err(SessionError::Thread)?;
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
         let image: Arc<GoImage> = Arc::clone(&opened.target.image);
         let more = More::Live(Arc::clone(&opened.target.plugins));
@@ -169,7 +179,7 @@ impl<'s, 'a> Session<'s, 'a> {
         say_attached(&output, &opened);
         let planned = opened.probes.iter().flat_map(|p| &p.planned);
         let counts_allocations =
-            planned.map(|p| p.cookie.shape == tracer_common::cookie::Shape::Alloc).collect();
+            planned.map(|p| matches!(p.cookie.shape, Shape::Alloc | Shape::SampleBegin)).collect();
         Ok(Self {
             setup,
             output,
@@ -182,6 +192,7 @@ impl<'s, 'a> Session<'s, 'a> {
             inbox,
             drain,
             reader,
+            follower,
             began: Instant::now(),
             first_reported: false,
             streamed_at: Instant::now(),
@@ -263,9 +274,23 @@ impl<'s, 'a> Session<'s, 'a> {
     fn drained(&mut self, began: crate::units::KTime, records: &[Record]) {
         for record in records {
             self.apply(record);
+            self.follow(record);
         }
         for record in self.fence.release(began) {
             self.apply(&record);
+        }
+    }
+
+    /// Has a sampled object looked at from now on.
+    fn follow(&mut self, record: &Record) {
+        let (Some(follower), Body::Event(Event::Sample(sample))) = (&self.follower, &record.body) else {
+            return;
+        };
+        let key = SampleKey { address: sample.address, at: record.time };
+        if !follower.follow(key, sample) {
+            let readout = Readout::Fates(Fates { unknown: vec![key], ..Fates::default() });
+            let body = Body::Reading(Reading { from: record.time, gc_cycle: None, readout });
+            self.apply(&Record { slot: Slot(0), time: record.time, body });
         }
     }
 
@@ -449,7 +474,8 @@ impl Watched {
             | Readout::Process(_)
             | Readout::Census(_)
             | Readout::Profile(_)
-            | Readout::Waits(_) => {}
+            | Readout::Waits(_)
+            | Readout::Fates(_) => {}
         }
     }
 }

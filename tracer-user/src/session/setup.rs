@@ -8,6 +8,8 @@ use crate::{kernel::AttachChoice, report::Report, units::Pid};
 pub struct Setup {
     pub subject: Subject,
     pub sampler: Sampler,
+    /// Mean bytes between two samples of [`Sampler::Sampled`].
+    pub sample_bytes: u64,
     /// What to probe; `None` means what the sampler brings.
     pub events: Option<Events>,
     pub attach: AttachChoice,
@@ -41,6 +43,8 @@ pub enum Sampler {
     Runtime,
     /// Every allocation.
     All,
+    /// Some allocations, each followed to its death.
+    Sampled,
 }
 
 impl Setup {
@@ -60,6 +64,7 @@ impl Sampler {
             Sampler::None => "none",
             Sampler::Runtime => "runtime",
             Sampler::All => "all",
+            Sampler::Sampled => "sampled",
         }
     }
 }
@@ -69,6 +74,8 @@ impl Sampler {
 #[expect(clippy::struct_excessive_bools, reason = "a set of independent kinds")]
 pub struct Events {
     pub alloc: bool,
+    /// Allocations of which some are followed; not together with `alloc`.
+    pub sampled: bool,
     /// Every write to a map and every deletion.
     pub map: bool,
     /// Maps that make room: rare, and it finds them.
@@ -82,12 +89,13 @@ impl Events {
         match sampler {
             Sampler::None => Self::default(),
             Sampler::Auto | Sampler::Runtime => Self { goroutine: true, map_growth: true, ..Self::default() },
-            Sampler::All => Self { alloc: true, goroutine: true, map_growth: true, map: false },
+            Sampler::All => Self { alloc: true, goroutine: true, map_growth: true, ..Self::default() },
+            Sampler::Sampled => Self { sampled: true, goroutine: true, map_growth: true, ..Self::default() },
         }
     }
 
     pub fn any(self) -> bool {
-        self.alloc || self.map || self.map_growth || self.goroutine
+        self.alloc || self.sampled || self.map || self.map_growth || self.goroutine
     }
 }
 

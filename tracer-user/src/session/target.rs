@@ -23,7 +23,7 @@ use crate::{
         process::{Process, Segment},
     },
     record::note::Note,
-    units::{Bytes, LoadBias, Pid},
+    units::{Bytes, LoadBias, Pid, ProcAddr},
 };
 
 /// Why a process cannot be a target.
@@ -71,6 +71,8 @@ pub struct Target {
     /// The memory profiler's variables; absent where they were not found.
     pub profile: Option<ProfileVars>,
     pub plugins: Arc<Plugins>,
+    /// Not 0 while the collector marks: `runtime.gcBlackenEnabled`, 32 bits.
+    pub marking: ProcAddr,
 }
 
 impl Target {
@@ -113,6 +115,7 @@ impl Target {
             cycle: at(cycle),
             rate: at(vars.mem_profile_rate),
         });
+        let marking = at(vars.gc_blacken_enabled);
         let vars = StateVars {
             memstats: at(vars.memstats),
             gc_controller: at(vars.gc_controller),
@@ -150,7 +153,7 @@ impl Target {
             }
         };
         process.still_same()?;
-        Ok(Self { process, memory, image, bias, layout, state, profile, plugins: Arc::default() })
+        Ok(Self { process, memory, image, bias, layout, state, profile, plugins: Arc::default(), marking })
     }
 
     /// What the report must say of how the runtime is read, where its version is newer than the tracer.

@@ -31,7 +31,7 @@ pub struct Evidence {
     /// The target's main module path.
     pub module: Option<String>,
     pub allocations: Option<Allocations>,
-    /// The runtime's own memory profile, where it was read.
+    /// The runtime's own memory profile, or what was sampled here, where there is either.
     pub profile: Option<HeapProfile>,
     /// The ones with most entries first.
     pub maps: Vec<MapRow>,

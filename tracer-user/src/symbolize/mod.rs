@@ -11,6 +11,7 @@ mod maps;
 mod memo;
 pub mod profile;
 mod rows;
+mod samples;
 mod stack;
 
 use crate::aggregate::{Ledger, RECORDING_CUT, Remark as LedgerRemark};
@@ -70,11 +71,12 @@ impl Symbolizer {
         self.memo.renew(names.generation());
         let mut named = memo::Named { memo: &mut self.memo, names };
         let (allocations, stacks_unknown) = rows::allocations(ledger, clock, &mut named);
+        let (samples, samples_unknown) = samples::heap_profile(ledger, clock, &mut named);
         Evidence {
             at_s: clock.at(ledger.now()),
             module: names.module(),
             allocations,
-            profile: profile::heap_profile(ledger, clock, &mut named),
+            profile: samples.or_else(|| profile::heap_profile(ledger, clock, &mut named)),
             maps: maps::maps(ledger, clock, &mut named),
             goroutines: goroutines::goroutines(ledger, clock, &mut named),
             gc: rows::gc(ledger, clock),
@@ -82,7 +84,7 @@ impl Symbolizer {
             census: census::census(ledger, clock, &mut named),
             process: rows::process(ledger, clock),
             probes: rows::probes(ledger),
-            losses: losses(ledger, stacks_unknown),
+            losses: losses(ledger, stacks_unknown + samples_unknown),
             remarks: ledger.remarks().iter().map(remark).collect(),
             ended: ledger.ended(),
         }
@@ -145,7 +147,11 @@ fn harm(counter: Counter) -> evidence::Harm {
         | Counter::BadCookie
         | Counter::SiteRefused
         | Counter::SiteNotTaken
-        | Counter::TargetReplaced => Harm::Totals,
+        | Counter::TargetReplaced
+        | Counter::SampleRingFull
+        | Counter::SampleTableFull
+        | Counter::SampleUnanswered
+        | Counter::SampleUnreadable => Harm::Totals,
         Counter::RingFull
         | Counter::StackCut
         | Counter::ScratchBusy
@@ -155,7 +161,8 @@ fn harm(counter: Counter) -> evidence::Harm {
         | Counter::Undecodable
         | Counter::StackUnknown
         | Counter::StackTableFull
-        | Counter::PageSwapped => Harm::Attribution,
+        | Counter::PageSwapped
+        | Counter::SampleUnfollowed => Harm::Attribution,
         Counter::StackTruncated
         | Counter::ForeignProcess
         | Counter::ReadingFailed

@@ -11,14 +11,27 @@ use super::evidence::{Cause, Frame};
 use super::memo::Named;
 use super::stack::{UserStack, allocation_part, site_id};
 use crate::aggregate::Ledger;
+use crate::aggregate::profile::ProfilePoint;
+use crate::aggregate::series::Series;
 use crate::goruntime::names::cause::{self, hidden_in_profiles, is_allocator, is_bottom};
 use crate::record::profile::{Bucket, Profile, Sampled};
 use crate::sampling::{ByBytes, Estimate};
 use crate::units::ProcAddr;
 
-/// The runtime's own account of its heap, since the process started.
+/// Who took the samples.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ProfileSource {
+    /// The runtime's own profiler, since the process started.
+    #[default]
+    Runtime,
+    /// This session, since it attached.
+    Samples,
+}
+
+/// An account of the heap by samples.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct HeapProfile {
+    pub source: ProfileSource,
     /// Mean bytes between two samples.
     pub rate: u64,
     /// The rate at the session's first reading, where it was another one.
@@ -43,6 +56,8 @@ pub struct ProfileSite {
     pub id: String,
     /// User frames, innermost first.
     pub stack: Vec<Frame>,
+    /// The runtime's own profile knows no types.
+    pub type_name: Option<String>,
     pub cause: Cause,
     pub amounts: SiteAmounts,
     /// Allocations in the sample.
@@ -72,6 +87,8 @@ pub struct SiteAmounts {
     pub freed: Amounts,
     /// Of the allocated: since the last GC. Live and garbage are not told apart there.
     pub since_gc: Amounts,
+    /// Of the allocated: live or freed, which is not known. Only our own samples have any.
+    pub unknown: Amounts,
 }
 
 /// Objects and their bytes.
@@ -86,9 +103,13 @@ pub struct Amounts {
 pub struct Sample {
     /// Indices of places, innermost first; without the runtime's own frames in front.
     pub stack: Vec<u32>,
+    /// The runtime's own profile knows no types.
+    pub type_name: Option<String>,
     pub cause: Cause,
     /// Bytes per object.
     pub size: u64,
+    /// Bytes by which it was sampled.
+    pub chosen_by: u64,
     /// As of the last GC, or up to the reading before the first one.
     pub counts: Sampled,
 }
@@ -101,9 +122,10 @@ pub struct Place {
 }
 
 impl Amounts {
-    fn of(design: ByBytes, sampled: u64, size: u64) -> Self {
-        let objects = design.objects(sampled, size);
-        Self { objects, bytes: objects.times(size as f64) }
+    /// Of so many sampled objects that were chosen by one size and take another.
+    pub(super) fn of(design: ByBytes, sampled: u64, chosen_by: u64, bytes: u64) -> Self {
+        let objects = design.objects(sampled, chosen_by);
+        Self { objects, bytes: objects.times(bytes as f64) }
     }
 
     fn add(&mut self, other: Self) {
@@ -114,22 +136,24 @@ impl Amounts {
 
 impl SiteAmounts {
     fn of(design: ByBytes, bucket: &Bucket, collected: bool) -> Self {
-        let amounts = |sampled| Amounts::of(design, sampled, bucket.size.0);
+        let amounts = |sampled| Amounts::of(design, sampled, bucket.size.0, bucket.size.0);
         let now = bucket.now();
         Self {
             live: amounts(view(bucket, collected).live()),
             allocated: amounts(now.allocs),
             freed: amounts(now.frees),
             since_gc: amounts(if collected { bucket.since_gc.allocs } else { 0 }),
+            unknown: Amounts::default(),
         }
     }
 
-    fn add(&mut self, other: Self) {
-        let Self { live, allocated, freed, since_gc } = other;
+    pub(super) fn add(&mut self, other: Self) {
+        let Self { live, allocated, freed, since_gc, unknown } = other;
         self.live.add(live);
         self.allocated.add(allocated);
         self.freed.add(freed);
         self.since_gc.add(since_gc);
+        self.unknown.add(unknown);
     }
 }
 
@@ -140,11 +164,50 @@ fn view(bucket: &Bucket, collected: bool) -> Sampled {
 
 /// A row while buckets are added to it.
 #[derive(Default)]
-struct SiteUnderWay {
+pub(super) struct SiteUnderWay {
     amounts: SiteAmounts,
     samples: u64,
     sizes: Vec<(u64, u64)>,
     points: Vec<SitePoint>,
+}
+
+/// Sampled objects of one size, with their history.
+pub(super) struct Sampling<'a> {
+    pub(super) amounts: SiteAmounts,
+    pub(super) samples: u64,
+    /// Bytes per object.
+    pub(super) bytes: u64,
+    pub(super) points: &'a Series<ProfilePoint>,
+    /// What points call them.
+    pub(super) number: Option<u32>,
+}
+
+impl SiteUnderWay {
+    /// Adds objects; `live` scales a number of sampled ones.
+    pub(super) fn add(&mut self, sampling: &Sampling<'_>, clock: Clock, live: impl Fn(u64) -> Amounts) {
+        let Sampling { amounts, samples, bytes, points, number } = sampling;
+        self.amounts.add(*amounts);
+        self.samples = self.samples.saturating_add(*samples);
+        self.sizes.push((*bytes, amounts.allocated.objects.value.round() as u64));
+        if self.points.is_empty() {
+            let none = |p: &ProfilePoint| SitePoint {
+                t: clock.at(p.time),
+                cycle: p.cycle,
+                live: Amounts::default(),
+            };
+            self.points = points.iter().map(none).collect();
+        }
+        let Some(number) = *number else { return };
+        for (sum, point) in self.points.iter_mut().zip(points.iter()) {
+            sum.live.add(live(point.of(number)));
+        }
+    }
+
+    pub(super) fn finish(self, stack: Vec<Frame>, type_name: Option<String>, cause: Cause) -> ProfileSite {
+        let Self { amounts, samples, sizes, points } = self;
+        let id = if stack.is_empty() { "unknown".to_owned() } else { site_id(&stack) };
+        ProfileSite { id, stack, type_name, cause, amounts, samples, sizes, points }
+    }
 }
 
 pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Option<HeapProfile> {
@@ -173,42 +236,35 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         let amounts = SiteAmounts::of(design, bucket, collected);
         out.total.add(amounts);
         let row = rows.entry((frames, cause)).or_default();
-        row.amounts.add(amounts);
-        row.samples = row.samples.saturating_add(bucket.now().allocs);
-        row.sizes.push((bucket.size.0, amounts.allocated.objects.value.round() as u64));
-        if row.points.is_empty() {
-            row.points = history
-                .points()
-                .iter()
-                .map(|p| SitePoint { t: clock.at(p.time), cycle: p.cycle, live: Amounts::default() })
-                .collect();
-        }
-        if let Some(followed) = history.followed(bucket) {
-            for (sum, point) in row.points.iter_mut().zip(history.points().iter()) {
-                sum.live.add(Amounts::of(design, point.of(followed), bucket.size.0));
-            }
-        }
-        out.samples.push(Sample { stack, cause, size: bucket.size.0, counts: view(bucket, collected) });
+        let sampling = Sampling {
+            amounts,
+            samples: bucket.now().allocs,
+            bytes: bucket.size.0,
+            points: history.points(),
+            number: history.followed(bucket),
+        };
+        row.add(&sampling, clock, |sampled| Amounts::of(design, sampled, bucket.size.0, bucket.size.0));
+        out.samples.push(Sample {
+            stack,
+            type_name: None,
+            cause,
+            size: bucket.size.0,
+            chosen_by: bucket.size.0,
+            counts: view(bucket, collected),
+        });
     }
     out.places = places.all;
-    out.sites = rows
-        .into_iter()
-        .map(|((stack, cause), SiteUnderWay { amounts, samples, sizes, points })| ProfileSite {
-            id: if stack.is_empty() { "unknown".to_owned() } else { site_id(&stack) },
-            stack,
-            cause,
-            amounts,
-            samples,
-            sizes,
-            points,
-        })
-        .collect();
-    // The rows come sorted by name, so a stable sort is a total order.
-    out.sites.sort_by(|a, b| {
+    out.sites = rows.into_iter().map(|((stack, cause), row)| row.finish(stack, None, cause)).collect();
+    live_first(&mut out.sites);
+    Some(out)
+}
+
+/// Most live bytes first. The rows come sorted by name, so a stable sort is a total order.
+pub(super) fn live_first(sites: &mut [ProfileSite]) {
+    sites.sort_by(|a, b| {
         let key = |s: &ProfileSite| (s.amounts.live.bytes.value, s.amounts.allocated.bytes.value);
         key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal)
     });
-    Some(out)
 }
 
 /// Whether buckets begin at the allocator; runtimes of before leave its frames out.
@@ -225,15 +281,15 @@ fn frame(named: &mut Named<'_>, pc: ProcAddr) -> Frame {
 
 /// Places by address, each once.
 #[derive(Default)]
-struct Places {
-    all: Vec<Place>,
-    by_address: HashMap<ProcAddr, u32>,
+pub(super) struct Places {
+    pub(super) all: Vec<Place>,
+    by_address: HashMap<(ProcAddr, Frame), u32>,
 }
 
 impl Places {
     /// The stack as runtime/pprof shows it (protomem.go): without the runtime's frames in front, unless there are no
     /// others, and without the bottom of every goroutine.
-    fn stack(&mut self, addresses: &[ProcAddr], frames: &[Frame]) -> Vec<u32> {
+    pub(super) fn stack(&mut self, addresses: &[ProcAddr], frames: &[Frame]) -> Vec<u32> {
         let lead = frames.iter().take_while(|f| hidden_in_profiles(&f.function)).count();
         let lead = if lead == frames.len() { 0 } else { lead };
         let shown = addresses.iter().zip(frames).skip(lead).filter(|(_, f)| !is_bottom(&f.function));
@@ -241,7 +297,7 @@ impl Places {
     }
 
     fn place(&mut self, address: ProcAddr, frame: &Frame) -> u32 {
-        *self.by_address.entry(address).or_insert_with(|| {
+        *self.by_address.entry((address, frame.clone())).or_insert_with(|| {
             // A return address: the call is before it.
             let address = address.0.saturating_sub(1);
             self.all.push(Place { address, frame: frame.clone() });

@@ -48,6 +48,7 @@ fn program(sites: &[Site<'_>], seconds: u32, seed: u64) -> Evidence {
     e.size_classes = vec![class(CLASS, SIZE, &e.gc.as_ref().expect("made above").points)];
     let mut rng = Lcg(seed ^ 0x5eed);
     let rows = sites.iter().map(|site| ProfileSite {
+        type_name: None,
         id: site.name.into(),
         stack: stack(&[site.name, "main.main"]),
         cause: Cause::New,

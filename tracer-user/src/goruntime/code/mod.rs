@@ -3,6 +3,7 @@
 //! Apart because it answers from code, not from tables: what holds for stripped programs of every release. It
 //! chooses and proves places; attaching to them is `kernel`'s.
 
+pub mod exits;
 pub mod hooks;
 pub mod map_variables;
 pub mod recipes;

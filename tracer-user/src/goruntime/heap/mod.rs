@@ -5,6 +5,7 @@
 //! not settle is counted as torn. No pointer found in an object is followed unless a span or the image holds it.
 
 pub mod census;
+pub mod followed;
 mod gather;
 mod pointer_bits;
 mod sample;

@@ -1,0 +1,282 @@
+//! Sampled objects: how many of each group were taken, live, died, or are lost sight of.
+//!
+//! Objects are held until they are known to be dead, at most [`MAX_FOLLOWED`]; groups at most [`MAX_GROUPS`]. What does
+//! not fit is counted under the unknown stack, as unknown: it is in the totals and never live.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::profile::{MAX_BUCKETS, MAX_POINTS, ProfilePoint};
+use super::series::Series;
+use crate::record::reading::AllocClass;
+use crate::record::samples::{Fates, MAX_FOLLOWED, Sample, SampleKey};
+use crate::units::{Bytes, KTime, ProcAddr, StackId};
+
+/// Stacks times types times sizes.
+pub const MAX_GROUPS: usize = 65_536;
+
+/// Samples that are estimated together: one size, one stack, one type.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SampleGroup {
+    pub stack: StackId,
+    pub type_addr: Option<ProcAddr>,
+    pub class: AllocClass,
+    pub size: Bytes,
+}
+
+/// Numbers of samples.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Followed {
+    /// All of them: the sum of the others.
+    pub taken: u64,
+    /// Found by the newest cycle that told of them.
+    pub live: u64,
+    pub dead: u64,
+    /// No cycle has told of them yet.
+    pub fresh: u64,
+    /// Live or dead: not known.
+    pub unknown: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    Nothing,
+    Lives,
+    Unknown,
+}
+
+/// What is known of all samples.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SampleStore {
+    mean: Option<u64>,
+    groups: BTreeMap<SampleGroup, Followed>,
+    points: Series<ProfilePoint>,
+    /// What points call a group; those with most live bytes first, at most [`MAX_BUCKETS`].
+    numbers: BTreeMap<SampleGroup, u32>,
+    /// Groups that found no number, over all points.
+    unfollowed: u64,
+    objects: HashMap<SampleKey, (SampleGroup, Told)>,
+    cycle: Option<u32>,
+    newest: Option<KTime>,
+    groups_cut: u64,
+    misplaced: u64,
+}
+
+impl Default for SampleStore {
+    fn default() -> Self {
+        Self {
+            mean: None,
+            groups: BTreeMap::new(),
+            points: Series::new(MAX_POINTS),
+            numbers: BTreeMap::new(),
+            unfollowed: 0,
+            objects: HashMap::new(),
+            cycle: None,
+            newest: None,
+            groups_cut: 0,
+            misplaced: 0,
+        }
+    }
+}
+
+impl SampleStore {
+    pub(super) fn begin(&mut self, mean: u64) {
+        self.mean = Some(mean);
+    }
+
+    /// Whether the object is followed.
+    pub(super) fn sample(&mut self, at: KTime, sample: &Sample) -> bool {
+        let Sample { address, stack, type_addr, class, size, g: _, born: _ } = *sample;
+        let mut group = SampleGroup { stack, type_addr, class, size };
+        if self.groups.len() >= MAX_GROUPS && !self.groups.contains_key(&group) {
+            self.groups_cut += 1;
+            group = SampleGroup { stack: StackId(0), type_addr: None, ..group };
+        }
+        self.newest = Some(at);
+        let key = SampleKey { address, at };
+        let follows = self.objects.len() < MAX_FOLLOWED && !self.objects.contains_key(&key);
+        let held = self.groups.entry(group).or_default();
+        held.taken += 1;
+        if follows {
+            held.fresh += 1;
+            self.objects.insert(key, (group, Told::Nothing));
+        } else {
+            held.unknown += 1;
+        }
+        follows
+    }
+
+    pub(super) fn tell(&mut self, at: KTime, fates: &Fates) {
+        let Fates { cycle, survived, died, unknown, untold: _ } = fates;
+        self.cycle = self.cycle.max(Some(*cycle));
+        self.newest = Some(at);
+        for (keys, told) in [(survived, Some(Told::Lives)), (unknown, Some(Told::Unknown)), (died, None)] {
+            for key in keys {
+                self.move_to(*key, told);
+            }
+        }
+        // Objects that came since are looked at again within a cycle: the first look at all of them is the point.
+        if self.points.last().is_none_or(|last| last.cycle != *cycle) {
+            self.point(at, *cycle);
+        }
+    }
+
+    fn point(&mut self, time: KTime, cycle: u32) {
+        let mut holding: Vec<(&SampleGroup, u64)> = self
+            .groups
+            .iter()
+            .filter(|(_, held)| held.live > 0)
+            .map(|(group, held)| (group, held.live))
+            .collect();
+        holding.sort_by_key(|(group, live)| std::cmp::Reverse(live.saturating_mul(group.size.0)));
+        let mut live = Vec::with_capacity(holding.len().min(MAX_BUCKETS));
+        for (group, n) in holding {
+            let next = self.numbers.len();
+            let number = match self.numbers.get(group) {
+                Some(known) => *known,
+                None if next >= MAX_BUCKETS => {
+                    self.unfollowed += 1;
+                    continue;
+                }
+                None => *self.numbers.entry(*group).or_insert(next as u32),
+            };
+            live.push((number, u32::try_from(n).unwrap_or(u32::MAX)));
+        }
+        live.sort_unstable();
+        self.points.push(ProfilePoint { time, cycle, live });
+    }
+
+    /// `None`: dead, and no longer held.
+    fn move_to(&mut self, key: SampleKey, told: Option<Told>) {
+        let Some((group, was)) = self.objects.get_mut(&key) else {
+            self.misplaced += 1;
+            return;
+        };
+        let Some(held) = self.groups.get_mut(group) else { return };
+        let left = match was {
+            Told::Nothing => &mut held.fresh,
+            Told::Lives => &mut held.live,
+            Told::Unknown => &mut held.unknown,
+        };
+        *left = left.saturating_sub(1);
+        match told {
+            None => held.dead += 1,
+            Some(Told::Lives) => held.live += 1,
+            Some(Told::Unknown) => held.unknown += 1,
+            Some(Told::Nothing) => held.fresh += 1,
+        }
+        match told {
+            None => drop(self.objects.remove(&key)),
+            Some(told) => *was = told,
+        }
+    }
+
+    /// Mean bytes between two samples; absent where none are taken.
+    pub fn mean(&self) -> Option<u64> {
+        self.mean
+    }
+    pub fn groups(&self) -> &BTreeMap<SampleGroup, Followed> {
+        &self.groups
+    }
+    /// The newest cycle that told something.
+    pub fn cycle(&self) -> Option<u32> {
+        self.cycle
+    }
+    /// When the newest sample or fate came.
+    pub fn newest(&self) -> Option<KTime> {
+        self.newest
+    }
+    /// What lived after each cycle that was looked at.
+    pub fn points(&self) -> &Series<ProfilePoint> {
+        &self.points
+    }
+    /// What points call a group; absent where none of it ever lived, or it is not followed.
+    pub fn number(&self, group: &SampleGroup) -> Option<u32> {
+        self.numbers.get(group).copied()
+    }
+    pub(super) fn unfollowed(&self) -> u64 {
+        self.unfollowed
+    }
+    pub(super) fn groups_cut(&self) -> u64 {
+        self.groups_cut
+    }
+    /// Fates of objects that are not held.
+    pub(super) fn misplaced(&self) -> u64 {
+        self.misplaced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::samples::Born;
+
+    fn sample(address: u64) -> Sample {
+        Sample {
+            address: ProcAddr(address),
+            stack: StackId(3),
+            type_addr: None,
+            class: AllocClass::Small(5),
+            size: Bytes(60),
+            g: ProcAddr(1),
+            born: Some(Born { generation: 4, marking: false }),
+        }
+    }
+
+    fn key(address: u64, at: u64) -> SampleKey {
+        SampleKey { address: ProcAddr(address), at: KTime(at) }
+    }
+
+    fn only(store: &SampleStore) -> Followed {
+        let [held] = store.groups().values().copied().collect::<Vec<_>>()[..] else {
+            panic!("{:?}", store.groups())
+        };
+        held
+    }
+
+    #[test]
+    fn objects_move_from_fresh_to_their_end() {
+        let mut store = SampleStore::default();
+        for at in 1..=4 {
+            assert!(store.sample(KTime(at), &sample(0x1000 * at)));
+        }
+        assert_eq!(only(&store), Followed { taken: 4, fresh: 4, ..Followed::default() });
+        let fates = Fates {
+            cycle: 3,
+            survived: vec![key(0x1000, 1), key(0x2000, 2)],
+            died: vec![key(0x3000, 3)],
+            ..Fates::default()
+        };
+        store.tell(KTime(9), &fates);
+        assert_eq!(only(&store), Followed { taken: 4, live: 2, dead: 1, fresh: 1, unknown: 0 });
+        let unknown = vec![key(0x1000, 1)];
+        store.tell(KTime(10), &Fates { cycle: 5, unknown, ..Fates::default() });
+        let died = vec![key(0x1000, 1), key(0x2000, 2), key(0x2000, 2)];
+        store.tell(KTime(11), &Fates { cycle: 6, died, ..Fates::default() });
+        assert_eq!(only(&store), Followed { taken: 4, live: 0, dead: 3, fresh: 1, unknown: 0 });
+        assert_eq!((store.cycle(), store.misplaced()), (Some(6), 1), "told twice");
+        let number = store.number(store.groups().keys().next().unwrap()).unwrap();
+        let points: Vec<(u32, u64)> = store.points().iter().map(|p| (p.cycle, p.of(number))).collect();
+        assert_eq!(points, [(3, 2), (5, 1), (6, 0)]);
+    }
+
+    #[test]
+    fn an_address_given_out_again_is_another_object() {
+        let mut store = SampleStore::default();
+        assert!(store.sample(KTime(1), &sample(0x1000)));
+        assert!(store.sample(KTime(2), &sample(0x1000)));
+        store.tell(KTime(3), &Fates { died: vec![key(0x1000, 1)], ..Fates::default() });
+        assert_eq!(only(&store), Followed { taken: 2, dead: 1, fresh: 1, ..Followed::default() });
+    }
+
+    #[test]
+    fn what_is_beyond_the_cap_is_unknown_from_the_start() {
+        let mut store = SampleStore::default();
+        for at in 0..MAX_FOLLOWED as u64 {
+            assert!(store.sample(KTime(at), &sample(8 * at)));
+        }
+        assert!(!store.sample(KTime(1), &sample(4)));
+        assert_eq!(only(&store).unknown, 1);
+        store.tell(KTime(2), &Fates { died: vec![key(0, 0)], ..Fates::default() });
+        assert!(store.sample(KTime(3), &sample(4)), "there is room again");
+    }
+}

@@ -1,0 +1,149 @@
+//! The follower thread: looks at every sampled object once per GC cycle of the target.
+//!
+//! Apart from the reader, whose readings take turns: a cycle that nobody looked at leaves its objects unknown, so this
+//! thread does nothing else. It only reads, and takes no more than its share of the time between two looks.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{clock, inbox::Wake, target::Target};
+use crate::{
+    goruntime::{
+        heap::{
+            census::HeapShape,
+            followed::{Follower as Objects, generation},
+        },
+        state::StateError,
+    },
+    memory::FaultKind,
+    record::{
+        Body, Note, Reading, Readout, Record, Sample, Slot,
+        samples::{Born, MAX_FOLLOWED, SampleKey},
+    },
+};
+
+/// How often the target is asked whether a cycle ended, by one read of four bytes: a busy program with a small heap makes
+/// two hundred cycles a second.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Looking at objects never takes more than this share of one processor.
+const SHARE: f64 = 0.1;
+
+/// A running follower.
+pub(super) struct Follower {
+    objects: SyncSender<(SampleKey, Option<Born>)>,
+}
+
+impl Follower {
+    pub(super) fn start(target: &Arc<Target>, inbox: SyncSender<Wake>) -> std::io::Result<Self> {
+        let (objects, new) = sync_channel(MAX_FOLLOWED);
+        let target = Arc::clone(target);
+        std::thread::Builder::new()
+            .name("follower".into())
+            .spawn(move || Watch::new(&target).run(&new, &inbox))?;
+        Ok(Self { objects })
+    }
+
+    /// Follows the object of a sample; `false` where the thread is too far behind, or has ended.
+    pub(super) fn follow(&self, key: SampleKey, sample: &Sample) -> bool {
+        match self.objects.try_send((key, sample.born)) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+struct Watch<'a> {
+    target: &'a Target,
+    shape: HeapShape,
+    objects: Objects,
+    generation: Option<u32>,
+    next: Instant,
+    failed: bool,
+}
+
+impl<'a> Watch<'a> {
+    fn new(target: &'a Target) -> Self {
+        Self {
+            target,
+            shape: HeapShape::of(&target.image),
+            objects: Objects::default(),
+            generation: None,
+            next: Instant::now(),
+            failed: false,
+        }
+    }
+
+    fn run(mut self, new: &Receiver<(SampleKey, Option<Born>)>, inbox: &SyncSender<Wake>) {
+        loop {
+            let mut news = false;
+            let wait = self.next.saturating_duration_since(Instant::now()).max(LOOK_EVERY);
+            let until = Instant::now() + wait;
+            loop {
+                match new.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    Ok((key, born)) => {
+                        self.objects.follow(key, born);
+                        news = true;
+                    }
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+            if self.objects.is_empty() {
+                continue;
+            }
+            let began = spent();
+            let record = match self.look(news) {
+                Ok(record) => record,
+                Err(e) if is_gone(&e) => return,
+                Err(e) => {
+                    let note = Note::ReadingFailed { what: "sampled objects".into(), why: e.to_string() };
+                    // Once in a row is enough to be told.
+                    let told = std::mem::replace(&mut self.failed, true);
+                    (!told).then(|| Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) })
+                }
+            };
+            self.next = Instant::now() + spent().saturating_sub(began).div_f64(SHARE);
+            if let Some(record) = record
+                && inbox.send(Wake::Read(vec![record])).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn look(&mut self, news: bool) -> Result<Option<Record>, StateError> {
+        let memory = &self.target.memory;
+        let now = generation(memory, &self.target.state)?;
+        if self.generation == Some(now) && !news {
+            return Ok(None);
+        }
+        // What was swapped out since the last look is left alone; the reader reports where this cannot be known.
+        drop(memory.look_for_swap());
+        let from = clock::now();
+        let fates = self.objects.check(memory, &self.target.state, self.shape)?;
+        self.failed = false;
+        let Some(fates) = fates else {
+            return Ok(None);
+        };
+        // What could not be told is asked again.
+        self.generation = (fates.untold == 0).then_some(now);
+        let gc_cycle = Some(fates.cycle);
+        let reading = Reading { from, gc_cycle, readout: Readout::Fates(fates) };
+        Ok(Some(Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) }))
+    }
+}
+
+/// Processor time of this thread: where the machine is busy, waiting for a processor is no reason to wait longer.
+fn spent() -> Duration {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(at.tv_sec).unwrap_or(0), u32::try_from(at.tv_nsec).unwrap_or(0))
+}
+
+fn is_gone(e: &StateError) -> bool {
+    matches!(e, StateError::Read { fault, .. } if fault.kind == FaultKind::Gone)
+}

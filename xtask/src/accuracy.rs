@@ -1,0 +1,195 @@
+//! `cargo xtask accuracy`: how far estimates from sampled allocations are off, replayed over seeds and live; writes
+//! docs/accuracy.md.
+//!
+//! Apart from the checks, which are tests: this runs them so that they write down what they found, and makes a page of it. The
+//! page holds results of one run and nothing else.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command::{self, is_root};
+use crate::toolchains::{self, EVERY, Toolchain};
+use crate::{demo, project};
+
+/// Says to the tests where to add what they found.
+pub const RESULTS: &str = "TRACER_ACCURACY";
+/// Live sessions for each Go.
+pub const ROUNDS: usize = 5;
+
+const PAGE: &str = "docs/accuracy.md";
+
+/// One site of one live session.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Live {
+    pub go: String,
+    pub site: String,
+    /// Bytes asked for, per object.
+    pub size: u64,
+    /// Objects the program keeps.
+    pub kept: u64,
+    /// The same as estimated.
+    pub live: f64,
+    /// How far the estimates are off, in the standard errors that theory gives them.
+    pub live_z: f64,
+    pub allocated_z: f64,
+    /// Share of the allocated of which is not known whether it lives.
+    pub unknown: f64,
+}
+
+impl Live {
+    /// Adds it to the file of results.
+    pub fn add_to(&self, path: &Path) -> std::io::Result<()> {
+        let Self { go, site, size, kept, live, live_z, allocated_z, unknown } = self;
+        let line =
+            format!("live\t{go}\t{site}\t{size}\t{kept}\t{live}\t{live_z}\t{allocated_z}\t{unknown}\n");
+        OpenOptions::new().create(true).append(true).open(path)?.write_all(line.as_bytes())
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let columns: Vec<&str> = line.strip_prefix("live\t")?.split('\t').collect();
+        let [go, site, size, kept, live, live_z, allocated_z, unknown] = columns[..] else { return None };
+        Some(Self {
+            go: go.to_owned(),
+            site: site.to_owned(),
+            size: size.parse().ok()?,
+            kept: kept.parse().ok()?,
+            live: live.parse().ok()?,
+            live_z: live_z.parse().ok()?,
+            allocated_z: allocated_z.parse().ok()?,
+            unknown: unknown.parse().ok()?,
+        })
+    }
+}
+
+pub fn task(arguments: &[String]) -> Result<()> {
+    ensure!(arguments.is_empty(), "`cargo xtask accuracy` takes no arguments");
+    ensure!(is_root(), "run `cargo xtask accuracy` as root: attaching to another process needs it");
+    let toolchains = toolchains::all()?;
+    demo::build_tracer()?;
+    let results = project::target().join("xtask/accuracy");
+    fs::write(&results, "").with_context(|| format!("cannot write {}", results.display()))?;
+    for (package, test, name) in [
+        ("tracer-user", "accuracy", "stated_errors_are_the_errors_there_are"),
+        ("tracer-tests", "sampled", "estimates_are_within_their_errors"),
+    ] {
+        let mut run = Command::new("cargo");
+        run.args(["test", "--package", package, "--locked", "--test", test, "--", "--exact", name])
+            .current_dir(project::root())
+            .env("CI", "1")
+            .env("TRACER_BIN", project::tracer())
+            .env(RESULTS, &results);
+        for Toolchain { pin, go } in &toolchains {
+            run.env(pin.variable, go);
+        }
+        command::run(&mut run)?;
+    }
+    let page = page(&fs::read_to_string(&results)?);
+    fs::write(project::root().join(PAGE), page).with_context(|| format!("cannot write {PAGE}"))
+}
+
+fn page(results: &str) -> String {
+    let mut page = HEAD.to_owned();
+    let mut line = |text: String| writeln!(page, "{text}").expect("writing to a string does not fail");
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    line(format!(
+        "| | |\n|---|---|\n| commit | {} |\n| kernel | {} |",
+        crate::project::commit(),
+        kernel.trim()
+    ));
+    line(REPLAYED.to_owned());
+    for row in results.lines().filter_map(|row| row.strip_prefix("replayed\t")) {
+        line(format!("| {} |", row.split('\t').collect::<Vec<_>>().join(" | ")));
+    }
+    let mut by_go: BTreeMap<&str, Vec<Live>> = BTreeMap::new();
+    for live in results.lines().filter_map(Live::parse) {
+        let pin = EVERY.iter().find(|pin| pin.version == live.go);
+        by_go.entry(pin.map_or("?", |pin| pin.version)).or_default().push(live);
+    }
+    line(LIVE.to_owned());
+    for pin in EVERY {
+        let Some(rows) = by_go.get(pin.version) else { continue };
+        // A site that keeps nothing has no error to be measured in.
+        let z: Vec<f64> = rows.iter().filter(|r| r.kept > 0).map(|r| r.live_z).collect();
+        let allocated: Vec<f64> = rows.iter().map(|r| r.allocated_z).collect();
+        let worst = |z: &[f64]| z.iter().fold(0.0_f64, |worst, z| worst.max(z.abs()));
+        let unknown = rows.iter().map(|r| r.unknown).fold(0.0, f64::max);
+        line(format!(
+            "| {} | {} | {:+.2} | {:.2} | {:.2} | {:+.2} | {:.2} | {:.2} | {:.1} % |",
+            pin.version,
+            rows.len(),
+            mean(&z),
+            spread(&z),
+            worst(&z),
+            mean(&allocated),
+            spread(&allocated),
+            worst(&allocated),
+            100.0 * unknown
+        ));
+    }
+    line(SITES.to_owned());
+    let mut sites: BTreeMap<(u64, &str), Vec<&Live>> = BTreeMap::new();
+    for live in by_go.values().flatten() {
+        sites.entry((live.size, &live.site)).or_default().push(live);
+    }
+    for ((size, site), rows) in sites {
+        let off: Vec<f64> = rows.iter().map(|r| r.live - r.kept as f64).collect();
+        let kept = mean(&rows.iter().map(|r| r.kept as f64).collect::<Vec<_>>());
+        line(format!(
+            "| {site} | {size} | {} | {kept:.0} | {:+.1} | {:.1} |",
+            rows.len(),
+            mean(&off),
+            spread(&off)
+        ));
+    }
+    page
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn spread(values: &[f64]) -> f64 {
+    let middle = mean(values);
+    mean(&values.iter().map(|v| (v - middle).powi(2)).collect::<Vec<_>>()).sqrt()
+}
+
+const HEAD: &str = "\
+# Accuracy of sampled allocations
+
+Written by `cargo xtask accuracy` (root): estimates of `--sampler sampled` against what they estimate. Nobody writes here by hand.
+z is how far an estimate is off, in standard errors: where estimates are right and their errors honest, its mean is 0 and its
+spread 1.
+
+";
+
+const REPLAYED: &str = "
+## Replayed over seeds
+
+One recording holds every allocation of a program, with its fate. Each seed samples it again with the code that the kernel side
+decides by; z is in the errors that the report states. The last column is those errors beside the theory's, of the site where they
+are largest.
+
+| figure | mean bytes | seeds | sites | n | mean z | spread of z | errors / theory |
+|---|---|---|---|---|---|---|---|";
+
+const LIVE: &str = "
+## Live
+
+A program that keeps a known number of each site's objects, stripped and position-independent, sampled once per 16 KiB while it
+allocates, drops and collects. z is in the theory's errors. n is sites times sessions. Unknown is the largest share of a site's
+objects of which the session could not say whether they live; they count as not alive.
+
+| Go | n | live: mean z | spread | worst | allocated: mean z | spread | worst | unknown |
+|---|---|---|---|---|---|---|---|---|";
+
+const SITES: &str = "
+The same by site, in objects:
+
+| site | bytes | n | kept | off by | spread |
+|---|---|---|---|---|---|";
