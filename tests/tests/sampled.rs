@@ -69,7 +69,8 @@ fn estimates_are_within_their_errors() {
     };
     for (go, mode) in sessions {
         let what = format!("go{} {}", go.pin.version, mode.name());
-        let lines = ["run 6000", "gc", "run 6000", "gc", "release", "run 2000", "gc"];
+        // A few collections run beside the allocations, not so many that a busy machine cannot look at each.
+        let lines = ["collect 400", "run 6000", "gc", "run 6000", "gc", "release", "run 2000", "gc"];
         let found = session(&go.build("followed", mode), &["--sample-bytes", "16KiB"], &lines);
         assert_nothing_lost(&found.report, &what);
         let rows = estimated(&found.report);
@@ -96,9 +97,11 @@ fn estimates_are_within_their_errors() {
                 .unwrap();
             }
             let slack = LEFT_BEHIND as f64 / error(site.kept.max(1));
-            assert!(live.abs() < 4.5 + slack, "{what}: {live} {site:?} {row:?}");
             assert!(allocated.abs() < 4.5 + slack, "{what}: {allocated} {site:?} {row:?}");
-            assert!(row.unknown <= 0.05 * row.allocated, "{what}: {site:?} {row:?}");
+            // What was lost sight of may be alive or not; it is never counted as alive.
+            let most = off(row.live + row.unknown, site.kept);
+            assert!(live < 4.5 + slack && most > -4.5 - slack, "{what}: {live} {most} {site:?} {row:?}");
+            assert!(row.unknown <= 0.25 * row.allocated, "{what}: {site:?} {row:?}");
         }
     }
 }

@@ -36,8 +36,11 @@ echo "CHANGED-DURING $(changed)"
 wait $session; status=$?
 cat /tmp/tracer.err
 echo "CHANGED-AFTER $(changed)"
+tracer --pid $target --sampler sampled --sample-bytes 4KiB --duration 8s --format json -o /tmp/sampled.json 2>&1
+echo "CHANGED-LAST $(changed)"
 sleep 1; kill -0 $target && echo ALIVE
 kill $target
+echo "SAMPLED $(tr -d '\n' < /tmp/sampled.json)"
 echo "REPORT $(tr -d '\n' < /tmp/report.json)"
 exit $status
 "#;
@@ -64,7 +67,14 @@ fn the_demo_is_judged_on_debians_kernel() {
     assert_eq!(value("CHANGED-BEFORE "), "0", "{said}");
     assert!(value("CHANGED-DURING ").parse::<u32>().is_ok_and(|count| count >= 3), "{said}");
     assert_eq!(value("CHANGED-AFTER "), "0", "{said}");
+    assert_eq!(value("CHANGED-LAST "), "0", "{said}");
     assert!(said.contains("ALIVE"), "{said}");
+
+    let sampled: Value =
+        serde_json::from_str(&value("SAMPLED ")).unwrap_or_else(|error| panic!("{error}\n{said}"));
+    assert_eq!(sampled["session"]["counters"].as_object().map(serde_json::Map::len), Some(0), "{sampled:#}");
+    let leak = sampled["allocations"].as_array().unwrap().iter().find(|row| row["type"] == "main.session");
+    assert!(leak.is_some_and(|row| row["samples"].as_u64() > Some(10)), "{sampled:#}");
 
     let report: Value =
         serde_json::from_str(&value("REPORT ")).unwrap_or_else(|error| panic!("{error}\n{said}"));

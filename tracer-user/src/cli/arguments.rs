@@ -277,6 +277,17 @@ mod tests {
     }
 
     #[test]
+    fn bytes_between_samples() {
+        let wanted = [("1", 1), ("65536", 65_536), ("64KiB", 65_536), ("1 MiB", 1 << 20), ("16GiB", 1 << 34)];
+        for (typed, bytes) in wanted {
+            assert_eq!(sample_bytes(typed), Ok(bytes), "{typed}");
+        }
+        for wrong in ["", "0", "-1", "17GiB", "1KB", "KiB", "1e6", "18446744073709551615GiB"] {
+            assert!(sample_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn ends() {
         let parse = |text: &str| text.parse::<UntilArgument>();
         assert_eq!(parse("verdict"), Ok(UntilArgument::Verdict));

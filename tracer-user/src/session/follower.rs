@@ -61,7 +61,10 @@ struct Watch<'a> {
     target: &'a Target,
     shape: HeapShape,
     objects: Objects,
+    /// Of which everything is told.
     generation: Option<u32>,
+    /// Of which something is told.
+    reported: Option<u32>,
     next: Instant,
     failed: bool,
 }
@@ -73,6 +76,7 @@ impl<'a> Watch<'a> {
             shape: HeapShape::of(&target.image),
             objects: Objects::default(),
             generation: None,
+            reported: None,
             next: Instant::now(),
             failed: false,
         }
@@ -132,6 +136,10 @@ impl<'a> Watch<'a> {
         };
         // What could not be told is asked again.
         self.generation = (fates.untold == 0).then_some(now);
+        let news = [&fates.survived, &fates.died, &fates.unknown].iter().any(|keys| !keys.is_empty());
+        if self.reported.replace(now) == Some(now) && !news {
+            return Ok(None);
+        }
         let gc_cycle = Some(fates.cycle);
         let reading = Reading { from, gc_cycle, readout: Readout::Fates(fates) };
         Ok(Some(Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) }))

@@ -140,3 +140,87 @@ fn amounts(design: ByBytes, group: &SampleGroup, held: Followed, bytes: u64) -> 
         unknown: of(held.unknown),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Names, PcKind, Symbolizer, TypeInfo};
+    use super::*;
+    use crate::record::samples::{Born, Fates, Sample as Taken, SampleKey};
+    use crate::record::{Body, Event, Note, Reading, Readout, Record, Slot};
+    use crate::sampling::Estimate;
+    use crate::units::{Bytes, KTime, ProcAddr};
+
+    struct Table;
+
+    impl Names for Table {
+        fn frames(&self, pc: ProcAddr, _: PcKind) -> Vec<Frame> {
+            let function = if pc.0 == 1 { "runtime.newobject" } else { "main.put" };
+            vec![Frame { function: function.into(), line: pc.0 as u32, ..Frame::default() }]
+        }
+        fn type_info(&self, addr: ProcAddr) -> Option<TypeInfo> {
+            (addr.0 == 7).then(|| TypeInfo { name: "main.T".into(), size: 500, pointer_bytes: 8 })
+        }
+        fn module(&self) -> Option<String> {
+            None
+        }
+    }
+
+    fn record(at: u64, body: Body) -> Record {
+        Record { slot: Slot(0), time: KTime(at), body }
+    }
+
+    fn sample(at: u64, stack: u64) -> Record {
+        let sample = Taken {
+            address: ProcAddr(0x1000 + at),
+            stack: StackId(stack),
+            type_addr: Some(ProcAddr(7)),
+            class: AllocClass::Large,
+            size: Bytes(40_000),
+            g: ProcAddr(1),
+            born: Some(Born { generation: 2, marking: false }),
+        };
+        record(at, Body::Event(Event::Sample(sample)))
+    }
+
+    #[test]
+    fn what_lives_died_or_is_unknown_is_scaled_by_what_was_asked_for() {
+        let key = |at| SampleKey { address: ProcAddr(0x1000 + at), at: KTime(at) };
+        let frames = vec![ProcAddr(1), ProcAddr(20)];
+        let stack = Event::Stack { id: StackId(5), frames, truncated: false };
+        let fates = Fates {
+            cycle: 2,
+            survived: vec![key(11), key(12)],
+            died: vec![key(13)],
+            unknown: vec![key(14)],
+            untold: 0,
+        };
+        let told = Reading { from: KTime(20), gc_cycle: Some(2), readout: Readout::Fates(fates) };
+        let mut ledger = crate::aggregate::Ledger::new(Slot(0), KTime(1));
+        let mut records =
+            vec![record(1, Body::Note(Note::Sampling { mean: 40_000 })), record(10, Body::Event(stack))];
+        records.extend((11..=15).map(|at| sample(at, 5)));
+        records.push(sample(16, 99));
+        records.push(record(20, Body::Reading(told)));
+        records.iter().for_each(|r| ledger.apply(r));
+        let evidence = Symbolizer::new().evidence(&ledger, &Table);
+        let profile = evidence.profile.expect("allocations are sampled");
+        assert_eq!((profile.source, profile.rate, profile.collected), (ProfileSource::Samples, 40_000, true));
+        let [put, unknown] = &profile.sites[..] else { panic!("{:?}", profile.sites) };
+        assert_eq!((put.stack[0].function.as_str(), put.type_name.as_deref()), ("main.put", Some("main.T")));
+        assert_eq!((put.cause, put.samples, unknown.id.as_str()), (Cause::New, 5, "unknown"));
+        // 1 / (1 - exp(-1)), and whole pages.
+        let one = 1.581_976_706_869_326_4;
+        let near =
+            |found: Estimate, wanted: f64| assert!((found.value - wanted).abs() < 1e-9, "{found:?} {wanted}");
+        near(put.amounts.live.objects, 2.0 * one);
+        near(put.amounts.live.bytes, 2.0 * one * 40_960.0);
+        near(put.amounts.freed.objects, one);
+        near(put.amounts.unknown.objects, one);
+        near(put.amounts.since_gc.objects, one);
+        near(profile.total.allocated.objects, 6.0 * one);
+        let lost: Vec<&str> = evidence.losses.iter().map(|loss| loss.name).collect();
+        assert_eq!(lost, ["stack_unknown"]);
+        let [one, _] = &profile.samples[..] else { panic!("{:?}", profile.samples) };
+        assert_eq!((one.counts.live(), one.size, one.chosen_by), (2, 40_960, 40_000));
+    }
+}
