@@ -17,6 +17,7 @@ use tracer_user::record::reading::{
     MapCallCount, MapState, Maps, Process, SizeClass, SizeClasses,
 };
 use tracer_user::record::samples::{Born, Fates, Sample, SampleKey};
+use tracer_user::record::waits::{SiteWaits, Waits};
 use tracer_user::record::{Body, Counter, Event, Note, Reading, Readout, Record, Slot};
 use tracer_user::session::{SessionError, replay};
 use tracer_user::units::{Bytes, FileOffset, Goid, ImageAddr, KTime, LoadBias, ProcAddr, StackId};
@@ -240,6 +241,13 @@ fn every_kind() -> Vec<Record> {
         unknown: vec![key(0xc00_3000, 15)],
         untold: 2,
     };
+    let waits = Waits {
+        sites: vec![SiteWaits {
+            created_at: Some(ProcAddr(0x40_3000)),
+            since: vec![(KTime(5), 3), (KTime(9), 1)],
+        }],
+        over: 2,
+    };
     let mut records = vec![
         note(10, Note::Opening(Box::new(opening()))),
         note(10, Note::Subject(Box::new(subject()))),
@@ -257,6 +265,7 @@ fn every_kind() -> Vec<Record> {
         read_out(24, Readout::Census(census)),
         read_out(24, Readout::Profile(profile)),
         read_out(24, Readout::Fates(fates)),
+        read_out(24, Readout::Waits(waits)),
         note(25, Note::ReadingFailed { what: "goroutines".into(), why: "torn".into() }),
         note(26, Note::Replaced { why: "it executed itself".into() }),
         note(27, Note::Limit(Some(Limit { bytes: Bytes(1 << 30), used: Some(Bytes(1 << 29)) }))),
@@ -351,6 +360,7 @@ fn variants_keep_their_places() {
         (1, 6),
         (1, 7),
         (1, 8),
+        (1, 9),
     ];
     expected.extend([(2, 3), (2, 4), (2, 9), (2, 10), (2, 13), (2, 14)]);
     expected.extend(Counter::ALL.map(|_| (2, 5)));
@@ -370,7 +380,7 @@ fn records_keep_their_form() {
 }
 
 /// Of format 1.
-const FORM: (usize, u32) = (891, 1_552_364_142);
+const FORM: (usize, u32) = (910, 112_990_723);
 
 #[test]
 fn a_recording_that_was_cut_off_holds_what_was_whole() {

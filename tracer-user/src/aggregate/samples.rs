@@ -185,6 +185,13 @@ impl SampleStore {
     pub fn newest(&self) -> Option<KTime> {
         self.newest
     }
+    /// When each object that is known to live was allocated, with its group.
+    pub fn living(&self) -> impl Iterator<Item = (SampleGroup, KTime)> {
+        let lives = |(key, (group, told)): (&SampleKey, &'_ (SampleGroup, Told))| {
+            (*told == Told::Lives).then_some((*group, key.at))
+        };
+        self.objects.iter().filter_map(lives)
+    }
     /// What lived after each cycle that was looked at.
     pub fn points(&self) -> &Series<ProfilePoint> {
         &self.points

@@ -323,6 +323,7 @@ fn allocation(s: &evidence::AllocSite, evidence: &Evidence) -> Allocation {
         unknown: None,
         samples: None,
         sizes: sizes::of_classes(s, evidence),
+        ages: None,
         growth: None,
         size_classes: s
             .classes

@@ -453,6 +453,9 @@ pub struct Allocation {
     /// Bytes per object, of all that was allocated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sizes: Option<Sizes>,
+    /// Of what lives, where single objects are followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ages: Option<Ages>,
     /// Of what lives, over the cycles watched; absent where they are too few.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growth>,
@@ -473,6 +476,17 @@ pub struct WaitTimes {
     pub max: f64,
     /// How many goroutines these are of.
     pub goroutines: u64,
+}
+
+/// Quantiles of the ages of living objects in seconds, within 0.1 %, weighed by what each sample stands for.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Ages {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub max: f64,
+    /// Objects these are of.
+    pub samples: u64,
 }
 
 /// Quantiles of sizes, within 0.1 %.

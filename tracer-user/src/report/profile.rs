@@ -29,6 +29,7 @@ fn allocation(site: &ProfileSite, profile: &profile::HeapProfile) -> Allocation 
         unknown: some(unknown, rate),
         samples: Some(site.samples),
         sizes: sizes::of_samples(site),
+        ages: sizes::ages(site),
         growth: growth::of_site(&site.points),
         size_classes: Vec::new(),
         truncated: false,

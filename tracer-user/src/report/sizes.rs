@@ -1,6 +1,6 @@
-//! Quantiles of the sizes of a site's objects in the model's words.
+//! Quantiles of the sizes and ages of a site's objects in the model's words.
 
-use super::model::Sizes;
+use super::model::{Ages, Sizes};
 use crate::analyze::stats::quantiles;
 use crate::symbolize::evidence::{AllocSite, Evidence};
 use crate::symbolize::profile::ProfileSite;
@@ -9,6 +9,13 @@ use crate::symbolize::profile::ProfileSite;
 pub(super) fn of_samples(site: &ProfileSite) -> Option<Sizes> {
     let found = quantiles(site.sizes.iter().copied())?;
     Some(Sizes { p50: found.p50, p90: found.p90, p99: found.p99, max: Some(found.max), of: "samples" })
+}
+
+/// Of what lives, where single objects are followed.
+pub(super) fn ages(site: &ProfileSite) -> Option<Ages> {
+    let found = quantiles(site.ages.iter().copied())?;
+    let [p50, p90, p99, max] = [found.p50, found.p90, found.p99, found.max].map(|ms| ms as f64 / 1e3);
+    Some(Ages { p50, p90, p99, max, samples: site.ages.len() as u64 })
 }
 
 /// Of what was counted: the kernel side keeps one sum per size class, so sizes are those of the classes.

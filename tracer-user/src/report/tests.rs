@@ -644,6 +644,7 @@ fn sampled() -> Report {
             amounts: site,
             samples: 12,
             sizes: vec![(4096, 1542)],
+            ages: Vec::new(),
             points: Vec::new(),
         }],
         total: site,

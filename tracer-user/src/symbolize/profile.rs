@@ -64,6 +64,9 @@ pub struct ProfileSite {
     pub samples: u64,
     /// Bytes per object, and about how many of that size were allocated; a size may come several times.
     pub sizes: Vec<(u64, u64)>,
+    /// Milliseconds since the living objects were allocated, and how many one of them stands for; empty where that is
+    /// not known.
+    pub ages: Vec<(u64, u64)>,
     /// What lived after each GC cycle that was seen. All sites have points at the same moments.
     pub points: Vec<SitePoint>,
 }
@@ -168,6 +171,7 @@ pub(super) struct SiteUnderWay {
     amounts: SiteAmounts,
     samples: u64,
     sizes: Vec<(u64, u64)>,
+    ages: Vec<(u64, u64)>,
     points: Vec<SitePoint>,
 }
 
@@ -180,15 +184,19 @@ pub(super) struct Sampling<'a> {
     pub(super) points: &'a Series<ProfilePoint>,
     /// What points call them.
     pub(super) number: Option<u32>,
+    /// Milliseconds since those that live were allocated; empty where that is not known.
+    pub(super) ages: &'a [u64],
 }
 
 impl SiteUnderWay {
     /// Adds objects; `live` scales a number of sampled ones.
     pub(super) fn add(&mut self, sampling: &Sampling<'_>, clock: Clock, live: impl Fn(u64) -> Amounts) {
-        let Sampling { amounts, samples, bytes, points, number } = sampling;
+        let Sampling { amounts, samples, bytes, points, number, ages } = sampling;
         self.amounts.add(*amounts);
         self.samples = self.samples.saturating_add(*samples);
         self.sizes.push((*bytes, amounts.allocated.objects.value.round() as u64));
+        let stands_for = live(1).objects.value.round() as u64;
+        self.ages.extend(ages.iter().map(|age| (*age, stands_for)));
         if self.points.is_empty() {
             let none = |p: &ProfilePoint| SitePoint {
                 t: clock.at(p.time),
@@ -204,9 +212,9 @@ impl SiteUnderWay {
     }
 
     pub(super) fn finish(self, stack: Vec<Frame>, type_name: Option<String>, cause: Cause) -> ProfileSite {
-        let Self { amounts, samples, sizes, points } = self;
+        let Self { amounts, samples, sizes, ages, points } = self;
         let id = if stack.is_empty() { "unknown".to_owned() } else { site_id(&stack) };
-        ProfileSite { id, stack, type_name, cause, amounts, samples, sizes, points }
+        ProfileSite { id, stack, type_name, cause, amounts, samples, sizes, ages, points }
     }
 }
 
@@ -242,6 +250,7 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
             bytes: bucket.size.0,
             points: history.points(),
             number: history.followed(bucket),
+            ages: &[],
         };
         row.add(&sampling, clock, |sampled| Amounts::of(design, sampled, bucket.size.0, bucket.size.0));
         out.samples.push(Sample {

@@ -56,6 +56,11 @@ pub(super) fn heap_profile(
     };
     let mut missing = BTreeSet::new();
     let mut places = Places::default();
+    let mut ages: BTreeMap<SampleGroup, Vec<u64>> = BTreeMap::new();
+    for (group, born) in store.living() {
+        let age_ns = ledger.now().0.saturating_sub(born.0);
+        ages.entry(group).or_default().push(age_ns / 1_000_000);
+    }
     let mut rows: BTreeMap<RowKey, SiteUnderWay> = BTreeMap::new();
     for (group, held) in store.groups() {
         let type_name = group.type_addr.and_then(|t| named.type_info(t)).map(|t| t.name);
@@ -74,6 +79,7 @@ pub(super) fn heap_profile(
             bytes,
             points: store.points(),
             number: store.number(group),
+            ages: ages.get(group).map_or(&[], Vec::as_slice),
         };
         row.add(&sampling, clock, |sampled| Amounts::of(design, sampled, group.size.0, bytes));
         // What is unknown is in neither count of the live: left out of what was freed, it would be.
@@ -201,7 +207,9 @@ mod tests {
         records.extend((11..=15).map(|at| sample(at, 5)));
         records.push(sample(16, 99));
         records.push(record(20, Body::Reading(told)));
-        records.iter().for_each(|r| ledger.apply(r));
+        for r in &records {
+            ledger.apply(r);
+        }
         let evidence = Symbolizer::new().evidence(&ledger, &Table);
         let profile = evidence.profile.expect("allocations are sampled");
         assert_eq!((profile.source, profile.rate, profile.collected), (ProfileSource::Samples, 40_000, true));
@@ -215,6 +223,8 @@ mod tests {
         near(put.amounts.live.objects, 2.0 * one);
         near(put.amounts.live.bytes, 2.0 * one * 40_960.0);
         near(put.amounts.freed.objects, one);
+        // Two live, and one stands for 1.58.
+        assert_eq!(put.ages, [(0, 2), (0, 2)]);
         near(put.amounts.unknown.objects, one);
         near(put.amounts.since_gc.objects, one);
         near(profile.total.allocated.objects, 6.0 * one);

@@ -55,6 +55,7 @@ fn program(sites: &[Site<'_>], seconds: u32, seed: u64) -> Evidence {
         amounts: SiteAmounts::default(),
         samples: 0,
         sizes: vec![(SIZE, 1)],
+        ages: Vec::new(),
         points: sampled(site, seconds, &mut rng),
     });
     let sites = rows.collect();
