@@ -205,7 +205,9 @@ mod tests {
         records.extend((11..=15).map(|at| sample(at, 5)));
         records.push(sample(16, 99));
         records.push(record(20, Body::Reading(told)));
-        records.iter().for_each(|r| ledger.apply(r));
+        for record in &records {
+            ledger.apply(record);
+        }
         let evidence = Symbolizer::new().evidence(&ledger, &Table);
         let profile = evidence.profile.expect("allocations are sampled");
         assert_eq!((profile.source, profile.rate, profile.collected), (ProfileSource::Samples, 40_000, true));
