@@ -205,8 +205,8 @@ mod tests {
         records.extend((11..=15).map(|at| sample(at, 5)));
         records.push(sample(16, 99));
         records.push(record(20, Body::Reading(told)));
-        for record in &records {
-            ledger.apply(record);
+        for r in &records {
+            ledger.apply(r);
         }
         let evidence = Symbolizer::new().evidence(&ledger, &Table);
         let profile = evidence.profile.expect("allocations are sampled");
