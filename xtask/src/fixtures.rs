@@ -74,9 +74,9 @@ impl Mode {
     }
 }
 
-/// The Go minors whose plugins are traced: bucket maps and Swiss maps, types without and with headers, and the two newest
-/// forms of module data.
-pub const PLUGIN_MINORS: [u32; 4] = [20, 22, 26, 27];
+/// The Go minors whose plugins are traced: bucket maps and Swiss maps, types without and with headers, an experiment that
+/// is off, and the two newest forms of module data.
+pub const PLUGIN_MINORS: [u32; 5] = [20, 22, 25, 26, 27];
 
 /// Builds a program that loads a plugin, in the two ways that exist, and the plugin.
 pub fn build_plugins(go: &Path) -> Result<()> {

@@ -80,7 +80,7 @@ impl GoImage {
         let judge = |error| basis.judge(&version, error);
         let module = ModuleData::find(&elf, &*file, &header, layout).map_err(judge)?;
         let table = Pclntab::read(&elf, &*file, header, &module, file_len, version.minor).map_err(judge)?;
-        let layout = layout.of_variant(|name| table.by_name(name).is_some());
+        let layout = layout.of_variant(|name, file| is_of(&table, name, file));
         Ok(Self { file, elf, info, layout, basis, module, table, inlined: OnceLock::new() })
     }
 
@@ -155,6 +155,12 @@ impl GoImage {
 
     pub fn function(&self, name: &str) -> Option<Function> {
         self.table.by_name(name).map(|f| self.named(f))
+    }
+
+    /// Whether a function is linked and its code is of that source file. A program that loads plugins keeps all methods,
+    /// also those that stand in for an experiment's in a file of their own.
+    pub fn has_of(&self, name: &str, file: &str) -> bool {
+        is_of(&self.table, name, file)
     }
 
     /// The function whose range holds an address.
@@ -280,6 +286,15 @@ impl GoImage {
             assembly: flags & FLAG_ASSEMBLY != 0,
         }
     }
+}
+
+/// A function without a file is taken for the one that was meant.
+fn is_of(table: &Pclntab, name: &str, file: &str) -> bool {
+    table.by_name(name).is_some_and(|function| {
+        let data = table.data(function.index);
+        let path = data.and_then(|data| table.file_line(function, &data, function.entry).0);
+        path.is_none_or(|path| path.rsplit('/').next() == Some(file))
+    })
 }
 
 fn is_upx<R: ReadAt<FileOffset> + ?Sized>(file: &R, file_len: u64) -> bool {

@@ -84,11 +84,11 @@ impl Layout {
     }
 
     /// The row of a build with other structures than its release's own. Which it is, the functions it contains tell:
-    /// version text can be anything.
+    /// version text can be anything. `contains` is asked for a function and the file that it must be of.
     #[must_use]
-    pub fn of_variant(&'static self, contains: impl Fn(&str) -> bool) -> &'static Layout {
-        // runtime/mgcmark_greenteagc.go; sweeping calls it.
-        let green_tea = || contains("runtime.(*mspan).moveInlineMarks");
+    pub fn of_variant(&'static self, contains: impl Fn(&str, &str) -> bool) -> &'static Layout {
+        // Sweeping calls it; without the experiment it is in mgcmark_nogreenteagc.go.
+        let green_tea = || contains("runtime.(*mspan).moveInlineMarks", GREEN_TEA);
         if std::ptr::eq(self, &raw const ROWS[25 - OLDEST_MINOR as usize]) && green_tea() {
             return &GREEN_TEA_25;
         }
@@ -125,6 +125,9 @@ impl Layout {
         self.minor >= 22
     }
 }
+
+/// The file below runtime/ of the collector that keeps marks inline.
+pub const GREEN_TEA: &str = "mgcmark_greenteagc.go";
 
 /// Where the allocator puts an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,10 +174,10 @@ mod tests {
     #[test]
     fn one_experiment_has_a_row_of_its_own() {
         let row = |minor: u32| Layout::for_minor(minor).unwrap();
-        assert_eq!(row(25).of_variant(|_| false), row(25));
-        let green = row(25).of_variant(|name| name.ends_with("moveInlineMarks"));
+        assert_eq!(row(25).of_variant(|_, _| false), row(25));
+        let green = row(25).of_variant(|name, _| name.ends_with("moveInlineMarks"));
         assert_ne!(green.work_cycles, row(25).work_cycles);
-        assert_eq!(row(26).of_variant(|_| true), row(26));
+        assert_eq!(row(26).of_variant(|_, _| true), row(26));
     }
 
     fn check(minor: u32, size: u64, pointers: bool, class: Option<u8>, bytes: u64) {

@@ -1,7 +1,7 @@
 //! The modules that a process loaded while it runs: Go plugins, which hang on the main module's data in a list.
 //!
-//! Apart from `image` because they are read from the process: a plugin's file may be gone, and has no build information
-//! before go1.24. The runtime only appends to the list and unloads nothing (runtime/symtab.go, `modulesinit`; plugin has
+//! Apart from `image` because they are read from the process: a plugin's file may be gone, and that of go1.20 has no build
+//! information. The runtime only appends to the list and unloads nothing (runtime/symtab.go, `modulesinit`; plugin has
 //! no Close). What names need is copied once, so that it outlives the process. Addresses here are those of the process less
 //! the program's own load bias, so that one space holds the program and its plugins. Every word is checked as a stranger's.
 

@@ -14,7 +14,7 @@ use super::spans::{
 };
 use super::typing::{self, Types};
 use crate::goruntime::image::GoImage;
-use crate::goruntime::layout::{CLASS_TO_SIZE, HEADER_ABOVE, Layout, PAGE};
+use crate::goruntime::layout::{CLASS_TO_SIZE, GREEN_TEA, HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::{RuntimeState, StateError, StateVars};
 use crate::memory::{FaultKind, ReadAt};
 use crate::record::census::{Amount, Census, CensusClass, Spans};
@@ -46,7 +46,7 @@ pub struct HeapShape {
 impl HeapShape {
     /// The collector that keeps marks inline is linked, or not: it is an experiment in some releases.
     pub fn of(image: &GoImage) -> Self {
-        Self { inline_marks: image.function("runtime.(*spanInlineMarkBits).tryAcquire").is_some() }
+        Self { inline_marks: image.has_of("runtime.(*spanInlineMarkBits).tryAcquire", GREEN_TEA) }
     }
 }
 
