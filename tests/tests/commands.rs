@@ -151,18 +151,16 @@ fn completions_know_the_options() {
     }
     // What bash completes, asked of bash itself.
     let script = said(&["completions", "bash"]);
-    let asked =
-        "COMP_WORDS=(tracer --sam); COMP_CWORD=1; _tracer tracer --sam tracer; echo \"${COMPREPLY[*]}\"";
+    let asked = "COMP_WORDS=(tracer --sampler); COMP_CWORD=1; _tracer tracer --sampler tracer; echo \"${COMPREPLY[*]}\"";
     let done = Command::new("bash").args(["-c", &format!("{script}\n{asked}")]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), "--sampler", "{done:?}");
 }
 
 /// Words of the contract's options and commands that are not built.
-const NOT_BUILT: [&str; 18] = [
+const NOT_BUILT: [&str; 16] = [
     "--all",
     "--wait",
     "--children",
-    "--sample-bytes",
     "--overhead-budget",
     "--max-memory",
     "--max-cpu",
@@ -176,7 +174,6 @@ const NOT_BUILT: [&str; 18] = [
     "stop-all",
     "prometheus",
     "oom-killed",
-    "sampled",
 ];
 
 #[test]
@@ -205,6 +202,7 @@ fn help_promises_only_what_is_built() {
         "--until",
         "--interval",
         "--sampler",
+        "--sample-bytes",
         "--events",
         "--attach",
         "--record",

@@ -143,9 +143,9 @@ pub(super) struct SessionArguments {
     /// follows some allocations to their death, all counts every allocation; auto is runtime where the program has that profile on, and counts goroutines
     #[arg(long, value_enum, default_value_t = SamplerArgument::Auto)]
     pub(super) sampler: SamplerArgument,
-    /// Mean bytes between two samples of --sampler sampled (64KiB, 1MiB; 1 takes every allocation)
-    #[arg(long, value_name = "N", value_parser = sample_bytes, default_value = "512KiB")]
-    pub(super) sample_bytes: u64,
+    /// Mean bytes between two samples of --sampler sampled (64KiB, 1MiB; 1 takes every allocation) [default: 512KiB]
+    #[arg(long, value_name = "N", value_parser = sample_bytes)]
+    pub(super) sample_bytes: Option<u64>,
     /// What to probe [default: what the sampler brings; map only when asked for]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub(super) events: Option<Vec<EventArgument>>,

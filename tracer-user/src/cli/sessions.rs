@@ -34,11 +34,14 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
         SamplerArgument::All => Sampler::All,
         SamplerArgument::Sampled => Sampler::Sampled,
     };
+    if arguments.sample_bytes.is_some() && sampler != Sampler::Sampled {
+        bail!("--sample-bytes is for --sampler sampled; add it");
+    }
     let events = events(arguments.events.as_deref(), sampler)?;
     let setup = Setup {
         subject,
         sampler,
-        sample_bytes: arguments.sample_bytes,
+        sample_bytes: arguments.sample_bytes.unwrap_or(SAMPLE_BYTES),
         events,
         attach: match arguments.attach {
             AttachArgument::Auto => AttachChoice::Auto,
@@ -124,6 +127,8 @@ fn events(typed: Option<&[EventArgument]>, sampler: Sampler) -> anyhow::Result<O
     }
 }
 
+/// Mean bytes between two samples, as Go's own profiler has it.
+const SAMPLE_BYTES: u64 = 512 << 10;
 const VERDICT_LEAST: Duration = Duration::from_secs(30);
 const VERDICT_MOST: Duration = Duration::from_mins(5);
 
