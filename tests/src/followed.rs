@@ -96,7 +96,8 @@ pub fn session(program: &Path, arguments: &[&str], lines: &[&str]) -> Session {
         thread::sleep(Duration::from_millis(100));
     }
     let account = account(&target.ask("account"));
-    thread::sleep(Duration::from_millis(300));
+    // The more objects are followed, the longer the pause between two looks.
+    thread::sleep(Duration::from_secs(1));
     let begun = Instant::now();
     let ended = tracer.interrupt().success();
     assert!(begun.elapsed() < SEEN_WITHIN, "the session did not end");

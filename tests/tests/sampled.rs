@@ -32,7 +32,7 @@ fn with_every_allocation_sampled_the_living_are_those_that_are_kept() {
         let recording = scratch.file("session.trc");
         let arguments = ["--sample-bytes", "1", "--record", recording.to_str().unwrap()];
         // Collections only when they are asked for: each is seen, however slow the machine.
-        let lines = ["collect -1", "run 1500", "gc", "run 500", "gc", "release", "gc"];
+        let lines = ["collect -1", "run 400", "gc", "run 150", "gc", "release", "gc"];
         let found = session(&go.build("followed", mode), &arguments, &lines);
         assert_nothing_lost(&found.report, &what);
         let rows = estimated(&found.report);
