@@ -64,7 +64,7 @@ impl BuildInfo {
 
     fn read_at<R: ReadAt<FileOffset> + ?Sized>(file: &R, at: FileOffset) -> Result<Option<Self>, GoError> {
         let mut header = [0; HEADER];
-        if file.read(at, &mut header).is_err() || header[..14] != *MAGIC {
+        if file.read(at, &mut header).is_err() || !is_head(&header) {
             return Ok(None);
         }
         let broken = |what| GoError::Broken { what, at: at.0 };
@@ -139,6 +139,12 @@ fn inline_string<R: ReadAt<FileOffset> + ?Sized>(
     None
 }
 
+/// Whether a blob begins so: the magic, the size of a pointer, and flags (bit 0: big-endian). The magic alone is in every
+/// program that looks for it, such as this one.
+fn is_head(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC) && matches!(bytes.get(MAGIC.len()..ALIGN), Some([4 | 8, 0..=3]))
+}
+
 /// Looks for the blob in every loaded segment, the writable ones (where linkers put it) first.
 fn search<R: ReadAt<FileOffset> + ?Sized>(elf: &Elf, file: &R) -> Option<FileOffset> {
     let mut window = vec![0; WINDOW];
@@ -153,7 +159,7 @@ fn search<R: ReadAt<FileOffset> + ?Sized>(elf: &Elf, file: &R) -> Option<FileOff
                 break;
             }
             // A window is a multiple of the alignment, so the magic never straddles two.
-            let hit = part.chunks(ALIGN).position(|c| c.starts_with(MAGIC));
+            let hit = part.chunks(ALIGN).position(is_head);
             if let Some(index) = hit {
                 return Some(at.plus((index * ALIGN) as u64));
             }
@@ -220,13 +226,14 @@ mod tests {
         assert!(matches!(read(&blob(2, "gopher", "")), Err(GoError::Unsupported { .. })));
         assert!(matches!(read(&blob(2, "go1.26.8", "")[..36]), Err(GoError::Broken { .. })));
         assert_eq!(read(b"nothing of the kind, but long enough"), Ok(None));
+        assert_eq!(read(b"\xff Go buildinf: and text of a program that looks for it"), Ok(None));
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
             drop(read(&bytes));
-            bytes.splice(0..0, *MAGIC);
+            bytes.splice(0..0, *b"\xff Go buildinf:\x08\x02");
             drop(read(&bytes));
         }
     }
