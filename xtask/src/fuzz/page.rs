@@ -19,7 +19,8 @@ pub(super) fn write() -> Result<()> {
     writeln!(
         page,
         "One input may take {TIMEOUT_S} s and the memory in the table; more counts as a failure. Edges are branches of tracer and its\n\
-         libraries that were passed.\n"
+         libraries that were passed. `image`, `module`, `state` and `heap` change the real programs of fuzz/bases, which their\n\
+         seeds only name.\n"
     )?;
     page.push_str("| target | what it is fed | seeds | inputs | CPU minutes | edges | features | peak RSS, MiB | allowed | commit |\n");
     page.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
