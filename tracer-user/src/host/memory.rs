@@ -6,6 +6,7 @@
 //! are swapped out are not read, once [`ProcessMemory::look_for_swap`] has seen that there are any.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::swap::Swap;
 use crate::memory::{Address as _, FaultKind, ReadAt, ReadFault};
@@ -18,8 +19,13 @@ pub struct ProcessMemory {
     swap: Arc<Swap>,
 }
 
-/// Most vectors the kernel takes in one call (`UIO_MAXIOV`, include/uapi/linux/uio.h).
-const MAX_VECTORS: usize = 1024;
+/// Most vectors in one call; the kernel takes 1024 (`UIO_MAXIOV`, include/uapi/linux/uio.h). Each takes the lock of the
+/// target's address space for about a microsecond, and readers pass a waiting writer for up to 4 ms
+/// (kernel/locking/rwsem.c, `RWSEM_WAIT_TIMEOUT`): without a pause the target's own mmap would wait that long.
+const MAX_VECTORS: usize = 256;
+/// Behind a call with this many vectors the lock is left alone for a while.
+const MANY_VECTORS: usize = 64;
+const PAUSE: Duration = Duration::from_micros(50);
 /// Most bytes asked for in one call. The kernel's own limit is just below 2 GiB (`MAX_RW_COUNT`) and ends in a
 /// short count; well below it a short count can only mean a fault.
 const MAX_BYTES_PER_CALL: usize = 64 << 20;
@@ -77,8 +83,12 @@ impl ProcessMemory {
                 0,
             )
         };
+        let failed = std::io::Error::last_os_error();
+        if remote.len() >= MANY_VECTORS {
+            std::thread::sleep(PAUSE);
+        }
         usize::try_from(read).map_err(|_negative| {
-            match std::io::Error::last_os_error().raw_os_error() {
+            match failed.raw_os_error() {
                 Some(libc::ESRCH) => FaultKind::Gone,
                 // A seccomp profile may answer ENOSYS instead of EPERM.
                 Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => FaultKind::Denied,
