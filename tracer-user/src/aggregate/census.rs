@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::numbers::Numbers;
 use super::series::Series;
 use crate::record::census::{Amount, Candidate, Census, Population, TypeShare};
 use crate::units::{Bytes, KTime};
@@ -70,14 +71,13 @@ impl TypeTotal {
 pub struct CensusHistory {
     newest: Option<(KTime, Census)>,
     points: Series<CensusPoint>,
-    followed: BTreeMap<TypeKey, u32>,
-    types_cut: u64,
+    followed: Numbers<TypeKey>,
 }
 
 impl Default for CensusHistory {
     fn default() -> Self {
         let points = Series::new(MAX_POINTS);
-        Self { newest: None, points, followed: BTreeMap::new(), types_cut: 0 }
+        Self { newest: None, points, followed: Numbers::new(MAX_TYPES) }
     }
 }
 
@@ -99,15 +99,7 @@ impl CensusHistory {
         now.sort_by_key(|(_, total)| std::cmp::Reverse(total.amount.bytes));
         let mut types = Vec::with_capacity(now.len());
         for (key, total) in now {
-            let next = self.followed.len();
-            let followed = match self.followed.get(&key) {
-                Some(known) => *known,
-                None if next >= MAX_TYPES => {
-                    self.types_cut += 1;
-                    continue;
-                }
-                None => *self.followed.entry(key).or_insert(next as u32),
-            };
+            let Some(followed) = self.followed.give(key) else { continue };
             let objects_stderr = total.objects_stderr as f32;
             types.push(TypePoint { followed, amount: total.amount, objects_stderr });
         }
@@ -124,11 +116,11 @@ impl CensusHistory {
     }
     /// The types followed and what points call them.
     pub fn followed(&self) -> &BTreeMap<TypeKey, u32> {
-        &self.followed
+        self.followed.known()
     }
     /// Types that found no room, over all censuses.
     pub fn types_cut(&self) -> u64 {
-        self.types_cut
+        self.followed.cut()
     }
 }
 

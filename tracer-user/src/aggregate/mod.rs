@@ -10,6 +10,7 @@ pub mod counts;
 pub mod goroutines;
 pub mod heap;
 pub mod maps;
+pub mod numbers;
 pub mod process;
 pub mod profile;
 pub mod samples;

@@ -5,12 +5,12 @@
 //! sweep under way has not reached. Buckets are told apart by a hash of their stack and size, so that a history costs
 //! eight bytes per bucket and point. Nothing is scaled here.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use super::numbers::Numbers;
 use super::series::Series;
 use crate::record::profile::{Bucket, Profile};
-use crate::units::KTime;
+use crate::units::{Bytes, KTime};
 
 /// Points kept: as many as the statistics look at.
 pub const MAX_POINTS: usize = 128;
@@ -32,12 +32,10 @@ pub struct ProfilePoint {
 pub struct ProfileHistory {
     newest: Option<(KTime, Profile)>,
     points: Series<ProfilePoint>,
-    followed: HashMap<u64, u32>,
+    followed: Numbers<u64>,
     first_rate: Option<u64>,
     /// Readings that left buckets out.
     cut: u64,
-    /// Buckets that were not followed, over all points.
-    unfollowed: u64,
 }
 
 impl Default for ProfileHistory {
@@ -45,10 +43,9 @@ impl Default for ProfileHistory {
         Self {
             newest: None,
             points: Series::new(MAX_POINTS),
-            followed: HashMap::new(),
+            followed: Numbers::new(MAX_BUCKETS),
             first_rate: None,
             cut: 0,
-            unfollowed: 0,
         }
     }
 }
@@ -65,23 +62,9 @@ impl ProfileHistory {
     }
 
     fn point(&mut self, time: KTime, profile: &Profile) {
-        let mut holding: Vec<&Bucket> = profile.buckets.iter().filter(|b| b.published.live() > 0).collect();
-        holding.sort_by_key(|b| std::cmp::Reverse(b.published.live().saturating_mul(b.size.0)));
-        let mut live = Vec::with_capacity(holding.len().min(MAX_BUCKETS));
-        for bucket in holding {
-            let (key, next) = (key(bucket), self.followed.len());
-            let followed = match self.followed.get(&key) {
-                Some(known) => *known,
-                None if next >= MAX_BUCKETS => {
-                    self.unfollowed += 1;
-                    continue;
-                }
-                None => *self.followed.entry(key).or_insert(next as u32),
-            };
-            live.push((followed, u32::try_from(bucket.published.live()).unwrap_or(u32::MAX)));
-        }
-        live.sort_unstable();
-        self.points.push(ProfilePoint { time, cycle: profile.cycle, live });
+        let holding = profile.buckets.iter().filter(|b| b.published.live() > 0);
+        let rows = holding.map(|b| (key(b), b.published.live(), b.size)).collect();
+        self.points.push(ProfilePoint::new(time, profile.cycle, rows, &mut self.followed));
     }
 
     pub fn newest(&self) -> Option<(KTime, &Profile)> {
@@ -95,7 +78,7 @@ impl ProfileHistory {
 
     /// What points call a bucket; absent where it is not followed.
     pub fn followed(&self, bucket: &Bucket) -> Option<u32> {
-        self.followed.get(&key(bucket)).copied()
+        self.followed.known().get(&key(bucket)).copied()
     }
 
     /// The rate at the first reading, where the newest has another: older samples were taken at it.
@@ -109,11 +92,25 @@ impl ProfileHistory {
     }
 
     pub(super) fn unfollowed(&self) -> u64 {
-        self.unfollowed
+        self.followed.cut()
     }
 }
 
 impl ProfilePoint {
+    /// Of keys with their live objects and the bytes of each; those with most bytes are numbered first.
+    pub(super) fn new<K: Ord>(
+        time: KTime,
+        cycle: u32,
+        mut rows: Vec<(K, u64, Bytes)>,
+        numbers: &mut Numbers<K>,
+    ) -> Self {
+        rows.sort_by_key(|(_, live, size)| std::cmp::Reverse(live.saturating_mul(size.0)));
+        let row = |(key, live, _)| Some((numbers.give(key)?, u32::try_from(live).unwrap_or(u32::MAX)));
+        let mut live: Vec<(u32, u32)> = rows.into_iter().filter_map(row).collect();
+        live.sort_unstable();
+        Self { time, cycle, live }
+    }
+
     /// Live sampled objects of a followed bucket.
     pub fn of(&self, followed: u32) -> u64 {
         self.live.binary_search_by_key(&followed, |row| row.0).map_or(0, |n| u64::from(self.live[n].1))

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::numbers::Numbers;
 use super::profile::{MAX_BUCKETS, MAX_POINTS, ProfilePoint};
 use super::series::Series;
 use crate::record::reading::AllocClass;
@@ -50,10 +51,8 @@ pub struct SampleStore {
     mean: Option<u64>,
     groups: BTreeMap<SampleGroup, Followed>,
     points: Series<ProfilePoint>,
-    /// What points call a group; those with most live bytes first, at most [`MAX_BUCKETS`].
-    numbers: BTreeMap<SampleGroup, u32>,
-    /// Groups that found no number, over all points.
-    unfollowed: u64,
+    /// What points call a group.
+    numbers: Numbers<SampleGroup>,
     objects: HashMap<SampleKey, (SampleGroup, Told)>,
     cycle: Option<u32>,
     newest: Option<KTime>,
@@ -67,8 +66,7 @@ impl Default for SampleStore {
             mean: None,
             groups: BTreeMap::new(),
             points: Series::new(MAX_POINTS),
-            numbers: BTreeMap::new(),
-            unfollowed: 0,
+            numbers: Numbers::new(MAX_BUCKETS),
             objects: HashMap::new(),
             cycle: None,
             newest: None,
@@ -107,7 +105,6 @@ impl SampleStore {
 
     pub(super) fn tell(&mut self, at: KTime, fates: &Fates) {
         let Fates { cycle, survived, died, unknown, untold: _ } = fates;
-        self.cycle = self.cycle.max(Some(*cycle));
         self.newest = Some(at);
         for (keys, told) in [(survived, Some(Told::Lives)), (unknown, Some(Told::Unknown)), (died, None)] {
             for key in keys {
@@ -115,34 +112,17 @@ impl SampleStore {
             }
         }
         // Objects that came since are looked at again within a cycle: the first look at all of them is the point.
-        if self.points.last().is_none_or(|last| last.cycle != *cycle) {
+        // What the follower could not take tells of no cycle, and says 0.
+        if *cycle > self.cycle.unwrap_or(0) {
+            self.cycle = Some(*cycle);
             self.point(at, *cycle);
         }
     }
 
     fn point(&mut self, time: KTime, cycle: u32) {
-        let mut holding: Vec<(&SampleGroup, u64)> = self
-            .groups
-            .iter()
-            .filter(|(_, held)| held.live > 0)
-            .map(|(group, held)| (group, held.live))
-            .collect();
-        holding.sort_by_key(|(group, live)| std::cmp::Reverse(live.saturating_mul(group.size.0)));
-        let mut live = Vec::with_capacity(holding.len().min(MAX_BUCKETS));
-        for (group, n) in holding {
-            let next = self.numbers.len();
-            let number = match self.numbers.get(group) {
-                Some(known) => *known,
-                None if next >= MAX_BUCKETS => {
-                    self.unfollowed += 1;
-                    continue;
-                }
-                None => *self.numbers.entry(*group).or_insert(next as u32),
-            };
-            live.push((number, u32::try_from(n).unwrap_or(u32::MAX)));
-        }
-        live.sort_unstable();
-        self.points.push(ProfilePoint { time, cycle, live });
+        let holding = self.groups.iter().filter(|(_, held)| held.live > 0);
+        let rows = holding.map(|(group, held)| (*group, held.live, group.size)).collect();
+        self.points.push(ProfilePoint::new(time, cycle, rows, &mut self.numbers));
     }
 
     /// `None`: dead, and no longer held.
@@ -198,10 +178,10 @@ impl SampleStore {
     }
     /// What points call a group; absent where none of it ever lived, or it is not followed.
     pub fn number(&self, group: &SampleGroup) -> Option<u32> {
-        self.numbers.get(group).copied()
+        self.numbers.known().get(group).copied()
     }
     pub(super) fn unfollowed(&self) -> u64 {
-        self.unfollowed
+        self.numbers.cut()
     }
     pub(super) fn groups_cut(&self) -> u64 {
         self.groups_cut
@@ -264,6 +244,19 @@ mod tests {
         let number = store.number(store.groups().keys().next().unwrap()).unwrap();
         let points: Vec<(u32, u64)> = store.points().iter().map(|p| (p.cycle, p.of(number))).collect();
         assert_eq!(points, [(3, 2), (5, 1), (6, 0)]);
+    }
+
+    #[test]
+    fn fates_of_no_cycle_are_no_point() {
+        let mut store = SampleStore::default();
+        assert!(store.sample(KTime(1), &sample(0x1000)) && store.sample(KTime(2), &sample(0x2000)));
+        store.tell(KTime(3), &Fates { unknown: vec![key(0x1000, 1)], ..Fates::default() });
+        assert_eq!((store.cycle(), store.points().iter().count()), (None, 0));
+        assert_eq!(only(&store), Followed { taken: 2, fresh: 1, unknown: 1, ..Followed::default() });
+        store.tell(KTime(4), &Fates { cycle: 7, survived: vec![key(0x2000, 2)], ..Fates::default() });
+        store.tell(KTime(5), &Fates::default());
+        store.tell(KTime(6), &Fates { cycle: 6, ..Fates::default() });
+        assert_eq!((store.cycle(), store.points().iter().count()), (Some(7), 1));
     }
 
     #[test]

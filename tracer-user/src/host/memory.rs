@@ -83,18 +83,18 @@ impl ProcessMemory {
                 0,
             )
         };
-        let failed = std::io::Error::last_os_error();
-        if remote.len() >= MANY_VECTORS {
-            std::thread::sleep(PAUSE);
-        }
-        usize::try_from(read).map_err(|_negative| {
-            match failed.raw_os_error() {
+        let answer = usize::try_from(read).map_err(|_negative| {
+            match std::io::Error::last_os_error().raw_os_error() {
                 Some(libc::ESRCH) => FaultKind::Gone,
                 // A seccomp profile may answer ENOSYS instead of EPERM.
                 Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => FaultKind::Denied,
                 _ => FaultKind::Unmapped,
             }
-        })
+        });
+        if remote.len() >= MANY_VECTORS {
+            std::thread::sleep(PAUSE);
+        }
+        answer
     }
 }
 

@@ -22,7 +22,10 @@ use crate::{
     record::Slot,
     units::Pid,
 };
-use tracer_common::{control::SampleControl, cookie::Shape};
+use tracer_common::{
+    control::{SampleControl, TargetControl},
+    cookie::Shape,
+};
 
 /// A target with what was attached to it.
 pub(super) struct Opened {
@@ -80,12 +83,7 @@ fn running(setup: &Setup, pid: Pid, capabilities: &Capabilities) -> Result<Opene
     let namespace = target.process.pid_namespace()?;
     let control =
         plan::control(target.layout, namespace, &target.image, Some(target.bias), sampling(setup, &target));
-    let any = !planned.is_empty();
-    let attach = || {
-        room::check(&target.process, &planned)?;
-        Ok(Probes::attach(setup, capabilities, &path.to_string_lossy(), pid, &control, planned)?)
-    };
-    let attached = any.then(attach);
+    let attached = attach(setup, capabilities, &target.process, &path.to_string_lossy(), &control, planned);
     let (probes, reason) = settle(setup.sampler, wanted.events, attached, &refused)?;
     target.process.still_same()?;
     let not_taken = verify(setup, probes.as_ref(), &target, &refused)?;
@@ -110,13 +108,7 @@ fn launched(
     // Until the program is located nothing is sampled.
     let control = plan::control(layout, namespace, &image, None, SampleControl::default());
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let planned = wanted.planned;
-    let any = !planned.is_empty();
-    let attach = || {
-        room::check(&process, &planned)?;
-        Ok(Probes::attach(setup, capabilities, &path, pid, &control, planned)?)
-    };
-    let attached = any.then(attach);
+    let attached = attach(setup, capabilities, &process, &path, &control, wanted.planned);
     let (mut probes, reason) = settle(setup.sampler, wanted.events, attached, &wanted.refused)?;
     let child = waiting.release()?;
     let located = || {
@@ -149,6 +141,23 @@ fn launched(
         profile,
         child: Some(child),
     })
+}
+
+/// Attaches to the process by the file at `path`; `None` where nothing is planned.
+fn attach(
+    setup: &Setup,
+    capabilities: &Capabilities,
+    process: &Process,
+    path: &str,
+    control: &TargetControl,
+    planned: Vec<Planned>,
+) -> Option<Result<Probes, SessionError>> {
+    if planned.is_empty() {
+        return None;
+    }
+    let attached = room::check(process, &planned)
+        .and_then(|()| Ok(Probes::attach(setup, capabilities, path, process.pid(), control, planned)?));
+    Some(attached)
 }
 
 /// What the kernel side needs to sample allocations; nothing where they are not to be.

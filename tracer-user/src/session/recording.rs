@@ -74,14 +74,14 @@ impl Recording {
 
     pub(super) fn record(&mut self, record: &Record) {
         self.keep_plugins();
-        let known = self.plugins.all();
-        let Self { recorder, image, bias, types, .. } = self;
+        let Self { recorder, image, bias, plugins, types, .. } = self;
         record.each_type(&mut |addr| {
             if types.len() >= MAX_TYPES {
                 types.clear();
             }
             if types.insert(addr) {
                 let at = bias.to_image(addr);
+                let known = plugins.all();
                 let plugin = known.iter().find(|module| module.data.types.contains(at));
                 let pieces = plugin.map_or_else(|| image.type_pieces(at), |module| module.type_pieces(at));
                 for (at, bytes) in pieces {
@@ -94,10 +94,13 @@ impl Recording {
 
     /// Says of plugins that were found since, and hands on their bytes as the writer takes them.
     fn keep_plugins(&mut self) {
-        for module in self.plugins.all().into_iter().skip(self.plugins_kept) {
-            self.plugins_kept += 1;
-            self.recorder.image(&module.image);
-            self.waiting.push_back((module, 0));
+        // Asked with every record: mostly there is none, or no other one.
+        if self.plugins.len() > self.plugins_kept {
+            for module in self.plugins.all().into_iter().skip(self.plugins_kept) {
+                self.plugins_kept += 1;
+                self.recorder.image(&module.image);
+                self.waiting.push_back((module, 0));
+            }
         }
         while self.recorder.waiting() < MOST_WAITING {
             let Some((module, done)) = self.waiting.pop_front() else { return };

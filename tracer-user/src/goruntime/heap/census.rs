@@ -9,9 +9,7 @@
 
 use super::gather::{Gathered, Request, gather};
 use super::sample;
-use super::spans::{
-    AllSpans, Decoded, Phase, SPAN_CLASSES, Span, block_len, block_start, count_bits, decode,
-};
+use super::spans::{self, AllSpans, Decoded, PER_CYCLE, Phase, SPAN_CLASSES, Span, count_bits, decode};
 use super::typing::{self, Types};
 use crate::goruntime::image::GoImage;
 use crate::goruntime::layout::{CLASS_TO_SIZE, GREEN_TEA, HEADER_ABOVE, Layout, PAGE};
@@ -245,15 +243,11 @@ impl<'a> Pass<'a> {
     }
 
     fn sweepgen(&self) -> Result<u32, StateError> {
-        self.memory
-            .read_u32(self.vars.mheap.plus(u64::from(self.layout.mheap_sweepgen)))
-            .map_err(StateError::reading("mheap.sweepgen"))
+        spans::sweepgen(self.memory, self.layout, self.vars)
     }
 
     fn spans(&self, addresses: impl Iterator<Item = ProcAddr>) -> Result<Gathered, StateError> {
-        let from = u64::from(block_start(self.layout));
-        let requests: Vec<Request> = addresses.map(|at| (at.plus(from), block_len(self.layout))).collect();
-        gather(self.memory, "spans", &requests)
+        spans::structures(self.memory, self.layout, addresses)
     }
 
     /// Counts what settles of a batch; the others go to `torn`.
@@ -418,9 +412,9 @@ pub(super) fn inline_bytes(shape: HeapShape, slot: u64) -> u64 {
     if shape.inline_marks && (INLINE_FROM..=HEADER_ABOVE).contains(&slot) { INLINE_SIZE } else { 0 }
 }
 
-/// `mheap.sweepgen` grows by two with each completed mark phase, from 0 (runtime/mgc.go, gcSweep).
+/// The last completed cycle of a sweep generation.
 fn cycle(sweepgen: u32) -> u32 {
-    sweepgen / 2
+    sweepgen / PER_CYCLE
 }
 
 /// Slots in use: those before `freeindex`, and of the others those whose bit is set.

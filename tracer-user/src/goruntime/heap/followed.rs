@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use super::census::{HeapShape, inline_span};
 use super::gather::{Gathered, Request, gather};
-use super::spans::{Decoded, Phase, Span, block_len, block_start, decode};
+use super::spans::{self, Decoded, PER_CYCLE, Phase, Span, decode};
 use crate::goruntime::layout::{Layout, PAGE};
 use crate::goruntime::state::block::Block;
 use crate::goruntime::state::{RuntimeState, StateError};
@@ -26,8 +26,6 @@ const ARENA_BITS: u32 = 26;
 const ARENA_BASE: u64 = 0x8000_0000_0000;
 /// Entries of the table of arenas (arenaL2Bits; arenaL1Bits is 0).
 const ARENAS: u64 = 1 << 22;
-/// The generation grows by two with each cycle (runtime/mgc.go, gcSweep).
-const PER_CYCLE: u32 = 2;
 
 /// The objects that are followed now, at most [`MAX_FOLLOWED`].
 #[derive(Debug, Default)]
@@ -76,9 +74,7 @@ enum Look {
 
 /// The heap's sweep generation: changes once with each cycle, when its marks are complete.
 pub fn generation(memory: &dyn ReadAt<ProcAddr>, state: &RuntimeState) -> Result<u32, StateError> {
-    memory
-        .read_u32(state.vars().mheap.plus(u64::from(state.layout().mheap_sweepgen)))
-        .map_err(StateError::reading("mheap.sweepgen"))
+    spans::sweepgen(memory, state.layout(), state.vars())
 }
 
 impl Follower {
@@ -206,7 +202,7 @@ fn look(
     at.sort_unstable();
     at.dedup();
     let index: HashMap<ProcAddr, usize> = at.iter().enumerate().map(|(n, at)| (*at, n)).collect();
-    let first = blocks(memory, layout, &at)?;
+    let first = spans::structures(memory, layout, at.iter().copied())?;
     let spans: Vec<Option<Decoded>> =
         (0..at.len()).map(|n| first.get(n).ok().map(|b| decode(b, layout))).collect();
     // The bits of each span in use; two requests each, the second for marks in its own page.
@@ -225,7 +221,7 @@ fn look(
         bits[n] = Some((own, inline.map(|_| own + 1)));
     }
     let read = gather(memory, "span bits", &requests)?;
-    let second = blocks(memory, layout, &at)?;
+    let second = spans::structures(memory, layout, at.iter().copied())?;
     let looks = addresses.iter().zip(found).map(|(address, found)| {
         let at = match found {
             None => return Look::Untold,
@@ -272,12 +268,6 @@ fn look(
 
 fn identity(span: &Span) -> Identity {
     Identity { start: span.start, slot: span.slot, spanclass: span.spanclass }
-}
-
-fn blocks(memory: &dyn ReadAt<ProcAddr>, layout: &Layout, at: &[ProcAddr]) -> Result<Gathered, StateError> {
-    let from = u64::from(block_start(layout));
-    let requests: Vec<Request> = at.iter().map(|at| (at.plus(from), block_len(layout))).collect();
-    gather(memory, "spans", &requests)
 }
 
 /// Where the structure of the span at each address is; 0 where there never was one, absent where it cannot be read

@@ -8,7 +8,7 @@
 use super::census::{Counted, HeapShape, Known, inline_span};
 use super::gather::{Gathered, Request, gather};
 use super::pointer_bits::PointerBits;
-use super::spans::{Decoded, Phase, Span, block_len, block_start, decode};
+use super::spans::{self, Decoded, Phase, Span, decode};
 use crate::goruntime::layout::{CLASS_TO_SIZE, HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::{StateError, StateVars};
 use crate::memory::ReadAt;
@@ -200,15 +200,11 @@ impl Reader<'_> {
     }
 
     fn structures(&self, spans: impl Iterator<Item = ProcAddr>) -> Result<Gathered, StateError> {
-        let from = u64::from(block_start(self.layout));
-        let requests: Vec<Request> = spans.map(|at| (at.plus(from), block_len(self.layout))).collect();
-        gather(self.memory, "spans", &requests)
+        spans::structures(self.memory, self.layout, spans)
     }
 
     fn sweepgen(&self) -> Result<u32, StateError> {
-        self.memory
-            .read_u32(self.vars.mheap.plus(u64::from(self.layout.mheap_sweepgen)))
-            .map_err(StateError::reading("mheap.sweepgen"))
+        spans::sweepgen(self.memory, self.layout, self.vars)
     }
 
     /// The slots of the chosen objects, by the bits of their spans as they are now.

@@ -3,6 +3,7 @@
 //! Apart from the census, which decides what to believe: this decodes bytes and refuses what no span in use can say
 //! (runtime/mheap.go, type mspan and its life in allocSpan, initSpan and mgcsweep.go). Never follows a pointer.
 
+use super::gather::{Gathered, Request, gather};
 use crate::goruntime::layout::{CLASS_TO_SIZE, Layout, PAGE};
 use crate::goruntime::state::block::Block;
 use crate::goruntime::state::{StateError, StateVars};
@@ -168,13 +169,38 @@ impl Span {
 }
 
 /// First byte of a span's structure that is read.
-pub(super) fn block_start(layout: &Layout) -> u32 {
+fn block_start(layout: &Layout) -> u32 {
     layout.mspan_start_addr
 }
 
 /// How many bytes are read of a span's structure.
-pub(super) fn block_len(layout: &Layout) -> u32 {
+fn block_len(layout: &Layout) -> u32 {
     layout.mspan_large_type.unwrap_or(layout.mspan_elemsize) + 8 - block_start(layout)
+}
+
+/// Reads the structures of these spans, as [`decode`] takes them.
+pub(super) fn structures(
+    memory: &dyn ReadAt<ProcAddr>,
+    layout: &Layout,
+    spans: impl Iterator<Item = ProcAddr>,
+) -> Result<Gathered, StateError> {
+    let (from, len) = (u64::from(block_start(layout)), block_len(layout));
+    let requests: Vec<Request> = spans.map(|at| (at.plus(from), len)).collect();
+    gather(memory, "spans", &requests)
+}
+
+/// What the sweep generation grows by with each completed mark phase, from 0 (runtime/mgc.go, gcSweep).
+pub(super) const PER_CYCLE: u32 = 2;
+
+/// The heap's sweep generation as it is now.
+pub(super) fn sweepgen(
+    memory: &dyn ReadAt<ProcAddr>,
+    layout: &Layout,
+    vars: &StateVars,
+) -> Result<u32, StateError> {
+    memory
+        .read_u32(vars.mheap.plus(u64::from(layout.mheap_sweepgen)))
+        .map_err(StateError::reading("mheap.sweepgen"))
 }
 
 /// Decodes a block of [`block_len`] bytes.
