@@ -4,6 +4,8 @@
 //! zeros. This file knows no process, no file and no Go; `host` and `binary` implement the trait, and
 //! [`Flat`] is the in-memory twin for tests.
 
+pub mod gather;
+
 use std::sync::Arc;
 
 use crate::units::{Bytes, FileOffset, ImageAddr, ProcAddr};

@@ -7,13 +7,13 @@
 //! `gcmarkBits` and, where the collector keeps marks in the page itself, those (runtime/mgcsweep.go,
 //! mgcmark_greenteagc.go, moveInlineMarks). Everything is bounded by [`Limits`].
 
-use super::gather::{Gathered, Request, gather};
 use super::sample;
 use super::spans::{self, AllSpans, Decoded, PER_CYCLE, Phase, SPAN_CLASSES, Span, count_bits, decode};
 use super::typing::{self, Types};
 use crate::goruntime::image::GoImage;
 use crate::goruntime::layout::{CLASS_TO_SIZE, GREEN_TEA, HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::{RuntimeState, StateError, StateVars};
+use crate::memory::gather::{Gathered, Request, gather};
 use crate::memory::{FaultKind, ReadAt};
 use crate::record::census::{Amount, Census, CensusClass, Spans};
 use crate::units::{Bytes, ProcAddr};
@@ -313,7 +313,7 @@ impl<'a> Pass<'a> {
         let behind = requests.len();
         requests.extend(inline.iter().map(|(_, marks)| *marks));
         let inline = inline.iter().enumerate().map(|(i, (n, _))| (*n, behind + i)).collect();
-        Ok(Bits { read: gather(self.memory, "span bits", &requests)?, inline })
+        Ok(Bits { read: gather(self.memory, &requests).map_err(StateError::reading("span bits"))?, inline })
     }
 
     fn keep(&mut self, at: ProcAddr, span: &Span, survived: u16, since: u16) {

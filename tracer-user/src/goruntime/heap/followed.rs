@@ -11,12 +11,12 @@
 use std::collections::HashMap;
 
 use super::census::{HeapShape, inline_span};
-use super::gather::{Gathered, Request, gather};
 use super::spans::{self, Decoded, PER_CYCLE, Phase, Span, decode};
 use crate::goruntime::layout::{Layout, PAGE};
 use crate::goruntime::state::block::Block;
 use crate::goruntime::state::{RuntimeState, StateError};
 use crate::memory::ReadAt;
+use crate::memory::gather::{Gathered, Request, gather};
 use crate::record::samples::{Born, Fates, MAX_FOLLOWED, SampleKey};
 use crate::units::{Bytes, ProcAddr};
 
@@ -220,7 +220,7 @@ fn look(
         requests.extend(inline);
         bits[n] = Some((own, inline.map(|_| own + 1)));
     }
-    let read = gather(memory, "span bits", &requests)?;
+    let read = gather(memory, &requests).map_err(StateError::reading("span bits"))?;
     let second = spans::structures(memory, layout, at.iter().copied())?;
     let looks = addresses.iter().zip(found).map(|(address, found)| {
         let at = match found {
@@ -286,7 +286,7 @@ fn spans_of(
     numbers.sort_unstable();
     numbers.dedup();
     let requests: Vec<Request> = numbers.iter().map(|n| (ProcAddr(table).plus(8 * n), 8)).collect();
-    let arenas = gather(memory, "mheap.arenas", &requests)?;
+    let arenas = gather(memory, &requests).map_err(StateError::reading("mheap.arenas"))?;
     let known: HashMap<u64, Option<u64>> =
         numbers.iter().enumerate().map(|(i, n)| (*n, word(&arenas, i))).collect();
     let entry = |address: &ProcAddr| {
@@ -296,7 +296,7 @@ fn spans_of(
     };
     let entries: Vec<Option<ProcAddr>> = addresses.iter().map(entry).collect();
     let requests: Vec<Request> = entries.iter().map(|e| (e.unwrap_or_default(), 8)).collect();
-    let spans = gather(memory, "heapArena.spans", &requests)?;
+    let spans = gather(memory, &requests).map_err(StateError::reading("heapArena.spans"))?;
     let found = addresses.iter().zip(&entries).enumerate().map(|(i, (address, entry))| match entry {
         Some(_) => word(&spans, i).map(ProcAddr),
         // No arena was ever there, or it could not be read.

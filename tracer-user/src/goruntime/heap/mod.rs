@@ -6,7 +6,6 @@
 
 pub mod census;
 pub mod followed;
-mod gather;
 mod pointer_bits;
 mod sample;
 mod spans;

@@ -6,10 +6,10 @@
 //! pointers follow" in the high half. Says where to read and decodes what was read: reads only the list of arenas.
 
 use super::census::{HeapShape, inline_bytes};
-use super::gather::{Request, gather};
 use crate::goruntime::layout::{HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::{StateError, StateVars};
 use crate::memory::ReadAt;
+use crate::memory::gather::{Request, gather};
 use crate::units::ProcAddr;
 
 /// `heapArenaBytes` on linux/amd64 is 64 MiB (runtime/malloc.go), `arenaBaseOffset` is the upper half's start.
@@ -58,7 +58,7 @@ impl PointerBits {
             .map_err(StateError::reading("mheap.arenas"))?;
         let entry = |n: &u64| (ProcAddr(table).plus(8 * n), 8);
         let requests: Vec<Request> = arenas.iter().map(entry).collect();
-        let entries = gather(memory, "mheap.arenas", &requests)?;
+        let entries = gather(memory, &requests).map_err(StateError::reading("mheap.arenas"))?;
         let found = arenas.iter().enumerate().filter_map(|(n, arena)| {
             let at = u64::from_le_bytes(entries.get(n).ok()?.try_into().ok()?);
             (at != 0).then(|| (*arena, ProcAddr(at).plus(u64::from(bitmap))))

@@ -6,12 +6,12 @@
 //! is dropped.
 
 use super::census::{Counted, HeapShape, Known, inline_span};
-use super::gather::{Gathered, Request, gather};
 use super::pointer_bits::PointerBits;
 use super::spans::{self, Decoded, Phase, Span, decode};
 use crate::goruntime::layout::{CLASS_TO_SIZE, HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::{StateError, StateVars};
 use crate::memory::ReadAt;
+use crate::memory::gather::{Gathered, Request, gather};
 use crate::record::census::{Amount, Population};
 use crate::units::{Bytes, ProcAddr};
 
@@ -229,7 +229,7 @@ impl Reader<'_> {
             requests.push(inline.unwrap_or((bits, 0)));
             spans.push((*pick, span));
         }
-        let bits = gather(self.memory, "span bits", &requests)?;
+        let bits = gather(self.memory, &requests).map_err(StateError::reading("span bits"))?;
         let mut places = Vec::with_capacity(spans.len());
         for (n, (pick, span)) in spans.into_iter().enumerate() {
             let (Ok(own), Ok(inline)) = (bits.get(2 * n), bits.get(2 * n + 1)) else { continue };
@@ -257,7 +257,7 @@ impl Reader<'_> {
             places.iter().map(|p| p.span.large_type.map(Found::Typed)).collect()
         } else if slot > HEADER_ABOVE {
             let requests: Vec<Request> = places.iter().map(|p| (p.addr, 8)).collect();
-            let headers = gather(self.memory, "malloc headers", &requests)?;
+            let headers = gather(self.memory, &requests).map_err(StateError::reading("malloc headers"))?;
             (0..places.len()).map(|n| Some(Found::Typed(ProcAddr(word(headers.get(n).ok()?, 0)?)))).collect()
         } else {
             self.words(&places)?
@@ -283,7 +283,7 @@ impl Reader<'_> {
             // What nobody has does not lie at address 0.
             requests.push(bits.unwrap_or((ProcAddr(0), 8)));
         }
-        let read = gather(self.memory, "objects", &requests)?;
+        let read = gather(self.memory, &requests).map_err(StateError::reading("objects"))?;
         let mut objects: Vec<Option<(Vec<u64>, u64)>> = Vec::with_capacity(places.len());
         let mut targets: Vec<(usize, u8, u64)> = Vec::new();
         for (n, place) in places.iter().enumerate() {
@@ -336,7 +336,7 @@ impl Reader<'_> {
             });
             requests.push(mark.unwrap_or((ProcAddr(*to), 0)));
         }
-        let read = gather(self.memory, "objects pointed to", &requests)?;
+        let read = gather(self.memory, &requests).map_err(StateError::reading("objects pointed to"))?;
         let pointees = targets.iter().enumerate().map(|(n, (_, _, to))| {
             let head = read.get(2 * n).ok().and_then(|b| Some([word(b, 0)?, word(b, 8)?]));
             let Some(span) = self.index.find(*to) else {

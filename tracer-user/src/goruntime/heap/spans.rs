@@ -3,10 +3,10 @@
 //! Apart from the census, which decides what to believe: this decodes bytes and refuses what no span in use can say
 //! (runtime/mheap.go, type mspan and its life in allocSpan, initSpan and mgcsweep.go). Never follows a pointer.
 
-use super::gather::{Gathered, Request, gather};
 use crate::goruntime::layout::{CLASS_TO_SIZE, Layout, PAGE};
 use crate::goruntime::state::block::Block;
 use crate::goruntime::state::{StateError, StateVars};
+use crate::memory::gather::{Gathered, Request, gather};
 use crate::memory::{FaultKind, ReadAt};
 use crate::units::{Bytes, ProcAddr};
 
@@ -186,7 +186,7 @@ pub(super) fn structures(
 ) -> Result<Gathered, StateError> {
     let (from, len) = (u64::from(block_start(layout)), block_len(layout));
     let requests: Vec<Request> = spans.map(|at| (at.plus(from), len)).collect();
-    gather(memory, "spans", &requests)
+    gather(memory, &requests).map_err(StateError::reading("spans"))
 }
 
 /// What the sweep generation grows by with each completed mark phase, from 0 (runtime/mgc.go, gcSweep).

@@ -13,6 +13,7 @@ use super::wait_reasons::WaitReasons;
 use super::waits::WaitCounts;
 use super::{StateError, StateVars};
 use crate::goruntime::layout::Layout;
+use crate::memory::gather::{Request, gather};
 use crate::memory::{FaultKind, ReadAt, ReadFault};
 use crate::record::reading::{GoState, GoroutineGroup, Goroutines, Waits};
 use crate::units::{Bytes, Goid, KTime, ProcAddr};
@@ -34,7 +35,7 @@ impl Default for Limits {
     }
 }
 
-/// Goroutines read together: a system call's worth of vectors, and at most 8 MiB of stack windows.
+/// Goroutines read together: at most 8 MiB of stack windows, and what lies between them.
 const BATCH: usize = 1024;
 /// What is read of a stack at once. Parked stacks use a few hundred bytes to a few KiB.
 const WINDOW: u64 = 8 << 10;
@@ -210,7 +211,7 @@ impl Pass<'_> {
                 None => again.push(address),
             }
         }
-        let stacks = self.stacks(&alive);
+        let stacks = self.stacks(&alive)?;
         let addresses: Vec<ProcAddr> = alive.iter().map(|(address, _)| *address).collect();
         let second = self.blocks(&addresses)?;
         for (((address, goroutine), stack), block) in alive.iter().zip(stacks).zip(&second) {
@@ -230,48 +231,35 @@ impl Pass<'_> {
 
     /// The blocks at these addresses.
     fn blocks(&self, addresses: &[ProcAddr]) -> Result<Vec<Found>, StateError> {
-        let size = g::block_size(self.layout);
-        let mut blocks = vec![vec![0; size]; addresses.len()];
-        let mut requests: Vec<(ProcAddr, &mut [u8])> =
-            addresses.iter().zip(&mut blocks).map(|(&address, block)| (address, &mut block[..])).collect();
-        let answers = self.memory.read_many(&mut requests);
-        let found = blocks.into_iter().zip(answers).map(|(block, answer)| match answer {
-            Ok(()) => Ok(Found::Block(block)),
-            Err(fault) => match fault.kind {
-                FaultKind::Unmapped => Ok(Found::Unreadable),
-                FaultKind::Swapped => Ok(Found::Swapped),
-                FaultKind::Denied | FaultKind::Gone => Err(StateError::Read { what: "goroutines", fault }),
-            },
+        let size = g::block_size(self.layout) as u32;
+        let requests: Vec<Request> = addresses.iter().map(|&address| (address, size)).collect();
+        let read = gather(self.memory, &requests).map_err(StateError::reading("goroutines"))?;
+        let found = (0..addresses.len()).map(|n| match read.get(n) {
+            Ok(block) => Found::Block(block.to_vec()),
+            Err(FaultKind::Swapped) => Found::Swapped,
+            Err(_) => Found::Unreadable,
         });
-        found.collect()
+        Ok(found.collect())
     }
 
     /// The frames of each goroutine, innermost first.
-    fn stacks(&self, goroutines: &[(ProcAddr, Goroutine)]) -> Vec<Walked> {
+    fn stacks(&self, goroutines: &[(ProcAddr, Goroutine)]) -> Result<Vec<Walked>, StateError> {
         let plans: Vec<Option<Stack>> = goroutines.iter().map(|(_, g)| g.stack(self.layout)).collect();
-        let mut windows: Vec<Vec<u8>> =
-            plans.iter().map(|p| vec![0; p.map_or(0, |s| s.window(WINDOW)) as usize]).collect();
-        let mut requests: Vec<(ProcAddr, &mut [u8])> = plans
-            .iter()
-            .zip(&mut windows)
-            .map(|(plan, window)| (ProcAddr(plan.map_or(0, |s| s.from)), &mut window[..]))
-            .collect();
-        let answers = self.memory.read_many(&mut requests);
-        plans
-            .into_iter()
-            .zip(windows)
-            .zip(answers)
-            .map(|((plan, window), answer)| {
-                let Some(stack) = plan else {
-                    return Walked::Frames(Vec::new());
-                };
-                match answer.and_then(|()| self.walk(stack, &window)) {
-                    Ok(frames) => Walked::Frames(frames),
-                    Err(fault) if fault.kind == FaultKind::Swapped => Walked::Swapped,
-                    Err(_) => Walked::Unreadable,
-                }
-            })
-            .collect()
+        let windows = plans.iter().flatten().map(|stack| (ProcAddr(stack.from), stack.window(WINDOW) as u32));
+        let requests: Vec<Request> = windows.collect();
+        let read = gather(self.memory, &requests).map_err(StateError::reading("stacks"))?;
+        let mut windows = (0..requests.len()).map(|n| read.get(n));
+        let walked = plans.into_iter().map(|plan| {
+            let Some((stack, window)) = plan.and_then(|stack| Some((stack, windows.next()?))) else {
+                return Walked::Frames(Vec::new());
+            };
+            match window.and_then(|window| self.walk(stack, window).map_err(|fault| fault.kind)) {
+                Ok(frames) => Walked::Frames(frames),
+                Err(FaultKind::Swapped) => Walked::Swapped,
+                Err(_) => Walked::Unreadable,
+            }
+        });
+        Ok(walked.collect())
     }
 
     /// Follows the frame pointers, reading on where the first window ends.

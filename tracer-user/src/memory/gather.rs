@@ -1,34 +1,34 @@
 //! Many small structures read in few large pieces: what lies close together is read as one.
 //!
-//! Apart because spans and their bits lie in the runtime's own chunks, thousands side by side, and each vector of a
-//! system call costs more than the bytes in it. A piece is small enough that the kernel, which locks the target's
-//! address space for one piece at a time, never holds that lock for long. A piece that cannot be read is read again
-//! structure by structure, so that one bad address does not lose its neighbours.
+//! Apart because structures of one kind lie in the runtime's own chunks, thousands side by side, and each vector of a
+//! system call costs more than the bytes in it: it takes the lock of the target's address space anew, and the target's
+//! own mmap waits for a reader that comes back at once. A piece is small enough that the lock is never held for long,
+//! and behind it the kernel copies without the lock. A piece that cannot be read is read again structure by structure,
+//! so that one bad address does not lose its neighbours.
 
-use crate::goruntime::state::StateError;
-use crate::memory::{FaultKind, ReadAt};
+use super::{FaultKind, ReadAt, ReadFault};
 use crate::units::ProcAddr;
 
 /// Bytes between two structures that are read with them: less than what another vector costs.
-const GAP: u64 = 512;
+const GAP: u64 = 2048;
 /// Longest piece: 32 pages of the target, a few microseconds of its lock.
 const PIECE: u64 = 128 << 10;
 /// Bytes read by one call: some hundred microseconds, after which others get their turn.
 const CALL: usize = 2 << 20;
 
 /// Structures to read: where and how long.
-pub(super) type Request = (ProcAddr, u32);
+pub type Request = (ProcAddr, u32);
 
 /// What was read, in the order of the requests.
 #[derive(Default)]
-pub(super) struct Gathered {
+pub struct Gathered {
     bytes: Vec<u8>,
     found: Vec<Result<(u32, u32), FaultKind>>,
 }
 
 impl Gathered {
     /// The bytes of the n-th request, or why there are none.
-    pub(super) fn get(&self, n: usize) -> Result<&[u8], FaultKind> {
+    pub fn get(&self, n: usize) -> Result<&[u8], FaultKind> {
         let (from, len) = self.found.get(n).copied().unwrap_or(Err(FaultKind::Unmapped))?;
         self.bytes.get(from as usize..(from + len) as usize).ok_or(FaultKind::Unmapped)
     }
@@ -45,11 +45,7 @@ struct Piece {
 }
 
 /// Reads all requests. Callers keep a batch to some MiB. An error only where no further read makes sense.
-pub(super) fn gather(
-    memory: &dyn ReadAt<ProcAddr>,
-    what: &'static str,
-    requests: &[Request],
-) -> Result<Gathered, StateError> {
+pub fn gather(memory: &dyn ReadAt<ProcAddr>, requests: &[Request]) -> Result<Gathered, ReadFault> {
     let mut order: Vec<(u64, u32)> =
         requests.iter().enumerate().map(|(n, (addr, _))| (addr.0, n as u32)).collect();
     order.sort_unstable();
@@ -83,7 +79,7 @@ pub(super) fn gather(
                         gathered.found[n as usize] = Ok(((at + (addr.0 - piece.start)) as u32, len));
                     }
                     Err(fault) if matches!(fault.kind, FaultKind::Gone | FaultKind::Denied) => {
-                        return Err(StateError::Read { what, fault: *fault });
+                        return Err(*fault);
                     }
                     Err(fault) if members.len() == 1 => gathered.found[n as usize] = Err(fault.kind),
                     Err(_) => alone.push(n),
@@ -153,14 +149,14 @@ mod tests {
         let bytes: Vec<u8> = (0..4000_u32).map(|i| (i % 251) as u8).collect();
         let memory = Counted { flat: Flat { base: 0x10000, bytes: &bytes }, reads: Cell::new(0) };
         let requests: Vec<Request> = (0..30).rev().map(|i| (ProcAddr(0x10000 + i * 128), 100)).collect();
-        let read = gather(&memory, "test", &requests).unwrap();
+        let read = gather(&memory, &requests).unwrap();
         assert_eq!(memory.reads.get(), 1);
         for (n, (addr, _)) in requests.iter().enumerate() {
             let from = (addr.0 - 0x10000) as usize;
             assert_eq!(read.get(n).unwrap(), &bytes[from..from + 100]);
         }
         // The last lies beyond the end: its neighbour is read nevertheless.
-        let read = gather(&memory, "test", &[(ProcAddr(0x10f80), 100), (ProcAddr(0x10f00), 100)]).unwrap();
+        let read = gather(&memory, &[(ProcAddr(0x10f80), 100), (ProcAddr(0x10f00), 100)]).unwrap();
         assert_eq!((read.get(0), read.get(1)), (Err(FaultKind::Unmapped), Ok(&bytes[0xf00..0xf00 + 100])));
         assert!(read.get(2).is_err());
     }
@@ -173,7 +169,7 @@ mod tests {
             let bytes: Vec<u8> = (0..4096_u32).map(|i| (i % 253) as u8).collect();
             let flat = Flat { base: 0x10000, bytes: &bytes };
             let requests: Vec<Request> = requests.into_iter().map(|(a, l)| (ProcAddr(a), l)).collect();
-            let read = gather(&flat, "test", &requests).unwrap();
+            let read = gather(&flat, &requests).unwrap();
             for (n, (addr, len)) in requests.iter().enumerate() {
                 let mut wanted = vec![0; *len as usize];
                 let alone = flat.read(*addr, &mut wanted);
