@@ -89,7 +89,7 @@ fn assert_recognised(cell: &Cell, program: &Path) {
         "{what}: {version}"
     );
     let is = |field: &str| said[field].as_bool().unwrap_or_else(|| panic!("{what}: no {field}: {said}"));
-    assert_eq!(is("pie"), mode == Mode::Pie, "{what}: pie");
+    assert_eq!(is("pie"), matches!(mode, Mode::Pie | Mode::CgoPie), "{what}: pie");
     assert_eq!(is("stripped"), matches!(mode, Mode::Bare | Mode::Stripped), "{what}: stripped");
     assert_eq!(is("cgo"), mode.needs_c(), "{what}: cgo");
     assert_eq!(is("race"), mode == Mode::Race, "{what}: race");

@@ -39,8 +39,8 @@ pub enum Mode {
 
 impl Mode {
     /// What the matrix builds of each Go version.
-    pub const MATRIX: [Self; 6] =
-        [Self::Ordinary, Self::Pie, Self::Bare, Self::Stripped, Self::Cgo, Self::Race];
+    pub const MATRIX: [Self; 7] =
+        [Self::Ordinary, Self::Pie, Self::Bare, Self::Stripped, Self::Cgo, Self::CgoPie, Self::Race];
 
     fn flags(self) -> &'static [&'static str] {
         match self {
