@@ -195,7 +195,7 @@ fn a_target_that_executes_itself_again_has_its_report() {
         let second = target.ask("gc 500")["Cycles"].as_u64().unwrap();
         tracer.wait_for("executed a program again", END);
         let report = tracer.wait(END).success().json();
-        assert_eq!(report["session"]["ended_by"], "target-exit", "{}", mode.name());
+        assert_eq!(report["session"]["ended_by"], "target-lost", "{}", mode.name());
         // What came between the last reading and the new program is lost, and the report says so.
         assert_eq!(report["session"]["complete"], false, "{}", report["session"]);
         assert_eq!(report["session"]["counters"]["target_replaced"], 1);
@@ -209,6 +209,47 @@ fn a_target_that_executes_itself_again_has_its_report() {
         target.ask("gc");
         assert!(target.finish().success());
     }
+}
+
+#[test]
+fn a_target_that_loses_its_main_thread_is_not_called_ended() {
+    live!(Root, Uprobes, Tracer, Go);
+    let mut target = Target::start(&Go::demo().build("mainless", Mode::Ordinary));
+    let pid = target.pid();
+    let mut tracer = Tracer::attach(pid, &["--sampler", "all", "--format", "json"]);
+    tracer.wait_for("first report", END);
+    target.ask("lose");
+    tracer.wait_for("goes on without its main thread", END);
+    let report = tracer.wait(END).success().json();
+    assert_eq!(report["session"]["ended_by"], "target-lost");
+    assert_eq!(report["session"]["complete"], false, "{}", report["session"]);
+    let again = Tracer::run(&["--pid", &pid.to_string(), "--duration", "1s"], END);
+    drop(again.refused(&["goes on without its main thread", "restart the process"]));
+    assert!(target.is_alive());
+    let allocated = target.ask("allocate");
+    assert_eq!(allocated, 1000, "its other threads work as before");
+}
+
+/// The kernel's verifier gives up when a signal waits: that must not change how probes are attached.
+#[test]
+fn a_signal_while_it_attaches_ends_it_as_at_any_other_time() {
+    live!(Root, Uprobes, Tracer, Go);
+    let target = busy(&Go::demo(), Mode::Ordinary);
+    let mut attached = 0;
+    for step in 0..24 {
+        let tracer = Tracer::start(["--pid", &target.pid().to_string(), "--sampler", "all"]);
+        std::thread::sleep(Duration::from_millis(20 * step));
+        tracer.signal(Signal::USR1);
+        std::thread::sleep(Duration::from_millis(5));
+        let ended = tracer.interrupt();
+        // Before its handlers are in place a signal ends it as it ends any program.
+        if ended.status.code() == Some(0) {
+            assert!(ended.stderr.contains("by one link"), "{}", ended.stderr);
+            attached += 1;
+        }
+    }
+    assert!(attached > 0, "no session got as far as attaching");
+    wait_restored(target.pid(), "after the last");
 }
 
 #[test]

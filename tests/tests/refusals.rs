@@ -256,10 +256,53 @@ fn a_process_that_ends_or_execs_while_we_attach() {
         let code = ended.status.code();
         match code {
             Some(0) => assert!(ended.stdout.contains("watched"), "{ended:?}"),
-            Some(2) => drop(ended.refused(&[])),
+            Some(2) => {
+                let said = ended.refused(&[]).stderr;
+                assert!(!said.contains("os error"), "{said}");
+            }
             _ => panic!("{ended:?}"),
         }
         outcomes.push(code);
     }
     assert!(outcomes.contains(&Some(2)), "{outcomes:?}");
+}
+
+#[test]
+fn what_a_session_cannot_give_is_refused_before_it_begins() {
+    live!(Root, Tracer, Go);
+    let target = Target::start(&Go::demo().build("demo", Mode::Ordinary));
+    let pid = target.pid().to_string();
+    let refused = |options: &str, says: &[&str]| {
+        let words: Vec<&str> =
+            ["--pid", &pid, "--duration", "1h"].into_iter().chain(options.split(' ')).collect();
+        drop(Tracer::run(&words, END).refused(says));
+    };
+    refused("--sampler none --format folded --profile alloc_space", &["runtime, sampled or all"]);
+    refused("--sampler all --format folded --profile inuse_objects", &["runtime or sampled"]);
+    refused("--sampler none --attach multi", &["leave out --attach"]);
+}
+
+#[test]
+fn a_report_is_not_written_over_a_recording() {
+    live!(Root, Tracer, Go);
+    let scratch = Scratch::new("over");
+    let target = Target::start(&Go::demo().build("demo", Mode::Ordinary));
+    let pid = target.pid().to_string();
+    let (recording, link) = (scratch.path().join("a.trc"), scratch.path().join("b.json"));
+    let (name, linked) = (recording.to_str().unwrap(), link.to_str().unwrap());
+    let record = |output: &str| {
+        let words = ["--pid", &pid, "--sampler", "none", "--duration", "1s", "--record", name, "-o", output];
+        Tracer::run(&words, END)
+    };
+    drop(record(name).refused(&["-o would write over"]));
+    assert!(!recording.exists(), "a session that was refused leaves nothing behind");
+    drop(record("/dev/null").success());
+    let held = std::fs::read(&recording).unwrap();
+    // The same file by other names: another path, and a link.
+    let dotted = format!("{}/./a.trc", scratch.path().display());
+    drop(record(&dotted).refused(&["-o would write over"]));
+    drop(Tracer::run(&["replay", name, "-o", &dotted], END).refused(&["-o would write over"]));
+    std::os::unix::fs::symlink(&recording, &link).unwrap();
+    drop(Tracer::run(&["replay", name, "-o", linked], END).refused(&["-o would write over"]));
+    assert_eq!(std::fs::read(&recording).unwrap(), held);
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, IsTerminal as _, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -35,6 +36,8 @@ struct OutputFile {
     path: PathBuf,
     file: File,
     created: bool,
+    /// It had a name when it was opened.
+    named: bool,
     written: bool,
 }
 
@@ -50,7 +53,8 @@ impl OutputFile {
         let file = opened.with_context(|| {
             format!("cannot create {}; give -o a path that can be written", path.display())
         })?;
-        Ok(Self { path, file, created, written: false })
+        let named = file.metadata().is_ok_and(|meta| meta.nlink() > 0);
+        Ok(Self { path, file, created, named, written: false })
     }
 
     fn write(&mut self, exporter: &dyn Exporter, report: &Report) -> io::Result<()> {
@@ -59,8 +63,24 @@ impl OutputFile {
             self.file.set_len(0)?;
         }
         let mut out = BufWriter::new(&self.file);
-        exporter.write(report, &mut out)?;
-        out.flush()
+        let written = exporter.write(report, &mut out).and_then(|()| out.flush());
+        drop(out.into_parts());
+        match written {
+            Ok(()) => self.still_there(),
+            // Half a report is none.
+            Err(e) => {
+                self.written = false;
+                Err(e)
+            }
+        }
+    }
+
+    /// A file that somebody removed meanwhile takes a report along without a word.
+    fn still_there(&self) -> io::Result<()> {
+        if self.named && self.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::other("it was removed meanwhile"));
+        }
+        Ok(())
     }
 
     /// Adds to what this session has written; the first call begins anew.
@@ -69,14 +89,15 @@ impl OutputFile {
             self.file.set_len(0)?;
         }
         self.written = true;
-        (&self.file).write_all(text)
+        (&self.file).write_all(text)?;
+        self.still_there()
     }
 }
 
 impl Drop for OutputFile {
     fn drop(&mut self) {
         if self.created && !self.written {
-            // It is empty: one that cannot be removed misleads nobody.
+            // It is empty or holds half a report: one that cannot be removed misleads nobody.
             drop(fs::remove_file(&self.path));
         }
     }
@@ -117,8 +138,14 @@ impl Destination {
             Which::Interim | Which::Final => {}
         }
         let profile = self.profile.unwrap_or_else(|| Profile::best_of(report));
-        if matches!(self.format, Format::Folded | Format::Pprof) {
-            profile.is_in(report).map_err(io::Error::other)?;
+        if matches!(self.format, Format::Folded | Format::Pprof)
+            && let Err(why) = profile.is_in(report)
+        {
+            // What was seen must not be lost for what was not.
+            let mut out = io::stdout().lock();
+            Text.write(report, &mut out)?;
+            out.flush()?;
+            return Err(io::Error::other(format!("{why}; the text report was printed instead")));
         }
         let exporter: &dyn Exporter = match self.format {
             Format::Text => &Text,
@@ -160,6 +187,20 @@ impl Destination {
         let mut out = io::stdout().lock();
         exporter.write(report, &mut out)?;
         out.flush()
+    }
+
+    /// Refuses to write a report over a file that this command reads or records into.
+    pub(super) fn spares(&self, other: &Path) -> anyhow::Result<()> {
+        let Some(own) = &self.file else { return Ok(()) };
+        let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        // A file that is not there yet is no other one's.
+        if let (Ok(ours), Ok(theirs)) = (own.file.metadata(), fs::metadata(other))
+            && ours.is_file()
+            && id(ours) == id(theirs)
+        {
+            bail!("-o would write over {}; give it another path", other.display());
+        }
+        Ok(())
     }
 
     pub(super) fn format(&self) -> Format {

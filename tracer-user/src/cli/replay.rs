@@ -20,6 +20,7 @@ pub(super) fn replay(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
     let file = File::open(path).with_context(|| format!("cannot open {name}; give what --record wrote"))?;
     let told = session::replay(BufReader::with_capacity(BUFFER, file)).with_context(|| name.to_string())?;
     let mut destination = Destination::open(&arguments.output, Some(told.pid))?;
+    destination.spares(path)?;
     destination.write(&told.report, Which::Final)?;
     std::io::stdout().flush()?;
     Ok(ExitCode::SUCCESS)

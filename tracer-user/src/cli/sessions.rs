@@ -11,12 +11,15 @@ use std::{
 use anyhow::bail;
 
 use super::{
-    arguments::{AttachArgument, EventArgument, SamplerArgument, SessionArguments, UntilArgument},
+    arguments::{
+        AttachArgument, EventArgument, ProfileArgument, SamplerArgument, SessionArguments, UntilArgument,
+    },
     output::{Destination, named},
 };
 use crate::{
     host::discovery,
     kernel::AttachChoice,
+    report::folded,
     session::{self, Events, Output, Sampler, SessionError, Setup, Subject, Until},
     units::Pid,
 };
@@ -37,6 +40,12 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
     if arguments.sample_bytes.is_some() && sampler != Sampler::Sampled {
         bail!("--sample-bytes is for --sampler sampled; add it");
     }
+    if sampler == Sampler::None && arguments.attach != AttachArgument::Auto {
+        bail!("--sampler none attaches nothing; leave out --attach or choose --sampler all");
+    }
+    if let Some(missing) = arguments.output.profile.and_then(|profile| missing(profile, sampler)) {
+        bail!("{missing}; choose one of them or leave out --profile");
+    }
     let events = events(arguments.events.as_deref(), sampler)?;
     let setup = Setup {
         subject,
@@ -54,6 +63,9 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
         stream: super::output::streams(&arguments.output),
     };
     let mut destination = Destination::open(&arguments.output, pid)?;
+    if let Some(recording) = &setup.record {
+        destination.spares(recording)?;
+    }
     let mut write = |report: &crate::report::Report, which| destination.write(report, which);
     let output = Output { notice: Arc::new(super::say), report: &mut write };
     match session::run(&setup, output) {
@@ -104,6 +116,19 @@ pub(super) fn by_name(name: &str) -> anyhow::Result<Pid> {
             }
             bail!("{} processes are called {name}: {}; choose one with --pid", several.len(), pids.join(", "))
         }
+    }
+}
+
+/// Why a profile cannot come of a session with this sampler; absent where it can, or where that is known later.
+fn missing(profile: ProfileArgument, sampler: Sampler) -> Option<&'static str> {
+    match (profile, sampler) {
+        (ProfileArgument::AllocSpace | ProfileArgument::AllocObjects, Sampler::None) => {
+            Some(folded::NO_ALLOCATIONS)
+        }
+        (ProfileArgument::InuseSpace | ProfileArgument::InuseObjects, Sampler::None | Sampler::All) => {
+            Some(folded::NOTHING_IN_USE)
+        }
+        _ => None,
     }
 }
 

@@ -14,6 +14,11 @@ pub enum HostError {
     Gone { pid: Pid },
     #[error("process {pid} ended before anything of it could be read: trace a run that takes longer")]
     EndedAtOnce { pid: Pid },
+    #[error(
+        "process {pid} goes on without its main thread (a goroutine locked to it ended) and cannot be read without it: \
+         restart the process"
+    )]
+    MainThreadEnded { pid: Pid },
     #[error("process {pid} was replaced ({how}): start tracer again on pid {pid}")]
     Replaced { pid: Pid, how: &'static str },
     #[error("process {pid} has no executable file (a kernel thread or a zombie): choose another pid")]

@@ -10,7 +10,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use procfs::FromRead as _;
 use procfs::process::{Process as ProcDir, Stat};
@@ -96,9 +96,10 @@ impl Process {
         let proc_dir =
             ProcDir::new(raw.as_raw_nonzero().get()).map_err(|e| from_procfs(pid, "open /proc", e))?;
         let stat = read_stat(pid, &proc_dir)?;
-        let exe = proc_dir
-            .open_relative("exe")
-            .map_err(|e| no_executable(pid, from_procfs(pid, "open the executable", e)))?;
+        let exe = proc_dir.open_relative("exe").map_err(|e| match &stat {
+            stat if without_main_thread(stat) => HostError::MainThreadEnded { pid },
+            _ => no_executable(pid, from_procfs(pid, "open the executable", e)),
+        })?;
         let meta = exe.metadata().map_err(|e| HostError::from_proc(pid, "inspect the executable", e))?;
         let exe_link = proc_dir.exe().map_err(|e| from_procfs(pid, "read the link to the executable", e))?;
         let space = AddressSpace::open(&proc_dir, &stat);
@@ -160,6 +161,13 @@ impl Process {
             return Err(HostError::Gone { pid });
         }
         let stat = read_stat(pid, &self.proc_dir).map_err(gone_if_missing)?;
+        if self.lost_its_main_thread(&stat) {
+            return Err(if self.has_ended() {
+                HostError::Gone { pid }
+            } else {
+                HostError::MainThreadEnded { pid }
+            });
+        }
         if stat.starttime != self.start_ticks {
             return Err(HostError::Replaced { pid, how: "the pid now belongs to another process" });
         }
@@ -176,6 +184,23 @@ impl Process {
             });
         }
         Ok(())
+    }
+
+    /// Whether the first thread ended and others go on. All of a process that ends do not end at one moment.
+    fn lost_its_main_thread(&self, stat: &Stat) -> bool {
+        const ENDS_WITHIN: Duration = Duration::from_millis(300);
+        if !without_main_thread(stat) {
+            return false;
+        }
+        let began = Instant::now();
+        while began.elapsed() < ENDS_WITHIN {
+            let goes_on = read_stat(self.pid, &self.proc_dir).is_ok_and(|stat| without_main_thread(&stat));
+            if self.has_ended() || !goes_on {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
     }
 
     fn has_ended(&self) -> bool {
@@ -370,6 +395,11 @@ pub(super) fn stat_of(text: &[u8]) -> Option<Stat> {
     let (open, close) = (line.find(" (")?, line.rfind(") ")?);
     let brackets = (line.find('(')?, line.rfind(')')?);
     (open < close && brackets == (open + 1, close)).then(|| Stat::from_read(line.as_bytes()).ok()).flatten()
+}
+
+/// A zombie with further threads (fs/proc/array.c, do_task_stat).
+fn without_main_thread(stat: &Stat) -> bool {
+    stat.state == 'Z' && stat.num_threads > 1
 }
 
 /// Once a process was open, "no such process" means that it ended.

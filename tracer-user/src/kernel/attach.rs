@@ -50,6 +50,8 @@ pub struct Site {
 /// Attached probes; dropping it lets go.
 pub struct Attachment {
     links: Links,
+    /// Why there are single links where one was tried first.
+    refusal: Option<KernelError>,
 }
 
 enum Links {
@@ -58,6 +60,11 @@ enum Links {
 }
 
 impl Attachment {
+    /// Why one link for all was refused, where it was tried.
+    pub fn refusal(&self) -> Option<&KernelError> {
+        self.refusal.as_ref()
+    }
+
     pub fn kind(&self) -> AttachKind {
         match self.links {
             Links::Multi { .. } => AttachKind::Multi,
@@ -72,16 +79,19 @@ impl Kernel {
     /// `path` should be `/proc/self/fd/N` of the descriptor the sites were found through, so that the inode
     /// is the same one even when the file was replaced.
     pub fn attach(&mut self, path: &str, pid: Pid, sites: &[Site]) -> Result<Attachment, KernelError> {
+        let mut refusal = None;
         if let Some(loaded) = self.multi.take() {
             match loaded.and_then(|program| attach_multi(&program, path, pid, sites)) {
-                Ok(link) => return Ok(Attachment { links: Links::Multi { _link: link } }),
+                Ok(link) => {
+                    return Ok(Attachment { links: Links::Multi { _link: link }, refusal });
+                }
                 Err(e) if !self.falls_back || matches!(e, KernelError::Denied { .. }) => return Err(e),
                 // No site could be linked: single links may do, or say why not.
-                Err(_) => {}
+                Err(e) => refusal = Some(e),
             }
         }
         let links = self.attach_single(path, pid, sites)?;
-        Ok(Attachment { links: Links::Single { _links: links } })
+        Ok(Attachment { links: Links::Single { _links: links }, refusal })
     }
 
     fn attach_single(

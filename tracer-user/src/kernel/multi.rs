@@ -42,7 +42,7 @@ pub(super) fn load(object: &[u8], ebpf: &Ebpf, name: &str) -> Result<OwnedFd, Ke
     load.insns = function.instructions.as_ptr() as u64;
     load.insn_cnt = function.instructions.len() as u32;
     load.license = program.license.as_ptr() as u64;
-    match bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr) {
+    match patient(|| bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)) {
         Ok(fd) => return Ok(fd),
         Err(e) if e.raw_os_error() == Some(libc::EPERM) => return Err(capability::missing()),
         Err(_) => {}
@@ -53,7 +53,7 @@ pub(super) fn load(object: &[u8], ebpf: &Ebpf, name: &str) -> Result<OwnedFd, Ke
     load.log_buf = log.as_mut_ptr() as u64;
     load.log_size = log.len() as u32;
     load.log_level = 1;
-    bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map_err(|e| {
+    patient(|| bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)).map_err(|e| {
         let text = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = text.trim_end_matches('\0').lines().collect();
         let tail = lines[lines.len().saturating_sub(3)..].join("; ");
@@ -87,6 +87,20 @@ pub(super) fn link(
     bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
+/// The verifier stops with EAGAIN when a signal waits, be it only our own Ctrl-C (kernel/bpf/verifier.c, do_check): asked
+/// again after the handler ran, as libbpf does (tools/lib/bpf/bpf.c, PROG_LOAD_ATTEMPTS).
+fn patient<T>(mut load: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    const ATTEMPTS: u32 = 5;
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
+        match load() {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && left > 0 => {}
+            answer => return answer,
+        }
+    }
+}
+
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     // SAFETY: `attr` is a valid bpf_attr of the size passed; the kernel reads it and what it points to.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command as u32, &raw mut *attr, size_of::<bpf_attr>()) };
@@ -109,4 +123,24 @@ fn fd(map: Option<&Map>) -> Option<RawFd> {
         return None;
     };
     Some(data.fd().as_fd().as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_a_signal_stopped_is_asked_again() {
+        let fails = |errno: i32, times: u32| {
+            let mut asked = 0;
+            let answer = patient(|| {
+                asked += 1;
+                if asked <= times { Err(io::Error::from_raw_os_error(errno)) } else { Ok(asked) }
+            });
+            answer.map_err(|_refused| asked)
+        };
+        assert_eq!(fails(libc::EAGAIN, 2), Ok(3));
+        assert_eq!(fails(libc::EAGAIN, 100), Err(5));
+        assert_eq!(fails(libc::EINVAL, 100), Err(1));
+    }
 }

@@ -69,4 +69,6 @@ pub enum EndedBy {
     TargetExit,
     /// Not known: the recording it is read from ends before the session did.
     RecordingCut,
+    /// The process goes on and cannot be followed: it runs another program, or its main thread ended.
+    TargetLost,
 }

@@ -189,6 +189,7 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
         EndedBy::Signal => "signal",
         EndedBy::TargetExit => "target-exit",
         EndedBy::RecordingCut => "recording-cut",
+        EndedBy::TargetLost => "target-lost",
     });
     Session {
         started_at: facts.started_at.rfc3339(),

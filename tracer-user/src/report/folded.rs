@@ -25,6 +25,10 @@ pub enum Profile {
     Goroutine,
 }
 
+/// Why a report has no such figures.
+pub const NOTHING_IN_USE: &str = "what is in use per site is known with --sampler runtime or sampled only";
+pub const NO_ALLOCATIONS: &str = "allocations per site are known with --sampler runtime, sampled or all only";
+
 impl Profile {
     /// The word for it, which is pprof's too.
     pub fn name(self) -> &'static str {
@@ -50,10 +54,10 @@ impl Profile {
     pub fn is_in(self, report: &Report) -> Result<(), &'static str> {
         match self {
             Profile::InuseSpace | Profile::InuseObjects if report.heap_profile.is_none() => {
-                Err("what is in use per site is known with --sampler runtime only")
+                Err(NOTHING_IN_USE)
             }
             Profile::AllocSpace | Profile::AllocObjects if report.allocations.is_none() => {
-                Err("allocations per site are known with --sampler runtime or all only")
+                Err(NO_ALLOCATIONS)
             }
             Profile::Goroutine if report.goroutines.is_none() => Err("goroutines were not read"),
             _ => Ok(()),

@@ -95,6 +95,9 @@ fn head(lines: &mut Lines, report: &Report) {
     lines.labelled("engine: ", &s.sampler_reason);
     match s.ended_by.as_deref() {
         Some("target-exit") => lines.line("the target exited; this is what was seen until then"),
+        Some("target-lost") => {
+            lines.line("the target was lost, the notes say why; this is what was seen until then");
+        }
         Some("recording-cut") => lines.line("the recording ends early; this is what it holds"),
         None => lines.line("interim report: the session goes on"),
         _ => {}
@@ -395,7 +398,7 @@ fn losses(lines: &mut Lines, s: &Session) {
 }
 
 fn next(lines: &mut Lines, report: &Report) {
-    if report.session.ended_by.as_deref() == Some("target-exit") {
+    if matches!(report.session.ended_by.as_deref(), Some("target-exit" | "target-lost")) {
         return;
     }
     let pid = report.target.pid;

@@ -157,7 +157,8 @@ fn attach(
     }
     let attached = room::check(process, &planned)
         .and_then(|()| Ok(Probes::attach(setup, capabilities, path, process.pid(), control, planned)?));
-    Some(attached)
+    // Where the process ended meanwhile, that is what went wrong, whatever call noticed it.
+    Some(attached.map_err(|why| process.still_same().err().map_or(why, SessionError::from)))
 }
 
 /// What the kernel side needs to sample allocations; nothing where they are not to be.

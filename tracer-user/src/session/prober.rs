@@ -57,6 +57,11 @@ impl Probes {
         self.attachment.kind()
     }
 
+    /// Why it came to single links, where one for all was tried.
+    pub(super) fn refusal(&self) -> Option<&KernelError> {
+        self.attachment.refusal()
+    }
+
     /// Reads each site back; those that do not show the probe are returned.
     pub(super) fn verify(&self, memory: &dyn ReadAt<ProcAddr>, bias: LoadBias) -> Vec<Refusal> {
         let began = Instant::now();

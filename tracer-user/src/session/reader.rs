@@ -250,7 +250,9 @@ impl Cadence {
         match self.sources.target.process.still_same() {
             Ok(()) => Ok(records),
             Err(HostError::Gone { .. } | HostError::NoSuchProcess { .. }) => Err(Gone::Ended),
-            Err(e @ HostError::Replaced { .. }) => Err(Gone::Replaced(e.to_string())),
+            Err(e @ (HostError::Replaced { .. } | HostError::MainThreadEnded { .. })) => {
+                Err(Gone::Replaced(e.to_string()))
+            }
             Err(e) => {
                 records.push(failed("identity", &e));
                 Ok(records)
@@ -309,7 +311,7 @@ fn next(began: Instant, interval: Duration) -> Instant {
 /// The target is not the process we opened any more.
 enum Gone {
     Ended,
-    /// And how.
+    /// It goes on, as another program or without its main thread: how.
     Replaced(String),
 }
 

@@ -139,8 +139,8 @@ struct Watched {
     /// Of those probes.
     hits: u64,
     judged_at: Option<Instant>,
-    /// How the process came to be another program.
-    replaced: Option<String>,
+    /// Why the process cannot be followed any further, though it goes on.
+    lost: Option<String>,
 }
 
 impl<'s, 'a> Session<'s, 'a> {
@@ -380,9 +380,13 @@ impl<'s, 'a> Session<'s, 'a> {
     /// The last readings, the last report, and only then the probes let go.
     fn finish(mut self, by: EndedBy) -> Result<EndedBy, SessionError> {
         self.last_readings();
-        if let Some(why) = &self.watched.replaced {
-            (self.output.notice)(why);
-        }
+        let by = match &self.watched.lost {
+            Some(why) => {
+                (self.output.notice)(why);
+                EndedBy::TargetLost
+            }
+            None => by,
+        };
         if let Some(drain) = &self.drain {
             drain.finish();
         }
@@ -449,7 +453,7 @@ impl Watched {
         let readout = match &record.body {
             Body::Reading(Reading { readout, .. }) => readout,
             Body::Note(Note::Replaced { why }) => {
-                self.replaced = Some(why.clone());
+                self.lost = Some(why.clone());
                 return;
             }
             _ => return,
@@ -540,7 +544,9 @@ fn say_attached(output: &Output<'_>, opened: &Opened) {
                 crate::kernel::AttachKind::Single => "single links",
             };
             let in_place = probes.planned.len().saturating_sub(opened.not_taken.len());
-            (output.notice)(&format!("attached {in_place} probes to process {who} by {kind}"));
+            let why = probes.refusal().map(|why| format!(", as one link was refused: {why}"));
+            let why = why.unwrap_or_default();
+            (output.notice)(&format!("attached {in_place} probes to process {who} by {kind}{why}"));
         }
         None => (output.notice)(&format!("attached no probe to process {who}: {}", opened.reason)),
     }
