@@ -41,5 +41,17 @@ fuzz_target!(|bytes: &[u8]| {
         for share in found.types.iter().flatten() {
             assert!(share.hits <= share.looked_at);
         }
+        // A base has the pages that say the types of small objects, which each release keeps elsewhere.
+        if patches.is_empty() && types.is_some() {
+            let small = |class: u8| (1..=24).contains(&class);
+            let hits: u64 = found
+                .types
+                .iter()
+                .flatten()
+                .filter(|s| small(s.class) && !s.candidates.is_empty())
+                .map(|s| s.hits)
+                .sum();
+            assert!(hits > 100, "{hits} small objects of known types");
+        }
     }
 });

@@ -29,6 +29,8 @@ pub struct Base {
     pub swiss: bool,
     /// Headers of maps.
     pub maps: Vec<u64>,
+    /// Objects of the heap, and places beside them.
+    pub objects: Vec<u64>,
     /// The wall clock when the memory was read.
     pub unix_ns: u64,
 }

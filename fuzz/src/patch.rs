@@ -58,6 +58,16 @@ impl Changed {
         }
     }
 
+    /// Puts bytes where there are some.
+    pub fn put(&mut self, at: u64, bytes: &[u8]) {
+        for (start, old) in &mut self.extents {
+            let from = at.checked_sub(*start).and_then(|from| usize::try_from(from).ok());
+            if let Some(place) = from.and_then(|from| old.get_mut(from..from.checked_add(bytes.len())?)) {
+                place.copy_from_slice(bytes);
+            }
+        }
+    }
+
     fn place(&self, at: u32) -> Option<(usize, usize)> {
         let total: usize = self.extents.iter().map(|(_, bytes)| bytes.len()).sum();
         let mut at = at as usize % total.max(1);

@@ -16,23 +16,29 @@ use base::{Base, Extent};
 use tracer_user::binary::file::FileBytes;
 use tracer_user::binary::x86::Emulates;
 use tracer_user::goruntime::GoImage;
+use tracer_user::goruntime::code::exits::exit_sites;
 use tracer_user::goruntime::code::hooks::{MapKind, map_kind};
 use tracer_user::goruntime::code::map_variables::map_variables;
 use tracer_user::goruntime::code::recipes::RuntimeVars;
 use tracer_user::goruntime::code::{hooks, sites};
 use tracer_user::goruntime::heap::census::{self, HeapShape};
+use tracer_user::goruntime::heap::followed::{self, Follower};
 use tracer_user::goruntime::heap::typing::Types;
 use tracer_user::goruntime::names::inlining::PcKind;
 use tracer_user::goruntime::names::type_table::TypeTable;
 use tracer_user::goruntime::state::maps::{Known, Place};
 use tracer_user::goruntime::state::{RuntimeState, goroutines, profile, specials};
 use tracer_user::memory::{Address, ReadAt, ReadFault};
+use tracer_user::record::samples::{Born, SampleKey};
 use tracer_user::session::Target;
-use tracer_user::units::{FileOffset, Pid, ProcAddr};
+use tracer_user::units::{FileOffset, KTime, Pid, ProcAddr};
 
 const PAGE: u64 = 4096;
 /// Of a file less: its tables lie close together and most of its text is not wanted.
 const FILE_PAGE: u64 = 256;
+
+/// Sampled objects that are kept by address.
+const OBJECTS: usize = 100;
 
 /// Bytes that remember which of their pages were read.
 struct Noted<R> {
@@ -76,6 +82,10 @@ fn file(target: &Target) -> (u64, Vec<Extent>) {
             drop(sites::probe_site(&image, hook, Emulates { long_nops: true }));
         }
     }
+    // Those that only other releases probe are code of an allocator too.
+    for name in image.function_names(|name| name.starts_with("runtime.mallocgc")) {
+        exit_sites(&image, &name, Emulates { long_nops: true }).expect("an allocator of a release");
+    }
     for function in image.functions().take(200) {
         drop(image.frames_at(function.entry.plus(8), PcKind::Return));
     }
@@ -99,7 +109,14 @@ fn memory(target: &Target) -> Base {
     state.gc(&memory, None).expect("a quiet process");
     state.size_classes(&memory).expect("a quiet process");
     state.goroutines(&memory, goroutines::Limits::default()).expect("a quiet process");
-    state.sampled_objects(&memory, specials::Limits::default()).expect("a quiet process");
+    let sampled = state.sampled_objects(&memory, specials::Limits::default()).expect("a quiet process");
+    // And the address behind each, which belongs to another object, or to none.
+    let objects: Vec<u64> = sampled
+        .objects
+        .iter()
+        .take(OBJECTS)
+        .flat_map(|object| [object.address.0, object.address.0 + 64])
+        .collect();
     if let Some(vars) = &target.profile {
         profile::read(&memory, layout, vars, profile::Limits::default()).expect("a quiet process");
     }
@@ -113,6 +130,7 @@ fn memory(target: &Target) -> Base {
     let table = TypeTable::read(&target.image).expect("a whole program");
     let types = Types { table, bias: target.bias, texts: vec![target.image.module().text] };
     census::read(&memory, &state, shape, Some(&types), census::Limits::default()).expect("a quiet process");
+    follow(&memory, &state, shape, &objects);
     let read = |at, buf: &mut [u8]| target.memory.read(ProcAddr(at), buf).is_ok();
     let pages = std::mem::take(&mut *pages.lock().expect("nobody panics with it"));
     Base {
@@ -134,8 +152,43 @@ fn memory(target: &Target) -> Base {
         inline_marks: shape.inline_marks,
         swiss: kind == MapKind::Swiss,
         maps,
+        objects,
         unix_ns: now,
         ..Base::default()
+    }
+}
+
+/// The objects looked at after this cycle, and as the next one would have it, whose marks lie elsewhere.
+fn follow(memory: &dyn ReadAt<ProcAddr>, state: &RuntimeState, shape: HeapShape, objects: &[u64]) {
+    let now = followed::generation(memory, state).expect("a quiet process");
+    let mut follower = Follower::default();
+    for address in objects {
+        let key = SampleKey { address: ProcAddr(*address), at: KTime(1) };
+        follower.follow(key, Some(Born { generation: now.wrapping_sub(2), marking: false }));
+    }
+    let fates = follower.check(memory, state, shape).expect("a quiet process").expect("they are due");
+    println!("of {} objects {} survived, {} died", objects.len(), fates.survived.len(), fates.died.len());
+    let at = state.vars().mheap.plus(u64::from(state.layout().mheap_sweepgen));
+    follower
+        .check(&Later { inner: memory, at, generation: now.wrapping_add(2) }, state, shape)
+        .expect("it can be read");
+}
+
+/// Memory in which a cycle more has ended.
+struct Later<'a> {
+    inner: &'a dyn ReadAt<ProcAddr>,
+    at: ProcAddr,
+    generation: u32,
+}
+
+impl ReadAt<ProcAddr> for Later<'_> {
+    fn read(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+        self.inner.read(addr, buf)?;
+        if addr == self.at {
+            let word = self.generation.to_le_bytes();
+            buf.iter_mut().zip(word).for_each(|(byte, new)| *byte = new);
+        }
+        Ok(())
     }
 }
 

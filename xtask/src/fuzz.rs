@@ -49,6 +49,12 @@ pub const TARGETS: &[Target] = &[
     ),
     target("types", "one type descriptor of a module", 256, 4 << 10),
     target("x86", "instructions and the choice of a probe site", 256, 4 << 10),
+    target(
+        "exits",
+        "an allocator's code: control flow, and the places where each object is seen once",
+        256,
+        16 << 10,
+    ),
     target("decode", "ring-buffer records and the ledger", 256, 16 << 10),
     target("recording", "recordings, raw and with right checksums, replayed into reports", 1024, 64 << 10),
     target(
@@ -68,6 +74,12 @@ pub const TARGETS: &[Target] = &[
         4 << 10,
     ),
     target("heap", "the memory of real processes with words changed: heap census and types", 512, 4 << 10),
+    target(
+        "followed",
+        "the memory of real processes with words changed: objects followed over collections",
+        512,
+        4 << 10,
+    ),
 ];
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";

@@ -19,13 +19,13 @@ pub(super) fn write() -> Result<()> {
     writeln!(
         page,
         "One input may take {TIMEOUT_S} s and the memory in the table; more counts as a failure. Edges are branches of tracer and its\n\
-         libraries that were passed. `image`, `module`, `state` and `heap` change the real programs of fuzz/bases, which their\n\
-         seeds only name.\n"
+         libraries that were passed. `image`, `module`, `state`, `heap`, `followed` and part of `exits` change the real programs\n\
+         of fuzz/bases, which their seeds only name. All runs of a target are of the commit beside them.\n"
     )?;
     page.push_str("| target | what it is fed | seeds | inputs | CPU minutes | edges | features | peak RSS, MiB | allowed | commit |\n");
     page.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
     for target in TARGETS {
-        let (run, commits) = stats::kept(target.name);
+        let (run, commit) = stats::kept(target.name);
         let (count, bytes) = seeds(&root.join("fuzz/seeds").join(target.name))?;
         writeln!(
             page,
@@ -39,7 +39,7 @@ pub(super) fn write() -> Result<()> {
             run.features,
             run.peak_rss_mb,
             target.rss_mb,
-            commits.last().map_or("not run", String::as_str),
+            commit.as_deref().unwrap_or("not run"),
         )?;
     }
     let found = root.join("docs/fuzzing-found.md");

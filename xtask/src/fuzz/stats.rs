@@ -85,11 +85,14 @@ pub(super) fn keep(target: &str, run: &Run) -> Result<()> {
     file.write_all(line.as_bytes()).context("write runs.txt")
 }
 
-/// All runs of a target in this checkout, and the commits they were made at.
-pub(super) fn kept(target: &str) -> (Run, Vec<String>) {
-    let text = std::fs::read_to_string(file()).unwrap_or_default();
-    let mut total = Run::default();
-    let mut commits: Vec<String> = Vec::new();
+/// All runs of one build of a target in this checkout, and the commit that was built: of the build that ran longest, as
+/// each later one begins with some seconds.
+pub(super) fn kept(target: &str) -> (Run, Option<String>) {
+    sum(&std::fs::read_to_string(file()).unwrap_or_default(), target)
+}
+
+fn sum(text: &str, target: &str) -> (Run, Option<String>) {
+    let mut builds: Vec<(String, Run)> = Vec::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [name, commit, executions, cpu_s, rss, edges, features] = words[..] else { continue };
@@ -97,18 +100,20 @@ pub(super) fn kept(target: &str) -> (Run, Vec<String>) {
             continue;
         }
         let number = |word: &str| word.parse().unwrap_or(0);
-        total.add(&Run {
+        let run = Run {
             executions: number(executions),
             cpu_s: cpu_s.parse().unwrap_or(0.0),
             peak_rss_mb: number(rss),
             edges: number(edges),
             features: number(features),
-        });
-        if commits.last().is_none_or(|last| last != commit) {
-            commits.push(commit.to_owned());
+        };
+        match builds.iter_mut().find(|(built, _)| built == commit) {
+            Some((_, total)) => total.add(&run),
+            None => builds.push((commit.to_owned(), run)),
         }
     }
-    (total, commits)
+    let longest = builds.into_iter().max_by(|(_, a), (_, b)| a.cpu_s.total_cmp(&b.cpu_s));
+    longest.map_or_else(Default::default, |(commit, run)| (run, Some(commit)))
 }
 
 #[cfg(test)]
@@ -124,5 +129,14 @@ mod tests {
         assert_eq!(run, Run { executions: 900, cpu_s: 2.5, peak_rss_mb: 41, edges: 12, features: 34 });
         assert_eq!(Run::read("nothing of it", 0.0), None);
         assert!(children_cpu_s().unwrap() >= 0.0);
+    }
+
+    #[test]
+    fn runs_of_one_build_add_up() {
+        let text = "elf aa 9 121.00 30 5 6\nelf bb 10 120.00 30 7 9\nx86 bb 1 1.00 1 1 1\n\
+            elf bb 20 60.50 35 8 9\nelf cc 3 10.00 99 99 99\n";
+        let both = Run { executions: 30, cpu_s: 180.5, peak_rss_mb: 35, edges: 8, features: 9 };
+        assert_eq!(sum(text, "elf"), (both, Some("bb".to_owned())));
+        assert_eq!(sum(text, "dwarf"), (Run::default(), None));
     }
 }

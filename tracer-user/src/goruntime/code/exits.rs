@@ -101,18 +101,23 @@ fn of_function(
 
 /// An instruction that will do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Exit {
-    index: usize,
-    address: ImageAddr,
-    kind: SiteKind,
-    len: usize,
-    place: Place,
+pub struct Exit {
+    /// Which of the function's instructions it is.
+    pub index: usize,
+    pub address: ImageAddr,
+    pub kind: SiteKind,
+    /// Bytes of it.
+    pub len: usize,
+    /// Where the object is before it runs.
+    pub place: Place,
 }
 
-struct Chosen {
-    exits: Vec<Exit>,
+/// The instructions of one function that each object passes once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Chosen {
+    pub exits: Vec<Exit>,
     /// Functions whose results are returned as they are.
-    handed_on: Vec<String>,
+    pub handed_on: Vec<String>,
 }
 
 /// What a return hands out.
@@ -123,10 +128,14 @@ enum Returned {
     Object,
 }
 
-/// Sets tried before the function is refused.
-const MAX_TRIES: usize = 4096;
+/// Returns of one function; those with more are refused. The allocators of go1.19 to go1.27 have up to 6.
+const MAX_RETURNS: usize = 64;
+/// Instructions walked to choose a set before the function is refused: a fraction of a second.
+const MAX_STEPS: usize = 1 << 26;
 
-fn choose(
+/// The set for one function, whose bytes may be anything; `called` knows the function that begins at an address. An error
+/// says why there is none.
+pub fn choose(
     bytes: &[u8],
     function: &Function,
     emulates: Emulates,
@@ -138,7 +147,14 @@ fn choose(
     let flow = Flow::of(&insns, ends)?;
     let candidates = candidates(&insns, &flow, emulates)?;
     let (mut wanted, mut handed_on, mut others) = (Vec::new(), Vec::new(), Vec::new());
-    for end in flow.returns() {
+    let returns = flow.returns();
+    if returns.len() > MAX_RETURNS {
+        return Err(format!("it returns at {} places", returns.len()));
+    }
+    if returns.len() * candidates.len() * insns.len() > MAX_STEPS {
+        return Err(format!("it has {} places to choose from", candidates.len()));
+    }
+    for end in returns {
         let choices: Vec<Exit> = candidates.iter().copied().filter(|c| flow.passes(c.index, end)).collect();
         match returned(&flow.origins(end), &called) {
             Returned::Nothing => others.push(end),
@@ -159,8 +175,8 @@ fn choose(
         return Err("it returns no object".to_owned());
     }
     let mut exits = Vec::new();
-    let mut tries = MAX_TRIES;
-    if !settle(&flow, &wanted, &others, &mut exits, &mut tries) {
+    let mut walks = MAX_STEPS / insns.len();
+    if !settle(&flow, &wanted, &others, &mut exits, &mut walks) {
         return Err("no set of instructions is passed exactly once by every object".to_owned());
     }
     exits.sort_by_key(|e| e.index);
@@ -212,20 +228,21 @@ fn candidates(insns: &[Insn], flow: &Flow<'_>, emulates: Emulates) -> Result<Vec
     Ok(found)
 }
 
-/// One choice for each return so that no path passes two of them, and none on the way to `others`.
+/// One choice for each return so that no path passes two of them, and none on the way to `others`; at most so many walks
+/// over the function.
 fn settle(
     flow: &Flow<'_>,
     wanted: &[(usize, Vec<Exit>)],
     others: &[usize],
     exits: &mut Vec<Exit>,
-    tries: &mut usize,
+    walks: &mut usize,
 ) -> bool {
     let Some(((_, choices), rest)) = wanted.split_first() else {
         return true;
     };
     for choice in choices {
-        *tries = tries.saturating_sub(1);
-        if *tries == 0 {
+        *walks = walks.saturating_sub(1 + others.len() + 2 * exits.len());
+        if *walks == 0 {
             return false;
         }
         let apart = |other: &Exit| {
@@ -236,7 +253,7 @@ fn settle(
             continue;
         }
         exits.push(*choice);
-        if settle(flow, rest, others, exits, tries) {
+        if settle(flow, rest, others, exits, walks) {
             return true;
         }
         exits.pop();
@@ -359,6 +376,22 @@ mod tests {
         let take = &[0x48, 0x8d, 0x4c, 0x24, 0x18][..];
         let parts = [FRAME, take, MAKE, SAVE, NOP, CALL, LOAD, LEAVE];
         assert!(chosen(&parts, "runtime.x").is_err());
+    }
+
+    #[test]
+    fn a_function_without_end_is_refused_in_time() {
+        assert!(chosen(&[], "runtime.x").is_err());
+        // jne to the next instruction, which is a place to choose; jne over a return.
+        let some = [0x75, 0, 0x75, 1, 0xc3];
+        let many = |times: usize| [FRAME, MAKE, &some.repeat(times), LEAVE].concat();
+        assert_eq!(chosen(&[&many(2)], "runtime.x").unwrap().0, [(11, RESULT)]);
+        assert_eq!(chosen(&[&many(63)], "runtime.x").unwrap().0, [(11, RESULT)]);
+        for times in [64, 1000] {
+            let returns = chosen(&[&many(times)], "runtime.x").unwrap_err();
+            assert!(returns.contains("returns at"), "{returns}");
+        }
+        let long = chosen(&[FRAME, MAKE, &[0x90; 5000], LEAVE], "runtime.x").unwrap_err();
+        assert!(long.contains("instructions"), "{long}");
     }
 
     #[test]
