@@ -452,3 +452,24 @@ fn maps_that_stay_fill_up_or_empty_are_not_accused() {
     let young = rules::map_growth::judge(&map_over(5, |t| 50_000.0 + 900.0 * t));
     assert!(matches!(young.as_slice(), [Answer::NotYet(n)] if n.needs.contains("more")), "{young:#?}");
 }
+
+#[test]
+fn a_map_that_stopped_growing_is_not_accused() {
+    let judge = |entries: &dyn Fn(f64) -> f64| rules::map_growth::judge(&map_over(24, entries));
+    let accused =
+        |entries: &dyn Fn(f64) -> f64| judge(entries).iter().any(|a| matches!(a, Answer::Finding(_)));
+    assert!(accused(&|t| 2000.0 * t));
+    // One reading that comes late is no end.
+    assert!(accused(&|t| 2000.0 * t.min(21.0)));
+    // Dropped, or full: it grew every second and has not for three.
+    for end in [20.0, 19.0] {
+        let judged = judge(&|t| 2000.0 * t.min(end));
+        let [Answer::NotYet(waiting)] = &judged[..] else { panic!("{judged:?}") };
+        assert!(waiting.reason.contains("but none for"), "{}", waiting.reason);
+    }
+    // Falling from its peak is no growth either.
+    assert!(!accused(&|t| 2000.0 * t.min(20.0) - t));
+    // What comes every four seconds may well not come for six.
+    let judged = rules::map_growth::judge(&map_over(59, |t| 2000.0 * (t.min(52.0) / 4.0).floor()));
+    assert!(matches!(judged[..], [Answer::Finding(_)]), "{judged:?}");
+}

@@ -382,10 +382,12 @@ fn goroutines(g: &evidence::Goroutines) -> Goroutines {
 }
 
 /// Maps that are neither called on nor hold much are left out of reports: a program has thousands.
+/// Calls that were counted are told whatever became of the map. That one grew is news only while it is there.
 fn is_worth_a_row(map: &evidence::MapRow) -> bool {
     const MANY: u64 = 1_000;
-    map.sites.iter().any(|s| s.writes > 0 || s.deletes > 0 || s.grows > 0)
-        || map.held.is_some_and(|held| held.entries >= MANY)
+    let grew = || map.sites.iter().any(|s| s.grows > 0);
+    map.sites.iter().any(|s| s.writes > 0 || s.deletes > 0)
+        || map.held.is_some_and(|held| held.entries >= MANY || grew())
 }
 
 fn map_row(map: &evidence::MapRow) -> MapRow {

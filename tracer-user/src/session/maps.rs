@@ -1,10 +1,12 @@
 //! Which maps to read: those that were seen to grow, and those that package variables hold.
 //!
 //! Apart from the reader because the variables are found by a look through all of the program's code, on a thread of
-//! its own: a first report does not wait for it, a last one only a moment.
+//! its own: a first report does not wait for it, a last one only a moment. A map that was seen to grow is known by its
+//! address alone, and freed memory keeps its bytes until it is given out again: so the collector's marks are asked
+//! whether it is still there, once it no longer grows.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     sync::{
         Arc,
         mpsc::{Receiver, sync_channel},
@@ -19,34 +21,58 @@ use crate::{
             hooks::{MapKind, map_kind},
             map_variables::map_variables,
         },
+        heap::{
+            census::HeapShape,
+            held::{self, Held},
+        },
         image::GoImage,
-        state::maps::{Known, MAX_MAPS, Place},
+        state::{
+            StateError,
+            maps::{Known, MAX_MAPS, Place},
+        },
     },
-    record::reading::{Counts, MapCall},
+    record::reading::{Counts, MapCall, MapState, Maps},
     units::{LoadBias, ProcAddr},
 };
 
 /// The maps that are known so far.
 pub(super) struct MapFinder {
     kind: MapKind,
+    shape: HeapShape,
     variables: Vec<Known>,
     /// Where they come from, once.
     coming: Receiver<Vec<Known>>,
-    /// By header; a map of another type may come to lie where one was.
-    grown: BTreeMap<ProcAddr, ProcAddr>,
+    grown: Grown,
+}
+
+/// Maps that were seen to grow, by header.
+#[derive(Default)]
+struct Grown {
+    maps: BTreeMap<ProcAddr, GrownMap>,
+    /// By map and type, how many calls had been counted when last looked at: at most the rows of one reading.
+    calls: BTreeMap<(ProcAddr, ProcAddr), u64>,
+}
+
+struct GrownMap {
+    /// As the last call on it said.
+    type_addr: ProcAddr,
+    held: Held,
+    /// As last read; absent since the last call.
+    seed: Option<u64>,
 }
 
 impl MapFinder {
     /// Absent where the program has no maps that grow.
     pub(super) fn start(target: &Target) -> std::io::Result<Option<Self>> {
         let Some(kind) = map_kind(&target.image) else { return Ok(None) };
+        let shape = HeapShape::of(&target.image);
         let (found, coming) = sync_channel(1);
         let (image, bias) = (Arc::clone(&target.image), target.bias);
         std::thread::Builder::new().name("map variables".into()).spawn(move || {
             // A session that has ended needs them no more.
             drop(found.send(of_variables(&image, bias)));
         })?;
-        Ok(Some(Self { kind, variables: Vec::new(), coming, grown: BTreeMap::new() }))
+        Ok(Some(Self { kind, shape, variables: Vec::new(), coming, grown: Grown::default() }))
     }
 
     pub(super) fn kind(&self) -> MapKind {
@@ -55,23 +81,86 @@ impl MapFinder {
 
     /// Takes up the maps that were called on since.
     pub(super) fn learn(&mut self, counts: &Counts) {
-        for count in counts.map_calls.iter().filter(|c| c.call != MapCall::Delete && c.map != ProcAddr(0)) {
-            // Beyond what is ever read there is nothing to remember; the reading counts them.
-            if self.grown.len() <= MAX_MAPS || self.grown.contains_key(&count.map) {
-                self.grown.insert(count.map, count.type_addr);
-            }
-        }
+        self.grown.learn(counts);
     }
 
-    /// The maps to read; variables that are still looked for are waited for as long as `patience`.
-    pub(super) fn known(&mut self, patience: Duration) -> Vec<Known> {
+    /// Forgets the maps that are gone. Behind `learn`: what was called on is asked for from the next GC cycle on.
+    pub(super) fn forget(&mut self, target: &Target) -> Result<(), StateError> {
+        let mut all: Vec<(ProcAddr, &mut Held)> =
+            self.grown.maps.iter_mut().map(|(at, map)| (*at, &mut map.held)).collect();
+        let gone = held::gone(&target.memory, &target.state, self.shape, &mut all)?;
+        let mut gone = gone.into_iter();
+        self.grown.maps.retain(|_, _| !gone.next().unwrap_or(false));
+        Ok(())
+    }
+
+    /// Variables that are still looked for are waited for as long as `patience`.
+    pub(super) fn await_variables(&mut self, patience: Duration) {
         if let Ok(found) = self.coming.recv_timeout(patience) {
             self.variables = found;
         }
+    }
+
+    /// The maps to read.
+    pub(super) fn known(&self) -> Vec<Known> {
         let mut known = self.variables.clone();
-        let grown = self.grown.iter();
-        known.extend(grown.map(|(at, type_addr)| Known { at: Place::Header(*at), type_addr: *type_addr }));
+        let grown = self.grown.maps.iter();
+        known.extend(grown.map(|(at, map)| Known { at: Place::Header(*at), type_addr: map.type_addr }));
         known
+    }
+
+    /// Takes out of a reading what may be another map than the one whose address was known.
+    pub(super) fn check(&mut self, maps: &mut Maps) {
+        maps.maps.retain(|map| self.grown.believes(map));
+    }
+}
+
+impl Grown {
+    fn learn(&mut self, counts: &Counts) {
+        let mut sums: BTreeMap<(ProcAddr, ProcAddr), u64> = BTreeMap::new();
+        for count in counts.map_calls.iter().filter(|c| c.call != MapCall::Delete && c.map != ProcAddr(0)) {
+            let sum = sums.entry((count.map, count.type_addr)).or_default();
+            *sum = sum.saturating_add(count.calls);
+        }
+        // The counts go on for ever, so that only what rose says that a map was there lately.
+        let mut risen: BTreeMap<ProcAddr, Vec<ProcAddr>> = BTreeMap::new();
+        for ((at, type_addr), sum) in &sums {
+            if self.calls.get(&(*at, *type_addr)).is_none_or(|before| sum > before) {
+                risen.entry(*at).or_default().push(*type_addr);
+            }
+        }
+        let mut left = Vec::new();
+        for (at, types) in risen {
+            let &[type_addr] = &types[..] else {
+                // One map after another, and nobody knows which of them came last.
+                self.maps.remove(&at);
+                continue;
+            };
+            let map = GrownMap { type_addr, held: Held::default(), seed: None };
+            let full = self.maps.len() > MAX_MAPS;
+            match self.maps.entry(at) {
+                Entry::Occupied(mut known) => drop(known.insert(map)),
+                // Beyond what is ever read there is nothing to remember; the reading counts them.
+                Entry::Vacant(_) if full => left.push((at, type_addr)),
+                Entry::Vacant(new) => drop(new.insert(map)),
+            }
+        }
+        self.calls = sums;
+        for key in left {
+            self.calls.remove(&key);
+        }
+    }
+
+    /// Another seed is another map, or the same one emptied: the same only where it is known to be the same object.
+    /// Of another map nothing tells the type, until it grows.
+    fn believes(&mut self, map: &MapState) -> bool {
+        let Some(known) = self.maps.get_mut(&map.address) else { return true };
+        let before = known.seed.replace(map.seed);
+        if map.variable.is_some() || known.held.is_same() || before.is_none_or(|seed| seed == map.seed) {
+            return true;
+        }
+        self.maps.remove(&map.address);
+        false
     }
 }
 
@@ -81,4 +170,106 @@ fn of_variables(image: &GoImage, bias: LoadBias) -> Vec<Known> {
         .iter()
         .map(|v| Known { at: Place::Variable(bias.to_proc(v.address)), type_addr: bias.to_proc(v.type_addr) })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::reading::MapCallCount;
+    use crate::units::StackId;
+
+    const AT: ProcAddr = ProcAddr(0xc000_1000);
+
+    fn counts(rows: &[(ProcAddr, u64, MapCall, u64)]) -> Counts {
+        let row =
+            |(n, (map, type_addr, call, calls)): (usize, &(ProcAddr, u64, MapCall, u64))| MapCallCount {
+                stack: StackId(n as u64),
+                type_addr: ProcAddr(*type_addr),
+                map: *map,
+                call: *call,
+                calls: *calls,
+            };
+        Counts { map_calls: rows.iter().enumerate().map(row).collect(), ..Counts::default() }
+    }
+
+    fn types(grown: &Grown) -> Vec<u64> {
+        grown.maps.values().map(|map| map.type_addr.0).collect()
+    }
+
+    fn read(seed: u64, variable: Option<ProcAddr>) -> MapState {
+        MapState {
+            address: AT,
+            type_addr: ProcAddr(1),
+            variable,
+            seed,
+            entries: 1,
+            capacity: None,
+            tombstones: None,
+        }
+    }
+
+    /// A map of which a cycle was missed.
+    fn grown(seed: u64) -> Grown {
+        let mut grown = Grown::default();
+        grown.learn(&counts(&[(AT, 1, MapCall::Grow, 1)]));
+        assert!(grown.believes(&read(seed, None)));
+        grown
+    }
+
+    #[test]
+    fn a_map_that_is_forgotten_comes_back_with_its_next_call_only() {
+        let mut grown = Grown::default();
+        let rows =
+            [(AT, 1, MapCall::Grow, 2), (AT, 1, MapCall::Write, 3), (ProcAddr(8), 2, MapCall::Delete, 9)];
+        grown.learn(&counts(&rows));
+        assert_eq!(types(&grown), [1]);
+        grown.maps.clear();
+        grown.learn(&counts(&rows));
+        assert!(grown.maps.is_empty());
+        grown.learn(&counts(&[(AT, 1, MapCall::Grow, 2), (AT, 1, MapCall::Write, 4)]));
+        assert_eq!(types(&grown), [1]);
+    }
+
+    #[test]
+    fn the_type_is_that_of_the_newest_call() {
+        let mut grown = Grown::default();
+        grown.learn(&counts(&[(AT, 7, MapCall::Grow, 5)]));
+        grown.learn(&counts(&[(AT, 7, MapCall::Grow, 5), (AT, 3, MapCall::Grow, 1)]));
+        assert_eq!(types(&grown), [3]);
+        grown.learn(&counts(&[(AT, 7, MapCall::Grow, 6), (AT, 3, MapCall::Grow, 1)]));
+        assert_eq!(types(&grown), [7]);
+        // Which came last is unknown.
+        grown.learn(&counts(&[(AT, 7, MapCall::Grow, 7), (AT, 3, MapCall::Grow, 2)]));
+        assert!(grown.maps.is_empty());
+    }
+
+    #[test]
+    fn maps_past_the_cap_are_taken_when_there_is_room() {
+        let many: Vec<(ProcAddr, u64, MapCall, u64)> =
+            (1..MAX_MAPS as u64 + 10).map(|n| (ProcAddr(48 * n), 1, MapCall::Grow, 1)).collect();
+        let mut grown = Grown::default();
+        grown.learn(&counts(&many));
+        assert_eq!(grown.maps.len(), MAX_MAPS + 1);
+        grown.maps.clear();
+        grown.learn(&counts(&many));
+        assert_eq!(grown.maps.len(), 8);
+    }
+
+    #[test]
+    fn another_seed_is_the_same_map_only_where_the_object_is() {
+        let missed = || {
+            let mut grown = grown(7);
+            grown.maps.get_mut(&AT).unwrap().held = Held::missed();
+            grown
+        };
+        assert!(missed().believes(&read(7, None)), "nothing changed");
+        let mut emptied = grown(7);
+        assert!(emptied.believes(&read(8, None)) && emptied.maps.contains_key(&AT));
+        let mut another = missed();
+        assert!(!another.believes(&read(8, None)) && another.maps.is_empty());
+        assert!(missed().believes(&read(8, Some(ProcAddr(16)))), "the variable says what it holds");
+        let mut called = missed();
+        called.learn(&counts(&[(AT, 1, MapCall::Grow, 2)]));
+        assert!(called.believes(&read(8, None)), "the call says what it is");
+    }
 }

@@ -214,7 +214,7 @@ impl Cadence {
                 finder.learn(counts);
             }
             records.extend(counts);
-            records.extend(self.maps(asked));
+            self.maps(asked, &mut records);
             self.full_due = next(began, self.interval);
         }
         if goroutines {
@@ -275,12 +275,19 @@ impl Cadence {
         }));
     }
 
-    fn maps(&mut self, asked: bool) -> Option<Record> {
+    fn maps(&mut self, asked: bool, records: &mut Vec<Record>) {
         let target = &self.sources.target;
-        let finder = self.sources.maps.as_mut()?;
-        let known = finder.known(if asked { MAPS_WITHIN } else { Duration::ZERO });
-        let read = || Ok::<_, StateError>(target.state.maps(&target.memory, finder.kind(), &known));
-        Some(take("maps", self.last_cycle, || read().map(Readout::Maps)))
+        let Some(finder) = self.sources.maps.as_mut() else { return };
+        finder.await_variables(if asked { MAPS_WITHIN } else { Duration::ZERO });
+        if let Err(e) = finder.forget(target) {
+            records.push(failed("which maps are gone", &e));
+        }
+        let mut read = || {
+            let mut maps = target.state.maps(&target.memory, finder.kind(), &finder.known());
+            finder.check(&mut maps);
+            Ok::<_, StateError>(Readout::Maps(maps))
+        };
+        records.push(take("maps", self.last_cycle, &mut read));
     }
 
     /// The runtime's memory profile, where it is to be read.

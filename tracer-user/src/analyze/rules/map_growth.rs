@@ -13,6 +13,10 @@ pub const NAME: &str = "map-growth";
 const MIN_READINGS: usize = 12;
 /// Seconds before anything is said: shorter growth is a burst.
 const MIN_SPAN_S: f64 = 10.0;
+/// A map that does not grow for this long, and for this many times its longest pause before, has stopped: it may be
+/// full, or dropped and not yet collected.
+const STOPPED_S: f64 = 2.0;
+const STOPPED_PAUSES: f64 = 2.0;
 /// Fewer entries gained than this are not worth a line.
 const MIN_GAIN: f64 = 100.0;
 /// A map that is too new to judge is mentioned from this many entries on.
@@ -62,11 +66,35 @@ fn judge_map(map: &MapRow, module: Option<&str>) -> Answer {
             ),
             rise.span_s,
         ),
+        Shape::Rises(rise) if let Some(pause_s) = stopped(&points) => not_yet(
+            format!(
+                "{} more entries in {}, but none for {}",
+                figures::count(rise.gain as u64),
+                figures::duration(rise.span_s),
+                figures::duration(pause_s)
+            ),
+            rise.span_s,
+        ),
         Shape::Rises(rise) => {
             let growth = MapGrowth { slope: rise.slope, entries: held.entries, capacity: held.capacity };
             Answer::Finding(Box::new(finding(map, growth, &rise, module)))
         }
     }
+}
+
+/// For how long it has not grown, where that is longer than it ever paused before. The trend of the whole cannot see
+/// this: its end counts for no more than its other parts. Entries are counted, so that there is no noise to allow for.
+fn stopped(points: &[(f64, f64)]) -> Option<f64> {
+    let end = points.last()?.0;
+    let (mut most, mut grown_at, mut longest) = (f64::NEG_INFINITY, points.first()?.0, 0.0_f64);
+    for (t, entries) in points {
+        if *entries > most {
+            longest = longest.max(t - grown_at);
+            (most, grown_at) = (*entries, *t);
+        }
+    }
+    let pause = end - grown_at;
+    (pause > STOPPED_S && pause > STOPPED_PAUSES * longest).then_some(pause)
 }
 
 fn finding(map: &MapRow, growth: MapGrowth, rise: &Rise, module: Option<&str>) -> Finding {

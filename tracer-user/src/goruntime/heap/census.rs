@@ -278,7 +278,7 @@ impl<'a> Pass<'a> {
         }
         for other in others {
             match other {
-                Decoded::Manual { pages } => add(&mut self.tally.manual, pages),
+                Decoded::Manual { pages, .. } => add(&mut self.tally.manual, pages),
                 Decoded::Arena { pages } => add(&mut self.tally.user_arenas, pages),
                 Decoded::Dead | Decoded::Broken | Decoded::InUse(_) => {}
             }

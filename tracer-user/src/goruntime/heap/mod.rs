@@ -6,6 +6,8 @@
 
 pub mod census;
 pub mod followed;
+pub mod held;
+mod marks;
 mod pointer_bits;
 mod sample;
 mod spans;

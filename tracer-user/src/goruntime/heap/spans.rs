@@ -112,6 +112,7 @@ pub(super) enum Decoded {
     Dead,
     /// Stacks and work buffers.
     Manual {
+        start: ProcAddr,
         pages: u64,
     },
     /// A chunk of a user arena.
@@ -219,7 +220,7 @@ fn fields(block: &[u8], l: &Layout) -> Option<Decoded> {
     match state {
         0 => return Some(Decoded::Dead),
         IN_USE | MANUAL if !placed => return Some(Decoded::Broken),
-        MANUAL => return Some(Decoded::Manual { pages }),
+        MANUAL => return Some(Decoded::Manual { start: ProcAddr(start), pages }),
         IN_USE => {}
         _ => return Some(Decoded::Broken),
     }
