@@ -19,7 +19,11 @@ pub(super) fn heap(arguments: &HeapArguments) -> anyhow::Result<ExitCode> {
     let report = session::read_once(pid, Once::Heap)?;
     // Before the output is opened: a refusal leaves nothing behind.
     if arguments.by == ByArgument::Site && report.heap_profile.is_none() {
-        bail!("what lives per site is not known: {}", report.session.sampler_reason);
+        bail!(
+            "what lives per site is not known ({}); `tracer --pid {}` with --sampler sampled finds out",
+            report.session.sampler_reason,
+            report.target.pid
+        );
     }
     let mut destination = Destination::open(&arguments.output, Some(pid))?;
     match destination.format() {

@@ -23,8 +23,10 @@ pub struct ProcessMemory {
 /// target's address space for about a microsecond, and readers pass a waiting writer for up to 4 ms
 /// (kernel/locking/rwsem.c, `RWSEM_WAIT_TIMEOUT`): without a pause the target's own mmap would wait that long.
 const MAX_VECTORS: usize = 256;
-/// Behind a call with this many vectors the lock is left alone for a while.
-const MANY_VECTORS: usize = 64;
+/// After this many vectors the lock is left alone for a while.
+const MANY_VECTORS: usize = 256;
+/// By this a call's vectors grow again once addresses are good.
+const GROWS: usize = 4;
 const PAUSE: Duration = Duration::from_micros(50);
 /// Most bytes asked for in one call. The kernel's own limit is just below 2 GiB (`MAX_RW_COUNT`) and ends in a
 /// short count; well below it a short count can only mean a fault.
@@ -83,18 +85,14 @@ impl ProcessMemory {
                 0,
             )
         };
-        let answer = usize::try_from(read).map_err(|_negative| {
+        usize::try_from(read).map_err(|_negative| {
             match std::io::Error::last_os_error().raw_os_error() {
                 Some(libc::ESRCH) => FaultKind::Gone,
                 // A seccomp profile may answer ENOSYS instead of EPERM.
                 Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => FaultKind::Denied,
                 _ => FaultKind::Unmapped,
             }
-        });
-        if remote.len() >= MANY_VECTORS {
-            std::thread::sleep(PAUSE);
-        }
-        answer
+        })
     }
 }
 
@@ -131,25 +129,39 @@ impl ProcessMemory {
     /// `read_many`, whatever is swapped out.
     fn read_all(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Vec<Result<(), ReadFault>> {
         let mut answers = Vec::with_capacity(requests.len());
+        // Where addresses are bad, most of a call's vectors are for nothing: then the next call has fewer.
+        let mut most = MAX_VECTORS;
+        let mut paused_at = 0;
         while answers.len() < requests.len() {
+            if answers.len() - paused_at >= MANY_VECTORS {
+                paused_at = answers.len();
+                std::thread::sleep(PAUSE);
+            }
             let rest = &mut requests[answers.len()..];
-            let (count, bytes) = batch(rest);
+            let (count, bytes) = batch(rest, most);
             if count <= 1 {
                 let (addr, buf) = &mut rest[0];
-                answers.push(self.read_one(*addr, buf));
+                let answer = self.read_one(*addr, buf);
+                most = if answer.is_ok() { GROWS } else { 1 };
+                answers.push(answer);
                 continue;
             }
             match self.readv(&mut rest[..count]) {
-                Ok(read) if read == bytes => answers.extend(std::iter::repeat_n(Ok(()), count)),
+                Ok(read) if read == bytes => {
+                    most = (most * GROWS).min(MAX_VECTORS);
+                    answers.extend(std::iter::repeat_n(Ok(()), count));
+                }
                 Ok(read) => {
                     // The kernel stops at the first byte that is not there. What lies before is whole; the
                     // request it stopped in is read again alone, which tells its reason.
                     let whole = whole_requests(rest, read);
+                    most = (whole * GROWS).clamp(1, MAX_VECTORS);
                     answers.extend(std::iter::repeat_n(Ok(()), whole));
                     let (addr, buf) = &mut rest[whole];
                     answers.push(self.read_one(*addr, buf));
                 }
                 Err(FaultKind::Unmapped) => {
+                    most = 1;
                     let (addr, buf) = &mut rest[0];
                     answers.push(self.read_one(*addr, buf));
                 }
@@ -163,11 +175,11 @@ impl ProcessMemory {
     }
 }
 
-/// How many of the first requests go into one call, and their bytes. At least 1 for a non-empty list.
-fn batch(requests: &[(ProcAddr, &mut [u8])]) -> (usize, usize) {
+/// How many of the first requests go into one call of at most so many, and their bytes. At least 1 for a non-empty list.
+fn batch(requests: &[(ProcAddr, &mut [u8])], most: usize) -> (usize, usize) {
     let mut bytes = 0;
     let mut count = 0;
-    for (_, buf) in requests.iter().take(MAX_VECTORS) {
+    for (_, buf) in requests.iter().take(most) {
         if count > 0 && bytes + buf.len() > MAX_BYTES_PER_CALL {
             break;
         }

@@ -243,7 +243,7 @@ fn settle(
     let counted = counted(events);
     match (sampler, attached) {
         (Sampler::None, _) => {
-            Ok((None, "memory is read and nothing is probed, as asked for; allocation sites need --sampler runtime or all".to_owned()))
+            Ok((None, "memory is read and nothing is probed, as asked for; allocation sites need --sampler runtime, sampled or all".to_owned()))
         }
         (Sampler::All | Sampler::Sampled, Some(Ok(probes))) => Ok((Some(probes), format!("{counted}, as asked for"))),
         (Sampler::All | Sampler::Sampled, Some(Err(e))) => Err(e),

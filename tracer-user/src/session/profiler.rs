@@ -23,7 +23,7 @@ pub(super) fn choose(sampler: Sampler, target: &Target) -> Result<Chosen, Sessio
         Sampler::Auto => Ok(find(target)),
         Sampler::Runtime => match find(target) {
             Chosen::Not(why) => Err(SessionError::NoProfile(format!(
-                "{why}; use --sampler all, which probes every allocation"
+                "{why}; use --sampler sampled or all, which probe allocations"
             ))),
             found => Ok(found),
         },
@@ -59,7 +59,9 @@ impl Chosen {
                 };
                 (Some(vars), format!("{reason}; sites come from Go's own memory profile, {how}"))
             }
-            Chosen::Not(why) => (None, format!("{reason}; allocation sites need --sampler all ({why})")),
+            Chosen::Not(why) => {
+                (None, format!("{reason}; allocation sites need --sampler sampled or all ({why})"))
+            }
             Chosen::Unasked => (None, reason),
         }
     }

@@ -417,6 +417,7 @@ impl<'s, 'a> Session<'s, 'a> {
             return;
         }
         let until = Instant::now() + LAST_READ_WITHIN;
+        let mut why = "it took too long; figures are as of the reading before";
         while Instant::now() < until {
             match self.inbox.recv_timeout(TICK) {
                 Ok(Wake::LastRead(records)) => {
@@ -429,10 +430,12 @@ impl<'s, 'a> Session<'s, 'a> {
                 | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Wake::Signal(Signal::Interrupt | Signal::Terminate))
                 | Err(RecvTimeoutError::Disconnected) => {
-                    return;
+                    why = "it was interrupted; figures are as of the reading before";
+                    break;
                 }
             }
         }
+        self.say(Note::ReadingFailed { what: "everything a last time".into(), why: why.to_owned() });
     }
 
     /// Zero hits while the target's own counters move is an error, not a zero.
