@@ -680,6 +680,30 @@ fn what_lives_by_sample_carries_its_error() {
 }
 
 #[test]
+fn before_a_gc_told_of_the_samples_every_face_has_what_was_allocated() {
+    let of = |source: &'static str, sample_bytes| {
+        let mut report = sampled();
+        let heap = report.heap_profile.as_mut().unwrap();
+        (heap.source, heap.sample_bytes, heap.as_of, heap.live) =
+            (source, sample_bytes, "now", heap.allocated);
+        let row = &mut report.allocations.as_mut().unwrap()[0];
+        row.live = Some(row.allocated);
+        let mut text = Vec::new();
+        Text.write(&report, &mut text).unwrap();
+        String::from_utf8(text).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let ours = of("samples", 524_288);
+    // A GC may have run that told nothing of them: that none has is not said.
+    let wanted =
+        "allocated since attach (no GC has told yet what of it lives), one sample per 512 KiB: 6.0 MiB";
+    assert!(ours.contains(wanted) && !ours.contains("no GC yet"), "{ours}");
+    assert!(of("samples", 1).contains("lives), every allocation followed: 6.0 MiB"));
+    assert!(
+        of("runtime", 524_288).contains("allocated so far (no GC yet), by Go's own memory profile: 6.0 MiB")
+    );
+}
+
+#[test]
 fn inlined_functions_share_a_location_and_values_are_scaled_as_go_does() {
     use std::io::Read as _;
 
