@@ -289,9 +289,9 @@ fn text() {
              by  main.handleLogin                 http.go:88
              by  net/http.HandlerFunc.ServeHTTP   server.go:2220
              by  net/http.(*conn).serve           server.go:2092
-      because    what lives after GC grows +1.8 MiB/s over 14 GC cycles (1m30s after
+      because    what lives after GC grows +1.8 MiB/s over 14 GC cycles (1m21s after
                  warm-up)
-                 objects of 320 B grew from 256 MiB to 418 MiB: 100 % of the growth
+                 objects of 320 B grew from 272 MiB to 418 MiB: 100 % of the growth
                  main.(*Cache).Put makes 6.2 % of the objects of 320 B, 5 898/s
                  while 5 898/s stay
                  also main.render makes 94 % of the objects of 320 B, 90 000/s while
@@ -312,7 +312,7 @@ fn text() {
                  100 % of the writes by main.(*Cache).Put cache.go:44
 
     goroutines by creation site
-         9 981  chan receive   main.startWorker worker.go:23  +57.0/min
+         9 981  chan receive   main.startWorker worker.go:23  +57.2/min
              1  IO wait        the program's start
 
     heap 418 MiB live after GC, goal 835 MiB · GC 6.5/min, pause p99 210 us

@@ -8,7 +8,7 @@
 mod parts;
 mod words;
 
-use crate::analyze::shape::{Shape, shape};
+use crate::analyze::shape::{Shape, shape, warm};
 use crate::analyze::{Answer, HeapPart, HeapTrend, NotYet, figures};
 use crate::symbolize::evidence::{Evidence, GcState};
 use parts::{class_parts, site_parts};
@@ -16,7 +16,7 @@ pub(in crate::analyze) use words::{compose, sum};
 
 pub const NAME: &str = "heap-growth";
 
-/// GC cycles before anything is said; the first quarter is warm-up and left out.
+/// GC cycles before anything is said; the first quarter of the time is warm-up and left out.
 const MIN_CYCLES: usize = 12;
 const MIN_SPAN_S: f64 = 10.0;
 /// The smallest gain that is worth a line: this many bytes and this share of what lives.
@@ -42,8 +42,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
             needs_cycles(gc, span),
         );
     }
-    let warm: Vec<(f64, f64)> =
-        gc.points[gc.points.len() / 4..].iter().map(|p| (p.t, p.live_bytes as f64)).collect();
+    let warm: Vec<(f64, f64)> = warm(&gc.points, |p| p.t).iter().map(|p| (p.t, p.live_bytes as f64)).collect();
     let worth = MIN_GAIN.max(MIN_GAIN_SHARE * gc.live_bytes.unwrap_or(0) as f64);
     let rise = match shape(&warm, worth) {
         Shape::Quiet => return vec![Answer::Quiet],
