@@ -9,6 +9,7 @@ use crate::symbolize::evidence::{
 };
 
 mod live;
+mod spacing;
 
 const MIB: f64 = 1_048_576.0;
 
@@ -36,20 +37,31 @@ fn stack(functions: &[&str]) -> Vec<Frame> {
 
 /// A heap whose live bytes follow `live`, with `noise` bytes of it, all in the 96-byte class, a GC every `dt`.
 fn heap(cycles: u32, dt: f64, noise: f64, seed: u64, live: impl Fn(f64) -> f64) -> Evidence {
+    heap_at((1..=cycles).map(|cycle| f64::from(cycle) * dt), noise, seed, live)
+}
+
+/// The same with a GC at each of these seconds.
+fn heap_at(
+    moments: impl IntoIterator<Item = f64>,
+    noise: f64,
+    seed: u64,
+    live: impl Fn(f64) -> f64,
+) -> Evidence {
     let mut rng = Lcg(seed);
-    let points: Vec<GcPoint> = (1..=cycles)
-        .map(|cycle| {
-            let t = f64::from(cycle) * dt;
+    let points: Vec<GcPoint> = (1..)
+        .zip(moments)
+        .map(|(cycle, t)| {
             let bytes = (live(t) + noise * rng.normal()).max(0.0);
             GcPoint { t, cycle, live_bytes: bytes as u64 }
         })
         .collect();
+    let at_s = points.last().map_or(0.0, |p| p.t);
     Evidence {
-        at_s: f64::from(cycles) * dt,
+        at_s,
         size_classes: vec![class(8, 96, &points)],
         gc: Some(GcState {
-            cycles: Some(cycles),
-            watched_s: f64::from(cycles) * dt,
+            cycles: Some(points.len() as u32),
+            watched_s: at_s,
             live_bytes: points.last().map(|p| p.live_bytes),
             points,
             ..GcState::default()

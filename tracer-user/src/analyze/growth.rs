@@ -2,9 +2,9 @@
 //!
 //! Apart from `shape`, which decides what may be called a rise: a row's rate is shown whatever its shape, with its
 //! interval and its p-value, and accuses nobody. It is the rate that a finding on the row would state: of the floors of
-//! the series, without its first quarter where programs warm up.
+//! the series, without the first quarter of its time, where programs warm up.
 
-use super::shape::floors;
+use super::shape::{floors, warm};
 use super::stats::trend::MIN_POINTS;
 use super::stats::{Slope, mann_kendall, theil_sen};
 
@@ -34,7 +34,7 @@ const Z95: f64 = 1.959_963_984_540_054;
 
 /// The growth of a row whose points are one per GC cycle; absent where there are too few after warm-up.
 pub fn over_cycles(points: &[Point]) -> Option<RowGrowth> {
-    over_readings(&points[points.len() / 4..])
+    over_readings(warm(points, |p| p.t))
 }
 
 /// The same for points that need no warm-up, such as counts of goroutines.
@@ -90,8 +90,8 @@ mod tests {
         let growth = over_cycles(&line(16, 3.0, 0.0)).expect("twelve after warm-up");
         assert!((growth.slope.per_unit - 3.0).abs() < 1e-9 && growth.p < 0.001, "{growth:?}");
         assert_eq!(growth.points, 12);
-        assert_eq!(over_cycles(&line(7, 3.0, 0.0)).map(|g| g.points), Some(6));
-        assert_eq!(over_cycles(&line(6, 3.0, 0.0)), None);
+        assert_eq!(over_cycles(&line(8, 3.0, 0.0)).map(|g| g.points), Some(6));
+        assert_eq!(over_cycles(&line(7, 3.0, 0.0)), None);
         assert_eq!(over_readings(&[]), None);
     }
 

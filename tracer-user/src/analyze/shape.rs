@@ -2,13 +2,16 @@
 //!
 //! A trend test alone accuses warm-up, bounded caches and saw-teeth that happen to end high. So a rise must be
 //! significant as a whole and in its later part, must not have slowed down and must not fall back between.
+//!
+//! Blocks, parts and the warm-up are equal shares of time, never of points: a point comes with each GC cycle, and these
+//! become rarer as a heap grows, so that what a growing heap did at last would be in few of them.
 //! Numbers here were chosen against the synthetic series in the tests of the rules.
 
 use super::stats::{Slope, mann_kendall, theil_sen};
 
 /// Fewest points a shape is told from.
 pub(super) const MIN_POINTS: usize = 8;
-/// Series longer than twice this are cut into this many blocks, each represented by its lowest point. Neighbours
+/// Series longer than twice this are cut into this many blocks of time, each represented by its lowest point. Neighbours
 /// in a load curve depend on each other; floors of blocks much less, and a leak raises the floor.
 const BLOCKS: usize = 12;
 /// The whole series rises: two-sided p-value below this. Stricter than a single test needs, because a session
@@ -55,7 +58,7 @@ pub(super) struct Rise {
 /// What a series does.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Shape {
-    /// Fewer than [`MIN_POINTS`].
+    /// Fewer than [`MIN_POINTS`], or in fewer blocks of its time.
     TooShort,
     /// No rise worth the name, or it ended.
     Quiet,
@@ -77,6 +80,8 @@ pub(super) enum Doubt {
     LaterPart,
     /// It came in a step or in leaps.
     Uneven,
+    /// Some part of its time has no point.
+    Gap,
 }
 
 impl Doubt {
@@ -88,6 +93,7 @@ impl Doubt {
             Doubt::Slowing => "but ever more slowly: a warm-up or a cache that fills looks like this",
             Doubt::LaterPart => "but not in the later part",
             Doubt::Uneven => "but in a step rather than steadily",
+            Doubt::Gap => "but what it did in part of that time was not seen",
         }
     }
 }
@@ -112,17 +118,18 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
         return Shape::Quiet;
     }
     let rise = Rise { slope, p: trend.p, span_s, gain, fall: deepest_fall(&points) / gain };
-    let pace = pace(&points);
+    let quarters = [0, 2, 3].map(|i| middle(all, i, 4));
+    let (Some(pace), [Some(start), Some(before), Some(end)]) = (pace(&points), quarters) else {
+        return Shape::Unsettled(Doubt::Gap, rise);
+    };
     if pace < LEVELLED {
         return Shape::Quiet;
     }
-    let later = &points[points.len() - (points.len() / 2).max(super::stats::trend::MIN_POINTS)..];
+    let later = later_half(&points);
     let later_rises =
         theil_sen(later).is_some_and(|s| s.low > 0.0) && mann_kendall(later).is_some_and(|t| t.p < LIKELY);
-    let even = quarter(all, 3).1 - quarter(all, 0).1;
-    let even = even / (slope.per_unit * (quarter(all, 3).0 - quarter(all, 0).0));
-    let (before, end) = (quarter(all, 2), quarter(all, 3));
-    let still = (end.1 - before.1) / (end.0 - before.0) / slope.per_unit;
+    let even = rate(start, end) / slope.per_unit;
+    let still = rate(before, end) / slope.per_unit;
     if slope.low <= KNOWN * slope.per_unit || trend.p >= SURE || gain < CLEAR * scatter {
         Shape::Unsettled(Doubt::Chance, rise)
     } else if rise.fall > MAX_FALL {
@@ -138,17 +145,18 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
     }
 }
 
-/// The lowest point of each block; short series as they are.
+/// The lowest point of each block that has one; short series as they are.
 pub(super) fn floors(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() < 2 * BLOCKS {
         return points.to_vec();
     }
-    (0..BLOCKS)
-        .filter_map(|b| {
-            let block = &points[b * points.len() / BLOCKS..(b + 1) * points.len() / BLOCKS];
-            block.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1))
-        })
-        .collect()
+    let lowest = |b| part(points, b, BLOCKS).iter().copied().min_by(|a, b| a.1.total_cmp(&b.1));
+    (0..BLOCKS).filter_map(lowest).collect()
+}
+
+/// Without the first quarter of its time, in which programs warm up. `t`: when a point was taken.
+pub(super) fn warm<T>(points: &[T], t: impl Fn(&T) -> f64) -> &[T] {
+    &points[share(points, t, 1, 4)..]
 }
 
 fn deepest_fall(points: &[(f64, f64)]) -> f64 {
@@ -159,17 +167,27 @@ fn deepest_fall(points: &[(f64, f64)]) -> f64 {
     })
 }
 
-/// The later rate over the earlier rate, between the medians of three thirds.
-fn pace(points: &[(f64, f64)]) -> f64 {
-    let third = |i| part(points, i, 3);
-    let (first, middle, last) = (third(0), third(1), third(2));
-    let early = (middle.1 - first.1) / (middle.0 - first.0);
-    let late = (last.1 - middle.1) / (last.0 - middle.0);
+/// The later rate over the earlier rate, between the medians of three thirds. Absent where one has no point.
+fn pace(points: &[(f64, f64)]) -> Option<f64> {
+    let third = |i| middle(points, i, 3);
+    let (first, middle, last) = (third(0)?, third(1)?, third(2)?);
+    let (early, late) = (rate(first, middle), rate(middle, last));
     if early <= 0.0 {
         // It began late; whether it goes on is for the later part to show.
-        return if late > 0.0 { 1.0 } else { 0.0 };
+        return Some(if late > 0.0 { 1.0 } else { 0.0 });
     }
-    late / early
+    Some(late / early)
+}
+
+/// The points of the later half of the time, at least as many as a trend is told from.
+fn later_half(points: &[(f64, f64)]) -> &[(f64, f64)] {
+    let fewest = points.len().saturating_sub(super::stats::trend::MIN_POINTS);
+    &points[share(points, |p| p.0, 1, 2).min(fewest)..]
+}
+
+/// From one point to another.
+fn rate(from: (f64, f64), to: (f64, f64)) -> f64 {
+    (to.1 - from.1) / (to.0 - from.0)
 }
 
 /// How far points lie from a line of that slope: the median absolute deviation, scaled to a normal
@@ -187,16 +205,28 @@ fn median(values: &mut [f64]) -> f64 {
     values[(values.len() - 1) / 2].midpoint(values[values.len() / 2])
 }
 
-/// The medians of one quarter.
-fn quarter(points: &[(f64, f64)], i: usize) -> (f64, f64) {
-    part(points, i, 4)
+/// The medians of x and of y in the `i`-th of `of` parts; absent where no point is in it.
+fn middle(points: &[(f64, f64)], i: usize, of: usize) -> Option<(f64, f64)> {
+    let part = part(points, i, of);
+    let of = |value: fn(&(f64, f64)) -> f64| median(&mut part.iter().map(value).collect::<Vec<_>>());
+    (!part.is_empty()).then(|| (of(|p| p.0), of(|p| p.1)))
 }
 
-/// The medians of x and of y in the `i`-th of `of` equal parts. There are at least [`MIN_POINTS`] points.
-fn part(points: &[(f64, f64)], i: usize, of: usize) -> (f64, f64) {
-    let part = &points[i * points.len() / of..(i + 1) * points.len() / of];
-    let of = |value: fn(&(f64, f64)) -> f64| median(&mut part.iter().map(value).collect::<Vec<_>>());
-    (of(|p| p.0), of(|p| p.1))
+/// The points in the `i`-th of `of` parts that are equal in time.
+fn part(points: &[(f64, f64)], i: usize, of: usize) -> &[(f64, f64)] {
+    let before = |i| share(points, |p| p.0, i, of);
+    &points[before(i)..before(i + 1).max(before(i))]
+}
+
+/// How many points lie in the first `i` of `of` parts that are equal in time; with `i` = `of` all do. They are in order
+/// of time.
+fn share<T>(points: &[T], t: impl Fn(&T) -> f64, i: usize, of: usize) -> usize {
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return 0 };
+    if i == of {
+        return points.len();
+    }
+    let until = t(first) + (t(last) - t(first)) * i as f64 / of as f64;
+    points.partition_point(|p| t(p) < until)
 }
 
 #[cfg(test)]
@@ -218,6 +248,35 @@ mod tests {
         assert!(!matches!(of(|t| t % 20.0), Shape::Rises(_)));
         assert!(!matches!(of(|t| if t < 40.0 { 1.0 } else { 500.0 }), Shape::Rises(_)));
         assert_eq!(shape(&[(0.0, 0.0), (1.0, 1.0)], 0.0), Shape::TooShort);
+    }
+
+    #[test]
+    fn parts_are_equal_in_time_however_points_are_spread() {
+        // Twelve in the first second, then one a second.
+        let crowd = (0..12).map(|n| f64::from(n) / 12.0);
+        let points: Vec<(f64, f64)> = crowd.chain((1..=24).map(f64::from)).map(|t| (t, t)).collect();
+        let cut = |i, of| part(&points, i, of).iter().map(|p| p.0).collect::<Vec<_>>();
+        assert_eq!(cut(3, 4), [18.0, 19.0, 20.0, 21.0, 22.0, 23.0, 24.0]);
+        assert_eq!(cut(1, 12), [2.0, 3.0]);
+        assert_eq!((0..4).map(|i| cut(i, 4).len()).sum::<usize>(), points.len());
+        assert_eq!(warm(&points, |p| p.0)[..1], [(6.0, 6.0)]);
+        assert_eq!(later_half(&points)[..1], [(12.0, 12.0)]);
+        assert_eq!(floors(&points)[..3], [(0.0, 0.0), (2.0, 2.0), (4.0, 4.0)]);
+        assert_eq!((part(&[], 0, 4).len(), warm(&[], |p: &(f64, f64)| p.0).len()), (0, 0));
+        assert_eq!(part(&[(1.0, 1.0); 3], 3, 4).len(), 3, "all of one moment");
+    }
+
+    #[test]
+    fn a_part_that_was_not_seen_leaves_a_rise_in_doubt() {
+        let seen = (0..30).chain(50..80).map(f64::from);
+        let points: Vec<(f64, f64)> = seen.map(|t| (t, 5.0 * t)).collect();
+        assert!(matches!(shape(&points, 1.0), Shape::Rises(_)), "half a quarter is enough");
+        let seen = (0..21).chain(60..80).map(f64::from);
+        let points: Vec<(f64, f64)> = seen.map(|t| (t, 5.0 * t)).collect();
+        let shape = shape(&points, 1.0);
+        assert!(matches!(shape, Shape::TooShort | Shape::Unsettled(Doubt::Gap, _)), "{shape:?}");
+        let few: Vec<(f64, f64)> = points.iter().copied().step_by(2).collect();
+        assert!(matches!(super::shape(&few, 1.0), Shape::Unsettled(Doubt::Gap, _)));
     }
 
     #[test]

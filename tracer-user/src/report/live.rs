@@ -3,7 +3,7 @@
 use super::Report;
 use super::growth;
 use super::lines::{Lines, WIDTH};
-use super::model::Allocated;
+use super::model::{Allocated, HeapProfile};
 use super::text::site_line;
 use crate::analyze::figures;
 
@@ -13,21 +13,11 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
     let living: Vec<_> = rows.iter().filter_map(|row| Some((row, row.live?))).collect();
     let living: Vec<_> = living.into_iter().filter(|(_, live)| live.objects > 0).collect();
     lines.blank();
-    let when = if profile.as_of == "now" { "allocated so far (no GC yet)" } else { "live after the last GC" };
-    let by = match profile.source {
-        "samples" if profile.sample_bytes <= 1 => {
-            " of what was allocated since attach, every allocation followed".to_owned()
-        }
-        "samples" => format!(
-            " of what was allocated since attach, one sample per {}",
-            figures::bytes(profile.sample_bytes)
-        ),
-        _ => ", by Go's own memory profile".to_owned(),
-    };
+    let of = of_what(profile);
     lines.labelled(
         "",
         &format!(
-            "{when}{by}: {} in {}, {}",
+            "{of}: {} in {}, {}",
             with_error(profile.live),
             figures::counted(profile.live.objects, "object"),
             figures::counted(living.len() as u64, "site")
@@ -73,6 +63,24 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
             ),
         );
     }
+}
+
+/// What the total is of, and by whose samples.
+fn of_what(profile: &HeapProfile) -> String {
+    let collected = profile.as_of != "now";
+    let by = match profile.source {
+        "samples" if profile.sample_bytes <= 1 => "every allocation followed".to_owned(),
+        "samples" => format!("one sample per {}", figures::bytes(profile.sample_bytes)),
+        _ if collected => return "live after the last GC, by Go's own memory profile".to_owned(),
+        _ => return "allocated so far (no GC yet), by Go's own memory profile".to_owned(),
+    };
+    // A GC may have run, before the first sample was taken or unseen.
+    let what = if collected {
+        "live after the last GC of what was allocated since attach"
+    } else {
+        "allocated since attach (no GC has told yet what of it lives)"
+    };
+    format!("{what}, {by}")
 }
 
 fn with_error(amount: Allocated) -> String {

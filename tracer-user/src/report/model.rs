@@ -384,11 +384,13 @@ pub struct HeapProfile {
     pub former_sample_bytes: Option<u64>,
     /// When it was read.
     pub t: f64,
-    /// What `live` is as of: `last-gc`, or `now` before the first GC.
+    /// What `live` is as of: `last-gc`; or `now` before the first GC, or the first that told of our samples: then it is all
+    /// that was allocated.
     pub as_of: &'static str,
     pub live: Allocated,
     pub allocated: Allocated,
     pub freed: Allocated,
+    /// Of the allocated, beside what is live, freed or unknown; none where `live` is as of now.
     pub allocated_since_gc: Allocated,
     /// Of the allocated: live or freed, which is not known.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -58,6 +58,8 @@ struct Builder {
     locations: HashMap<(u64, Vec<Line>), u64>,
 }
 
+const AS_OF_GC: &str = "as of the last completed GC; what its sweep has not reached counts as in use";
+
 /// The id of the only mapping.
 const MAPPING: u64 = 1;
 
@@ -129,15 +131,19 @@ impl Builder {
             ("inuse_space", "bytes"),
         ];
         self.head(report, &kinds, ("space", "bytes", heap.sample_bytes));
-        if heap.source == "samples" {
-            self.comment("sampled since attach; what is not known to live counts as not in use");
-        }
-        let when = if heap.as_of == "now" {
-            "no GC has run: everything allocated so far is in use"
-        } else {
-            "as of the last completed GC; what its sweep has not reached counts as in use"
+        let comments: &[&str] = match (heap.as_of, heap.source) {
+            ("now", "samples") => {
+                &["sampled since attach; no GC has told yet what of it lives: all of it counts as in use"]
+            }
+            ("now", _) => &["no GC has run: everything allocated so far is in use"],
+            (_, "samples") => {
+                &["sampled since attach; what is not known to live counts as not in use", AS_OF_GC]
+            }
+            _ => &[AS_OF_GC],
         };
-        self.comment(when);
+        for words in comments {
+            self.comment(words);
+        }
         let design = ByBytes { mean: heap.sample_bytes };
         for sample in &heap.samples.samples {
             let live = sample.allocs.saturating_sub(sample.frees);

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     aggregate::Ledger,
-    analyze,
+    analyze::{self, figures::counted},
     capture::NewFile,
     goruntime::GoImage,
     host::launch::Running,
@@ -131,6 +131,9 @@ enum Interim {
 struct Watched {
     first_cycle: Option<u32>,
     last_cycle: Option<u32>,
+    /// Nothing but the program itself starts a cycle.
+    gc_is_off: bool,
+    told_gc_is_off: bool,
     /// The target's own count of allocations, at the first and the latest reading.
     first_mallocs: Option<u64>,
     last_mallocs: Option<u64>,
@@ -298,6 +301,9 @@ impl<'s, 'a> Session<'s, 'a> {
         for record in &records {
             self.watched.see(record);
         }
+        if let Some(why) = self.watched.waits_in_vain(self.setup.until) {
+            (self.output.notice)(&why);
+        }
         let ready = if self.drain.is_some() { self.fence.hold(records) } else { records };
         for record in ready {
             self.apply(&record);
@@ -452,6 +458,19 @@ impl Watched {
         (listened && self.hits == 0 && made > CACHED).then_some(made)
     }
 
+    /// Said once: the session's end is a number of cycles, and none may come.
+    fn waits_in_vain(&mut self, until: Until) -> Option<String> {
+        let Until::GcCycles(wanted) = until else { return None };
+        if !self.gc_is_off || std::mem::replace(&mut self.told_gc_is_off, true) {
+            return None;
+        }
+        let cycles = counted(u64::from(wanted), "GC cycle");
+        Some(format!(
+            "the GC of the program is off (GOGC=off, no memory limit): {cycles} will pass only if the program itself \
+             collects; Ctrl-C ends the session with its report"
+        ))
+    }
+
     fn see(&mut self, record: &Record) {
         let readout = match &record.body {
             Body::Reading(Reading { readout, .. }) => readout,
@@ -465,6 +484,7 @@ impl Watched {
             Readout::Gc(gc) => {
                 self.first_cycle.get_or_insert(gc.cycles);
                 self.last_cycle = Some(gc.cycles);
+                self.gc_is_off = gc.gogc < 0 && gc.memory_limit.is_none();
             }
             Readout::SizeClasses(sizes) => {
                 let small: u64 = sizes.small.iter().map(|c| c.allocs).sum();
@@ -575,6 +595,17 @@ mod tests {
         assert_eq!(watched(&[], CACHED + 1, 0).unheard(), None);
         assert_eq!(watched(&[true], CACHED, 0).unheard(), None);
         assert_eq!(Watched { counts_allocations: vec![true], ..Watched::default() }.unheard(), None);
+    }
+
+    #[test]
+    fn cycles_that_may_never_come_are_said_once() {
+        let off = || Watched { gc_is_off: true, ..Watched::default() };
+        let mut watched = off();
+        let said = watched.waits_in_vain(Until::GcCycles(2)).expect("the GC is off");
+        assert!(said.contains("is off") && said.contains("2 GC cycles will"), "{said}");
+        assert_eq!(watched.waits_in_vain(Until::GcCycles(2)), None);
+        assert_eq!(off().waits_in_vain(Until::Interrupted), None);
+        assert_eq!(Watched::default().waits_in_vain(Until::GcCycles(2)), None);
     }
 
     #[test]

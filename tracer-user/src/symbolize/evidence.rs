@@ -254,6 +254,13 @@ pub struct GcState {
     pub pause: Option<Pauses>,
 }
 
+impl GcState {
+    /// Whether nothing but the program itself starts a cycle.
+    pub fn is_off(&self) -> bool {
+        self.gogc < 0 && self.memory_limit.is_none()
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct GcPoint {
     pub t: f64,

@@ -38,7 +38,8 @@ pub struct HeapProfile {
     pub former_rate: Option<u64>,
     /// Seconds since the session's start.
     pub read_at_s: f64,
-    /// False before the first GC: then everything allocated so far counts as live.
+    /// False before the first GC, for our samples the first that told of any: then everything allocated so far counts as
+    /// live.
     pub collected: bool,
     /// Buckets were left out.
     pub cut: bool,

@@ -2,7 +2,8 @@
 //!
 //! Apart from the runtime's own profile, whose rows these share the form of. Each group of samples of one size is scaled
 //! by the probability that an object of that size is taken. What is not known to live is never counted as live: it has a
-//! column of its own.
+//! column of its own. Before a GC told of any there is no such column: nothing is known to be garbage, and all counts as
+//! live, as the runtime's own profile has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +71,7 @@ pub(super) fn heap_profile(
         let Site { frames, cause, places: stack } =
             stack_of(ledger, named, &mut places, group.stack, type_name.as_deref());
         let bytes = rounded(ledger, group);
-        let amounts = amounts(design, group, *held, bytes);
+        let amounts = amounts(design, group, *held, bytes, collected);
         out.total.add(amounts);
         let row = rows.entry((frames, type_name.clone(), cause)).or_default();
         let sampling = Sampling {
@@ -136,13 +137,15 @@ fn rounded(ledger: &Ledger, group: &SampleGroup) -> u64 {
     }
 }
 
-fn amounts(design: ByBytes, group: &SampleGroup, held: Followed, bytes: u64) -> SiteAmounts {
+fn amounts(design: ByBytes, group: &SampleGroup, held: Followed, bytes: u64, collected: bool) -> SiteAmounts {
     let of = |n: u64| Amounts::of(design, n, group.size.0, bytes);
+    let (live, since_gc) =
+        if collected { (held.live, held.fresh) } else { (held.live.saturating_add(held.fresh), 0) };
     SiteAmounts {
-        live: of(held.live),
+        live: of(live),
         allocated: of(held.taken),
         freed: of(held.dead),
-        since_gc: of(held.fresh),
+        since_gc: of(since_gc),
         unknown: of(held.unknown),
     }
 }
@@ -232,5 +235,26 @@ mod tests {
         assert_eq!(lost, ["stack_unknown"]);
         let [one, _] = &profile.samples[..] else { panic!("{:?}", profile.samples) };
         assert_eq!((one.counts.live(), one.size, one.chosen_by), (2, 40_960, 40_000));
+    }
+
+    #[test]
+    fn before_a_gc_told_of_them_all_samples_count_as_live_in_every_figure() {
+        let key = |at| SampleKey { address: ProcAddr(0x1000 + at), at: KTime(at) };
+        // What the follower had no room for, which tells of no cycle.
+        let untold = Fates { unknown: vec![key(12)], ..Fates::default() };
+        let told = Reading { from: KTime(20), gc_cycle: None, readout: Readout::Fates(untold) };
+        let mut ledger = crate::aggregate::Ledger::new(Slot(0), KTime(1));
+        ledger.apply(&record(1, Body::Note(Note::Sampling { mean: 40_000 })));
+        (11..=13).for_each(|at| ledger.apply(&sample(at, 5)));
+        ledger.apply(&record(20, Body::Reading(told)));
+        let profile = Symbolizer::new().evidence(&ledger, &Table).profile.expect("allocations are sampled");
+        assert!(!profile.collected);
+        let [site] = &profile.sites[..] else { panic!("{:?}", profile.sites) };
+        for SiteAmounts { live, allocated, freed, since_gc, unknown } in [site.amounts, profile.total] {
+            let thirds = |a: Amounts| (3.0 * a.objects.value / allocated.objects.value).round() as u64;
+            assert_eq!([live, unknown, freed, since_gc].map(thirds), [2, 1, 0, 0]);
+        }
+        // The same is what a pprof profile is made of.
+        assert_eq!(profile.samples.iter().map(|s| s.counts.live()).collect::<Vec<_>>(), [2]);
     }
 }

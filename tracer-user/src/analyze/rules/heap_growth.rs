@@ -5,23 +5,25 @@
 //! allocations are only counted, that allocate there; and sites whose growth is spread over classes. A cache that is
 //! still filling looks the same until it is full, so the verdict is suspect.
 
+mod needs;
 mod parts;
 mod words;
 
-use crate::analyze::shape::{Shape, shape};
+use crate::analyze::shape::{Shape, shape, warm};
 use crate::analyze::{Answer, HeapPart, HeapTrend, NotYet, figures};
-use crate::symbolize::evidence::{Evidence, GcState};
+use crate::symbolize::evidence::Evidence;
 use parts::{class_parts, site_parts};
 pub(in crate::analyze) use words::{compose, sum};
 
 pub const NAME: &str = "heap-growth";
 
-/// GC cycles before anything is said; the first quarter is warm-up and left out.
+/// GC cycles before anything is said; the first quarter of the time is warm-up and left out.
 const MIN_CYCLES: usize = 12;
 const MIN_SPAN_S: f64 = 10.0;
 /// The smallest gain that is worth a line: this many bytes and this share of what lives.
 const MIN_GAIN: f64 = 256.0 * 1024.0;
 const MIN_GAIN_SHARE: f64 = 0.01;
+
 pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     let not_yet = |reason: String, needs: String| {
         vec![Answer::NotYet(NotYet { rule: NAME, subject: None, reason, needs })]
@@ -29,26 +31,31 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     let Some(gc) = &evidence.gc else {
         return not_yet("the GC's figures have not been read".into(), "one reading".into());
     };
-    if gc.points.is_empty() {
+    let (Some(first), Some(last)) = (gc.points.first(), gc.points.last()) else {
+        let off = if gc.is_off() { "the GC is off (GOGC=off, no memory limit) and " } else { "" };
         return not_yet(
-            format!("no GC has run since attach ({})", figures::duration(gc.watched_s)),
-            format!("{MIN_CYCLES} GC cycles; a quiet Go program makes one every 2 minutes"),
+            format!("{off}no GC has run since attach ({})", figures::duration(gc.watched_s)),
+            needs::first_cycles(gc),
         );
-    }
-    let span = gc.points[gc.points.len() - 1].t - gc.points[0].t;
+    };
+    let span = last.t - first.t;
     if gc.points.len() < MIN_CYCLES || span < MIN_SPAN_S {
+        let off = if gc.is_off() { ", and the GC is off (GOGC=off, no memory limit)" } else { "" };
         return not_yet(
-            format!("{} since attach", figures::counted(gc.points.len() as u64, "GC cycle")),
-            needs_cycles(gc, span),
+            format!("{} since attach{off}", figures::counted(gc.points.len() as u64, "GC cycle")),
+            needs::more_cycles(gc, evidence.at_s, span),
         );
     }
     let warm: Vec<(f64, f64)> =
-        gc.points[gc.points.len() / 4..].iter().map(|p| (p.t, p.live_bytes as f64)).collect();
+        warm(&gc.points, |p| p.t).iter().map(|p| (p.t, p.live_bytes as f64)).collect();
     let worth = MIN_GAIN.max(MIN_GAIN_SHARE * gc.live_bytes.unwrap_or(0) as f64);
     let rise = match shape(&warm, worth) {
         Shape::Quiet => return vec![Answer::Quiet],
         Shape::TooShort => {
-            return not_yet("too few GC cycles after warm-up".into(), needs_cycles(gc, span));
+            return not_yet(
+                "GC cycles cover too little of the time after warm-up".into(),
+                needs::a_fuller_series(gc, evidence.at_s),
+            );
         }
         Shape::Unsettled(doubt, rise) => {
             let why = doubt.words();
@@ -83,20 +90,4 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
         .into_iter()
         .map(|part| Answer::Finding(Box::new(compose(vec![part], total, evidence.module.as_deref()))))
         .collect()
-}
-
-fn needs_cycles(gc: &GcState, span: f64) -> String {
-    let missing = MIN_CYCLES.saturating_sub(gc.points.len());
-    let each = gc.watched_s / gc.points.len().max(1) as f64;
-    let wait = (missing as f64 * each).max(MIN_SPAN_S - span);
-    if missing == 0 {
-        format!("about {} more", figures::duration(wait.ceil()))
-    } else {
-        format!(
-            "{} more GC cycle{}, about {} at the present rate",
-            missing,
-            if missing == 1 { "" } else { "s" },
-            figures::duration(wait.ceil())
-        )
-    }
 }

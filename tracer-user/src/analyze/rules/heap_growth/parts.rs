@@ -2,7 +2,7 @@
 //! and the sites that allocate there. Says nothing in words.
 
 use crate::analyze::growth::{Point, beyond_error, over_cycles, widened};
-use crate::analyze::shape::{Rise, Shape, shape};
+use crate::analyze::shape::{Rise, Shape, shape, warm};
 use crate::analyze::stats::theil_sen;
 use crate::analyze::{Candidate, HeapPart, HeapTrend, Live, PartOf, SitesBy, Slope, TypeGrowth};
 use crate::symbolize::evidence::{AllocSite, Allocations, Amount, Census, Evidence, SizeClass, TypePoint};
@@ -29,11 +29,6 @@ const SURE: f64 = 0.002;
 /// Larger objects are in no class (runtime/sizeclasses.go, `_MaxSmallSize`).
 const MAX_SMALL: u64 = 32_768;
 
-/// Without the first quarter, in which programs warm up.
-fn warm<T>(points: &[T]) -> &[T] {
-    &points[points.len() / 4..]
-}
-
 /// Sites whose live bytes rise, by whoever followed their objects.
 pub(super) fn site_parts(evidence: &Evidence, total: &HeapTrend) -> Vec<HeapPart> {
     let sites = evidence.profile.iter().flat_map(|profile| &profile.sites);
@@ -41,7 +36,7 @@ pub(super) fn site_parts(evidence: &Evidence, total: &HeapTrend) -> Vec<HeapPart
 }
 
 fn site_part(site: &ProfileSite, total: &HeapTrend) -> Option<HeapPart> {
-    let points = warm(&site.points);
+    let points = warm(&site.points, |p| p.t);
     let bytes = site_bytes(points);
     let objects: Vec<(f64, f64)> = points.iter().map(|p| (p.t, p.live.objects.value)).collect();
     let (first, last) = (points.first()?, points.last()?);
@@ -135,7 +130,7 @@ pub(super) fn class_parts(evidence: &Evidence, total: &HeapTrend) -> Vec<HeapPar
 }
 
 fn class_part(class: &SizeClass, total: &HeapTrend, evidence: &Evidence) -> Option<HeapPart> {
-    let warm = warm(&class.points);
+    let warm = warm(&class.points, |p| p.t);
     let point = |value: u64, t| Point { t, value: value as f64, stderr: 0.0 };
     let bytes: Vec<Point> = warm.iter().map(|p| point(p.bytes, p.t)).collect();
     let Rise { slope, .. } = rises(&bytes, total)?;
@@ -193,7 +188,7 @@ fn types(class: u8, growth: Slope, census: &Census) -> Vec<TypeGrowth> {
     let mut rising: Vec<TypeGrowth> = here
         .iter()
         .filter_map(|(names, points)| {
-            let series = type_series(warm(points));
+            let series = type_series(warm(points, |p| p.t));
             let values: Vec<(f64, f64)> = series.iter().map(|p| (p.t, p.value)).collect();
             let Shape::Rises(rise) = shape(&values, 0.0) else { return None };
             let slope = widened(rise.slope, &series);
