@@ -308,6 +308,6 @@ fn by_site_it_is_what_the_programs_own_profile_says_or_a_refusal() {
     let pid = target.pid().to_string();
     let by_site = ["heap", "--pid", &pid, "--by", "site"];
     let refused = Tracer::run(&by_site, Duration::from_mins(1))
-        .refused(&["what lives per site is not known", "--sampler all"]);
+        .refused(&["what lives per site is not known", "--sampler sampled"]);
     assert_eq!(refused.stdout, "");
 }
