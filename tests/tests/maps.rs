@@ -1,8 +1,11 @@
 //! What maps hold, read from outside, equals what the program itself says: entries of maps that grew and of package
-//! variables, writes and deletions, on both generations of Go's maps.
+//! variables, writes and deletions, on both generations of Go's maps. And what is no more is not told.
+
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
-use tracer_tests::go::{Go, Mode, matrix};
+use tracer_tests::go::{Go, Mode, every_version, matrix};
 use tracer_tests::live;
 use tracer_tests::report::{self, list, number, text};
 use tracer_tests::target::Target;
@@ -98,4 +101,91 @@ fn writes_and_deletions_are_exact() {
             assert_eq!(deleting, [Some("main.forget")], "{what}: {of}");
         }
     }
+}
+
+/// The types of the maps that the fixture drops.
+const DROPPED: [&str; 2] = ["map[string]*main.dropped", "map[int64]*main.dropped"];
+/// A reading a second, and room for a busy machine.
+const READ: Duration = Duration::from_millis(2500);
+/// Programs traced at once.
+const TOGETHER: usize = 3;
+
+/// Traces the fixture while each command is followed by at least one reading; the report and the last answer.
+fn traced_slowly(go: &Go, mode: Mode, commands: &[&str]) -> (Value, Value) {
+    let mut target = Target::start(&go.build("maps", mode));
+    let tracer = Tracer::attach(target.pid(), &["--format", "json", "--sampler", "auto"]);
+    let mut answer = Value::Null;
+    for command in commands {
+        answer = target.ask(command);
+        thread::sleep(READ);
+    }
+    let report = tracer.interrupt().success().json();
+    assert!(target.finish().success());
+    (report, answer)
+}
+
+/// How many entries the report has in maps of that type, large first.
+fn entries(report: &Value, of: &str) -> Vec<Option<u64>> {
+    // Without a row there is no list.
+    let rows = report["maps"].as_array().into_iter().flatten().filter(|row| row["type"] == of);
+    let mut found: Vec<Option<u64>> = rows.map(|row| row["entries"].as_u64()).collect();
+    found.sort_unstable_by_key(|n| std::cmp::Reverse(*n));
+    found
+}
+
+fn side_by_side(all: &[(Go, Mode)], check: impl Fn(&Go, Mode, &str) + Sync) {
+    for some in all.chunks(TOGETHER) {
+        thread::scope(|scope| {
+            for (go, mode) in some {
+                let check = &check;
+                let what = format!("go {} {}", go.pin.version, mode.name());
+                scope.spawn(move || check(go, *mode, &what));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_map_that_was_dropped_leaves_the_list_when_it_is_collected() {
+    live!(Root, Uprobes, EveryGo, Tracer);
+    side_by_side(&every_version(), |go, mode, what| {
+        // While no cycle has ended, nobody can know.
+        let (report, _) = traced_slowly(go, mode, &["fill 5000", "drop"]);
+        for of in DROPPED {
+            assert_eq!(entries(&report, of), [Some(5000)], "{what}: {of} in {}", report["maps"]);
+        }
+        // What lives is marked in each cycle.
+        let (report, _) = traced_slowly(go, mode, &["fill 5000", "collect", "collect", "collect"]);
+        for of in DROPPED {
+            assert_eq!(entries(&report, of), [Some(5000)], "{what}: {of} in {}", report["maps"]);
+        }
+        let (report, _) = traced_slowly(go, mode, &["fill 5000", "drop", "collect"]);
+        for of in DROPPED {
+            assert!(entries(&report, of).is_empty(), "{what}: {of} in {}", report["maps"]);
+        }
+        // Between two readings its memory became that of another map, which lives.
+        let (report, taken) = traced_slowly(go, mode, &["fill 5000", "drop", "reuse 100000"]);
+        assert!(taken.as_u64() > Some(0), "{what}: no place of theirs was taken");
+        for of in DROPPED {
+            assert!(entries(&report, of).is_empty(), "{what}: {of} in {}", report["maps"]);
+        }
+    });
+}
+
+#[test]
+fn a_map_that_was_dropped_is_not_accused_of_having_grown() {
+    live!();
+    side_by_side(&matrix(), |go, mode, what| {
+        let named = |report: &Value, list_of: &str, name: &str| {
+            list(report, list_of).iter().any(|row| DROPPED.iter().any(|of| row[name] == **of))
+        };
+        let (report, _) = traced(go, mode, &["fill 14000 14"], &["--sampler", "auto"]);
+        assert!(named(&report, "/findings", "type"), "{what}: {}", report["findings"]);
+        let (report, _) = traced_slowly(go, mode, &["fill 14000 14", "drop"]);
+        // Not collected, and it has not grown for a while.
+        assert!(!named(&report, "/findings", "type"), "{what}: {}", report["findings"]);
+        let (report, _) = traced_slowly(go, mode, &["fill 14000 14", "drop", "collect"]);
+        assert!(!named(&report, "/findings", "type"), "{what}: {}", report["findings"]);
+        assert!(!named(&report, "/undecided", "subject"), "{what}: {}", report["undecided"]);
+    });
 }
