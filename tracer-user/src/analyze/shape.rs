@@ -125,9 +125,10 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
     if pace < LEVELLED {
         return Shape::Quiet;
     }
-    let later = later_half(&points);
+    // Six floors of the whole would leave no room for one that lies too high, where cycles are rare.
+    let later = floors(later_half(all));
     let later_rises =
-        theil_sen(later).is_some_and(|s| s.low > 0.0) && mann_kendall(later).is_some_and(|t| t.p < LIKELY);
+        theil_sen(&later).is_some_and(|s| s.low > 0.0) && mann_kendall(&later).is_some_and(|t| t.p < LIKELY);
     let even = rate(start, end) / slope.per_unit;
     let still = rate(before, end) / slope.per_unit;
     if slope.low <= KNOWN * slope.per_unit || trend.p >= SURE || gain < CLEAR * scatter {
