@@ -6,7 +6,7 @@
 //! are swapped out are not read, once [`ProcessMemory::look_for_swap`] has seen that there are any.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::swap::Swap;
 use crate::memory::{Address as _, FaultKind, ReadAt, ReadFault};
@@ -19,14 +19,15 @@ pub struct ProcessMemory {
     swap: Arc<Swap>,
 }
 
-/// Most vectors in one call; the kernel takes 1024 (`UIO_MAXIOV`, include/uapi/linux/uio.h). Each takes the lock of the
-/// target's address space for about a microsecond, and readers pass a waiting writer for up to 4 ms
-/// (kernel/locking/rwsem.c, `RWSEM_WAIT_TIMEOUT`): without a pause the target's own mmap would wait that long.
-const MAX_VECTORS: usize = 256;
-/// After this many vectors the lock is left alone for a while.
-const MANY_VECTORS: usize = 256;
+/// Most vectors in one call. Each takes the lock of the target's address space for some microseconds, and readers pass a
+/// waiting writer for up to 4 ms (kernel/locking/rwsem.c, `RWSEM_WAIT_TIMEOUT`): unless the lock is left alone in between,
+/// the target's own mmap waits that long.
+const MAX_VECTORS: usize = 8;
 /// By this a call's vectors grow again once addresses are good.
 const GROWS: usize = 4;
+/// After reading for so long the lock is left alone for a while. Measured with a hundred thousand goroutines, beside
+/// programs that map memory each millisecond: twice as long, or only giving way to others, shows in them.
+const BUSY: Duration = Duration::from_micros(40);
 const PAUSE: Duration = Duration::from_micros(50);
 /// Most bytes asked for in one call. The kernel's own limit is just below 2 GiB (`MAX_RW_COUNT`) and ends in a
 /// short count; well below it a short count can only mean a fault.
@@ -131,11 +132,11 @@ impl ProcessMemory {
         let mut answers = Vec::with_capacity(requests.len());
         // Where addresses are bad, most of a call's vectors are for nothing: then the next call has fewer.
         let mut most = MAX_VECTORS;
-        let mut paused_at = 0;
+        let mut began = Instant::now();
         while answers.len() < requests.len() {
-            if answers.len() - paused_at >= MANY_VECTORS {
-                paused_at = answers.len();
+            if began.elapsed() >= BUSY {
                 std::thread::sleep(PAUSE);
+                began = Instant::now();
             }
             let rest = &mut requests[answers.len()..];
             let (count, bytes) = batch(rest, most);
