@@ -89,7 +89,7 @@ fn how_long_they_wait_is_told_for_all_of_them() {
         let waited = |name: &str| site["wait_s"][name].as_f64().unwrap_or_else(|| panic!("{what}: {site}"));
         assert!(waited("p50") >= 1.1 && waited("p50") <= waited("max"), "{what}: {site}");
         let plain = read(&target, "text").stdout;
-        assert!(plain.contains("waits    half of 8 from there at least "), "{what}: {plain}");
+        assert!(plain.contains("waits    half of 8 have waited "), "{what}: {plain}");
     }
 }
 

@@ -231,7 +231,12 @@ impl Ledger {
 
     /// What this side's caps cut, by name; zeros left out.
     pub fn cuts(&self) -> BTreeMap<&'static str, u64> {
-        let mut cuts = BTreeMap::from([
+        self.every_cut().into_iter().filter(|(_, n)| *n > 0).collect()
+    }
+
+    /// The same, with those that are 0.
+    pub(crate) fn every_cut(&self) -> [(&'static str, u64); 19] {
+        [
             ("ledger_allocations_unlisted", self.tallies.allocs_unlisted().objects),
             ("ledger_map_calls_unlisted", self.tallies.map_calls_unlisted()),
             ("ledger_goroutines_unlisted", self.tallies.births_unlisted().created),
@@ -251,9 +256,7 @@ impl Ledger {
             ("ledger_misrouted", self.misrouted),
             ("unrecorded", self.session.unrecorded()),
             (RECORDING_CUT, self.session.cut()),
-        ]);
-        cuts.retain(|_, n| *n > 0);
-        cuts
+        ]
     }
 
     pub fn started(&self) -> KTime {

@@ -69,10 +69,10 @@ impl Exporter for GoroutineText {
     }
 }
 
-/// "half of 28 from there at least 12s, one in ten 31s".
+/// "half of 28 have waited 12s or longer, one in ten 31s".
 fn waiting(w: &WaitTimes) -> String {
     format!(
-        "half of {} from there at least {}, one in ten {}",
+        "half of {} have waited {} or longer, one in ten {}",
         figures::count(w.goroutines),
         figures::duration(w.p50),
         figures::duration(w.p90)

@@ -428,7 +428,7 @@ fn goroutine_table() {
     9 981  chan receive, oldest at least 3h12m
       started  main.startWorker                   worker.go:23
       runs     main.worker
-      waits    half of 9 981 from there at least 3h12m, one in ten 3h12m
+      waits    half of 9 981 have waited 3h12m or longer, one in ten 3h12m
       at       main.worker.func1                  worker.go:31
                main.worker                        worker.go:28
       ids      34 35 36

@@ -146,3 +146,12 @@ fn goroutines_on_one_line_share_a_history() {
     assert_eq!(s.groups[0].oldest_wait_s, Some(2.0));
     assert!(!s.internal);
 }
+
+#[test]
+fn every_loss_is_explained() {
+    let page = include_str!("../../../docs/losses.md");
+    let cuts = Ledger::new(Slot(0), KTime(0)).every_cut().map(|(name, _)| name);
+    for name in Counter::ALL.iter().map(|counter| counter.name()).chain(cuts) {
+        assert!(page.contains(&format!("`{name}`")), "docs/losses.md says nothing of {name}");
+    }
+}
