@@ -18,7 +18,7 @@ pub(super) fn write() -> Result<()> {
     );
     writeln!(
         page,
-        "One input may take {TIMEOUT_S} s and the memory in the table; more counts as a failure. Edges are branches of tracer and its\n\
+        "One input may take {TIMEOUT_S} s of CPU time and the memory in the table; more counts as a failure. Edges are branches of tracer and its\n\
          libraries that were passed. `image`, `module`, `state`, `heap`, `followed` and part of `exits` change the real programs\n\
          of fuzz/bases, which their seeds only name. All runs of a target are of the commit beside them.\n"
     )?;
