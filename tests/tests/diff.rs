@@ -124,6 +124,11 @@ fn what_cannot_be_compared_is_refused_in_one_line() {
         let refused = Tracer::run(&["diff", &report, &bad], END).refused(&["cannot compare", says]);
         assert!(refused.stdout.is_empty());
     }
+    let goroutines = file(
+        "other.json",
+        br#"{"schema": "tracer.report/1", "goroutines": {"sites": [{"site": "a", "count": 1}]}}"#,
+    );
+    drop(Tracer::run(&["diff", &report, &goroutines], END).refused(&["nothing in common"]));
 }
 
 #[test]

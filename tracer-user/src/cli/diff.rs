@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::arguments::{DiffArguments, DiffFormat};
 use crate::{
@@ -24,6 +24,11 @@ use crate::{
 pub(super) fn diff(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
     let files: Vec<Input> = arguments.files.iter().map(|file| input(file)).collect::<Result<_, _>>()?;
     let diff = Diff::of(&files);
+    if diff.sections.is_empty() {
+        bail!(
+            "they have nothing in common that could be compared; take them with the same --sampler or format"
+        );
+    }
     let mut out = io::stdout().lock();
     match arguments.format {
         DiffFormat::Text => diff.write_text(&mut out)?,

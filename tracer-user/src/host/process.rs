@@ -97,7 +97,9 @@ impl Process {
             ProcDir::new(raw.as_raw_nonzero().get()).map_err(|e| from_procfs(pid, "open /proc", e))?;
         let stat = read_stat(pid, &proc_dir)?;
         let exe = proc_dir.open_relative("exe").map_err(|e| match &stat {
-            stat if without_main_thread(stat) => HostError::MainThreadEnded { pid },
+            stat if without_main_thread(stat) && goes_on_without(pid, &proc_dir, pidfd.as_ref()) => {
+                HostError::MainThreadEnded { pid }
+            }
             _ => no_executable(pid, from_procfs(pid, "open the executable", e)),
         })?;
         let meta = exe.metadata().map_err(|e| HostError::from_proc(pid, "inspect the executable", e))?;
@@ -161,12 +163,9 @@ impl Process {
             return Err(HostError::Gone { pid });
         }
         let stat = read_stat(pid, &self.proc_dir).map_err(gone_if_missing)?;
-        if self.lost_its_main_thread(&stat) {
-            return Err(if self.has_ended() {
-                HostError::Gone { pid }
-            } else {
-                HostError::MainThreadEnded { pid }
-            });
+        if without_main_thread(&stat) {
+            let goes_on = goes_on_without(pid, &self.proc_dir, self.pidfd.as_ref());
+            return Err(if goes_on { HostError::MainThreadEnded { pid } } else { HostError::Gone { pid } });
         }
         if stat.starttime != self.start_ticks {
             return Err(HostError::Replaced { pid, how: "the pid now belongs to another process" });
@@ -186,30 +185,8 @@ impl Process {
         Ok(())
     }
 
-    /// Whether the first thread ended and others go on. All of a process that ends do not end at one moment.
-    fn lost_its_main_thread(&self, stat: &Stat) -> bool {
-        const ENDS_WITHIN: Duration = Duration::from_millis(300);
-        if !without_main_thread(stat) {
-            return false;
-        }
-        let began = Instant::now();
-        while began.elapsed() < ENDS_WITHIN {
-            let goes_on = read_stat(self.pid, &self.proc_dir).is_ok_and(|stat| without_main_thread(&stat));
-            if self.has_ended() || !goes_on {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        true
-    }
-
     fn has_ended(&self) -> bool {
-        let Some(pidfd) = &self.pidfd else {
-            return false;
-        };
-        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-        // A failed poll proves nothing: the start time is compared next.
-        matches!(rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(n) if n > 0)
+        self.pidfd.as_ref().is_some_and(has_ended)
     }
 
     /// The mappings of the executable's file, by address.
@@ -395,6 +372,26 @@ pub(super) fn stat_of(text: &[u8]) -> Option<Stat> {
     let (open, close) = (line.find(" (")?, line.rfind(") ")?);
     let brackets = (line.find('(')?, line.rfind(')')?);
     (open < close && brackets == (open + 1, close)).then(|| Stat::from_read(line.as_bytes()).ok()).flatten()
+}
+
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    // A failed poll proves nothing: the start time is compared next.
+    matches!(rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(n) if n > 0)
+}
+
+/// Whether a process that lost its main thread goes on: the threads of one that ends do not end at one moment.
+fn goes_on_without(pid: Pid, proc_dir: &ProcDir, pidfd: Option<&OwnedFd>) -> bool {
+    const ENDS_WITHIN: Duration = Duration::from_millis(300);
+    let began = Instant::now();
+    while began.elapsed() < ENDS_WITHIN {
+        let still = read_stat(pid, proc_dir).is_ok_and(|stat| without_main_thread(&stat));
+        if !still || pidfd.is_some_and(has_ended) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }
 
 /// A zombie with further threads (fs/proc/array.c, do_task_stat).

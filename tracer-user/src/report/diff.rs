@@ -57,12 +57,14 @@ pub struct Diff {
     pub sections: Vec<(Section, Vec<Change>)>,
     /// What not all of them measured.
     pub one_sided: Vec<Section>,
+    /// Why the comparison may mean less than it seems to.
+    pub doubts: Vec<String>,
 }
 
 impl Diff {
     /// Compares the last of the reports with the first; those between are shown beside.
     pub fn of(reports: &[Input]) -> Self {
-        let mut diff = Self::default();
+        let mut diff = Self { doubts: doubts(reports), ..Self::default() };
         let sections: BTreeSet<Section> = reports.iter().flat_map(|r| r.sections.keys()).copied().collect();
         for section in sections {
             let all: Vec<_> = reports.iter().filter_map(|r| r.sections.get(&section)).collect();
@@ -102,8 +104,8 @@ impl Diff {
         for section in &self.one_sided {
             lines.labelled("note: ", &format!("{} are not in all of them", title(*section)));
         }
-        if self.sections.is_empty() {
-            lines.line("they have nothing in common that could be compared");
+        for doubt in &self.doubts {
+            lines.labelled("note: ", doubt);
         }
         out.write_all(lines.finish().as_bytes())
     }
@@ -150,10 +152,34 @@ impl Diff {
             .map(|(section, changes)| (key(*section).to_owned(), changes.iter().map(row).collect()))
             .collect();
         let one_sided: Vec<&str> = self.one_sided.iter().map(|section| key(*section)).collect();
-        let value = json!({ "schema": SCHEMA, "sections": sections, "not_compared": one_sided });
+        let value = json!({
+            "schema": SCHEMA,
+            "sections": sections,
+            "not_compared": one_sided,
+            "notes": self.doubts,
+        });
         serde_json::to_writer_pretty(&mut *out, &value).map_err(io::Error::from)?;
         out.write_all(b"\n")
     }
+}
+
+fn doubts(reports: &[Input]) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let programs: BTreeSet<&String> = reports.iter().filter_map(|r| r.program.as_ref()).collect();
+    if programs.len() > 1 {
+        let names: Vec<&str> = programs.into_iter().map(String::as_str).collect();
+        doubts.push(format!(
+            "they are of different programs ({}): rows are held to be the same by their names alone",
+            names.join(", ")
+        ));
+    }
+    let began = |report: Option<&Input>| report.and_then(|r| r.began.clone());
+    if let (Some(first), Some(last)) = (began(reports.first()), began(reports.last()))
+        && last < first
+    {
+        doubts.push(format!("the last is older than the first: {last} and {first}"));
+    }
+    doubts
 }
 
 fn row(change: &Change) -> Value {
@@ -203,5 +229,34 @@ fn amount(section: Section, value: f64) -> String {
         Section::Goroutines | Section::Maps => figures::count(whole),
         Section::Allocated => format!("{}/s", figures::bytes(whole)),
         _ => figures::bytes(whole),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(module: &str, began: &str) -> Input {
+        let text = format!(
+            r#"{{"schema": "tracer.report/1", "target": {{"module": "{module}", "exe": "/srv/x"}},
+                "session": {{"started_at": "{began}"}}, "heap": {{"live_bytes": 5}}}}"#
+        );
+        Input::read(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_is_no_fair_comparison_is_said() {
+        let (old, new) = ("2026-11-20T10:00:00Z", "2026-11-21T09:00:00Z");
+        assert!(Diff::of(&[report("shop", old), report("shop", new)]).doubts.is_empty());
+        let diff = Diff::of(&[report("shop", new), report("till", old)]);
+        assert!(diff.doubts[0].contains("(shop, till)"), "{:?}", diff.doubts);
+        assert!(diff.doubts[1].contains("older than the first"), "{:?}", diff.doubts);
+        let mut said = Vec::new();
+        diff.write_text(&mut said).unwrap();
+        assert!(String::from_utf8(said).unwrap().contains("different programs (shop, till)"));
+        assert!(
+            Diff::of(&[Input::default(), report("shop", new)]).doubts.is_empty(),
+            "a profile says neither"
+        );
     }
 }

@@ -47,6 +47,10 @@ pub struct Row {
 /// A report or a profile, as far as it can be compared. Rows are found by an id that stays the same.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Input {
+    /// Its module, else the name of its file; not known of a profile.
+    pub program: Option<String>,
+    /// When the session began, RFC 3339 in UTC; not known of a profile.
+    pub began: Option<String>,
     pub sections: BTreeMap<Section, BTreeMap<String, Row>>,
 }
 
@@ -82,7 +86,12 @@ impl Input {
             Some(other) => return Err(InputError::Schema(other.chars().take(40).collect())),
             None => return Err(InputError::Unknown("it has no schema".to_owned())),
         }
-        let mut input = Self::default();
+        let exe = text(value, "/target/exe").and_then(|exe| exe.rsplit('/').next());
+        let mut input = Self {
+            program: text(value, "/target/module").or(exe).map(str::to_owned),
+            began: text(value, "/session/started_at").map(str::to_owned),
+            ..Self::default()
+        };
         let number = |path: &str| value.pointer(path).and_then(Value::as_f64);
         for (name, path) in [
             ("live heap", "/heap/live_bytes"),
