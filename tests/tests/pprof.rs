@@ -214,7 +214,7 @@ fn a_program_without_the_profiler_is_refused_or_read_otherwise() {
         let target = Target::start(&go.build("allocs", mode));
         let pid = target.pid().to_string();
         let refused = Tracer::run(&["--pid", &pid, "--sampler", "runtime"], END)
-            .refused(&["--sampler all", "memory profile is off"]);
+            .refused(&["--sampler sampled", "memory profile is off"]);
         assert!(refused.stdout.is_empty());
         let report =
             Tracer::run(&["--pid", &pid, "--duration", "1s", "--format", "json"], END).success().json();

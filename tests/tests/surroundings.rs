@@ -105,6 +105,16 @@ fn a_full_disk_keeps_what_was_written() {
     assert_eq!(ended.status.code(), Some(2), "{ended:?}");
     assert!(ended.stderr.lines().last().unwrap().contains("No space left"), "{ended:?}");
     assert!(kept.starts_with("{\n  \"schema\"") && kept.len() == 4096, "{} bytes: {kept}", kept.len());
+
+    // Where there is no room for anything, no empty file stays.
+    let script = format!(
+        "mount -t tmpfs -o size=4k none {0} && head -c 4096 /dev/zero >{0}/fills && {1} {2} {0}/report.json; status=$?; ls {0}; exit $status",
+        scratch.path().display(),
+        binary().display(),
+        session.join(" "),
+    );
+    let ended = Tracer::start_command(Command::new("unshare").args(["-m", "sh", "-c", &script])).wait(END);
+    assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(2), "fills\n"), "{}", ended.stderr);
     assert!(target.is_alive());
 }
 

@@ -67,9 +67,9 @@ impl OutputFile {
         drop(out.into_parts());
         match written {
             Ok(()) => self.still_there(),
-            // Half a report is none.
+            // What was written stays readable; what is empty says nothing.
             Err(e) => {
-                self.written = false;
+                self.written = self.file.metadata().is_ok_and(|meta| meta.len() > 0);
                 Err(e)
             }
         }
@@ -97,7 +97,7 @@ impl OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         if self.created && !self.written {
-            // It is empty or holds half a report: one that cannot be removed misleads nobody.
+            // It is empty: one that cannot be removed misleads nobody.
             drop(fs::remove_file(&self.path));
         }
     }
