@@ -12,7 +12,7 @@ use tracer_fuzz::patch::Changed;
 use tracer_fuzz::process;
 use tracer_user::binary::x86::{self, Emulates, Insn};
 use tracer_user::goruntime::GoImage;
-use tracer_user::goruntime::code::exits::{Chosen, choose};
+use tracer_user::goruntime::code::exits::{Chosen, choose, never_returns};
 use tracer_user::goruntime::image::Function;
 use tracer_user::units::ImageAddr;
 
@@ -148,13 +148,6 @@ fn with_changes(code: &[u8], changes: &[u8]) -> Vec<u8> {
     code
 }
 
-/// Calls that do not come back.
-fn ends(name: &str) -> bool {
-    ["throw", "fatal", "fatalthrow", "gopanic"].iter().any(|last| name.strip_prefix("runtime.") == Some(last))
-        || name.starts_with("runtime.panic")
-        || name.starts_with("runtime.goPanic")
-}
-
 /// Walks paths from the entry, which way at each branch by `ways`, and counts the chosen places on those that return.
 fn walk(code: &[u8], one: &Allocator, chosen: &Chosen, ways: &[u8]) {
     let start = one.function.entry.0;
@@ -174,7 +167,7 @@ fn walk(code: &[u8], one: &Allocator, chosen: &Chosen, ways: &[u8]) {
                 }
                 FlowControl::UnconditionalBranch => there,
                 FlowControl::ConditionalBranch if ways.next().unwrap_or(false) => there,
-                FlowControl::Call if one.name(ImageAddr(there)).is_some_and(|f| ends(&f.name)) => break,
+                FlowControl::Call if one.name(ImageAddr(there)).is_some_and(|f| never_returns(&f.name)) => break,
                 FlowControl::Next
                 | FlowControl::ConditionalBranch
                 | FlowControl::Call

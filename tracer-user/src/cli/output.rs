@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::arguments::{Format, OutputArguments, ProfileArgument};
 use crate::{
+    host::process::FileId,
     report::{
         Exporter, Report,
         folded::{Folded, Profile},
@@ -192,11 +193,10 @@ impl Destination {
     /// Refuses to write a report over a file that this command reads or records into.
     pub(super) fn spares(&self, other: &Path) -> anyhow::Result<()> {
         let Some(own) = &self.file else { return Ok(()) };
-        let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
         // A file that is not there yet is no other one's.
         if let (Ok(ours), Ok(theirs)) = (own.file.metadata(), fs::metadata(other))
             && ours.is_file()
-            && id(ours) == id(theirs)
+            && FileId::from(&ours) == FileId::from(&theirs)
         {
             bail!("-o would write over {}; give it another path", other.display());
         }

@@ -23,8 +23,6 @@ pub struct ProcessMemory {
 /// waiting writer for up to 4 ms (kernel/locking/rwsem.c, `RWSEM_WAIT_TIMEOUT`): unless the lock is left alone in between,
 /// the target's own mmap waits that long.
 const MAX_VECTORS: usize = 8;
-/// By this a call's vectors grow again once addresses are good.
-const GROWS: usize = 4;
 /// After reading for so long the lock is left alone for a while. Measured with a hundred thousand goroutines, beside
 /// programs that map memory each millisecond: twice as long, or only giving way to others, shows in them.
 const BUSY: Duration = Duration::from_micros(40);
@@ -130,8 +128,6 @@ impl ProcessMemory {
     /// `read_many`, whatever is swapped out.
     fn read_all(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Vec<Result<(), ReadFault>> {
         let mut answers = Vec::with_capacity(requests.len());
-        // Where addresses are bad, most of a call's vectors are for nothing: then the next call has fewer.
-        let mut most = MAX_VECTORS;
         let mut began = Instant::now();
         while answers.len() < requests.len() {
             if began.elapsed() >= BUSY {
@@ -139,30 +135,23 @@ impl ProcessMemory {
                 began = Instant::now();
             }
             let rest = &mut requests[answers.len()..];
-            let (count, bytes) = batch(rest, most);
+            let (count, bytes) = batch(rest);
             if count <= 1 {
                 let (addr, buf) = &mut rest[0];
-                let answer = self.read_one(*addr, buf);
-                most = if answer.is_ok() { GROWS } else { 1 };
-                answers.push(answer);
+                answers.push(self.read_one(*addr, buf));
                 continue;
             }
             match self.readv(&mut rest[..count]) {
-                Ok(read) if read == bytes => {
-                    most = (most * GROWS).min(MAX_VECTORS);
-                    answers.extend(std::iter::repeat_n(Ok(()), count));
-                }
+                Ok(read) if read == bytes => answers.extend(std::iter::repeat_n(Ok(()), count)),
                 Ok(read) => {
                     // The kernel stops at the first byte that is not there. What lies before is whole; the
                     // request it stopped in is read again alone, which tells its reason.
                     let whole = whole_requests(rest, read);
-                    most = (whole * GROWS).clamp(1, MAX_VECTORS);
                     answers.extend(std::iter::repeat_n(Ok(()), whole));
                     let (addr, buf) = &mut rest[whole];
                     answers.push(self.read_one(*addr, buf));
                 }
                 Err(FaultKind::Unmapped) => {
-                    most = 1;
                     let (addr, buf) = &mut rest[0];
                     answers.push(self.read_one(*addr, buf));
                 }
@@ -176,11 +165,11 @@ impl ProcessMemory {
     }
 }
 
-/// How many of the first requests go into one call of at most so many, and their bytes. At least 1 for a non-empty list.
-fn batch(requests: &[(ProcAddr, &mut [u8])], most: usize) -> (usize, usize) {
+/// How many of the first requests go into one call, and their bytes. At least 1 for a non-empty list.
+fn batch(requests: &[(ProcAddr, &mut [u8])]) -> (usize, usize) {
     let mut bytes = 0;
     let mut count = 0;
-    for (_, buf) in requests.iter().take(most) {
+    for (_, buf) in requests.iter().take(MAX_VECTORS) {
         if count > 0 && bytes + buf.len() > MAX_BYTES_PER_CALL {
             break;
         }

@@ -10,6 +10,7 @@ pub mod launch;
 mod maps;
 pub mod memory;
 pub mod process;
+mod stat;
 mod swap;
 pub mod texts;
 

@@ -10,11 +10,9 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use procfs::FromRead as _;
-use procfs::process::{Process as ProcDir, Stat};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use procfs::process::Process as ProcDir;
 use rustix::process::PidfdFlags;
 
 use super::HostError;
@@ -22,6 +20,7 @@ use super::address_space::AddressSpace;
 use super::cgroup::{self, MemoryLimit};
 use super::maps::{self, Line};
 use super::memory::ProcessMemory;
+use super::stat::{goes_on_without, has_ended, read_stat, without_main_thread};
 use crate::record::reading;
 use crate::units::{Bytes, FileOffset, ImageAddr, LoadBias, Pid, ProcAddr};
 
@@ -42,7 +41,7 @@ pub struct Process {
 
 /// Which file an open file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct FileId {
+pub struct FileId {
     dev: u64,
     inode: u64,
 }
@@ -96,11 +95,12 @@ impl Process {
         let proc_dir =
             ProcDir::new(raw.as_raw_nonzero().get()).map_err(|e| from_procfs(pid, "open /proc", e))?;
         let stat = read_stat(pid, &proc_dir)?;
-        let exe = proc_dir.open_relative("exe").map_err(|e| match &stat {
-            stat if without_main_thread(stat) && goes_on_without(pid, &proc_dir, pidfd.as_ref()) => {
+        let exe = proc_dir.open_relative("exe").map_err(|e| {
+            if without_main_thread(&stat) && goes_on_without(pid, &proc_dir, pidfd.as_ref()) {
                 HostError::MainThreadEnded { pid }
+            } else {
+                no_executable(pid, from_procfs(pid, "open the executable", e))
             }
-            _ => no_executable(pid, from_procfs(pid, "open the executable", e)),
         })?;
         let meta = exe.metadata().map_err(|e| HostError::from_proc(pid, "inspect the executable", e))?;
         let exe_link = proc_dir.exe().map_err(|e| from_procfs(pid, "read the link to the executable", e))?;
@@ -350,55 +350,6 @@ pub(super) fn bias_of(mappings: &[Mapping], segments: &[Segment]) -> Option<Load
     found.map(LoadBias)
 }
 
-fn read_stat(pid: Pid, proc_dir: &ProcDir) -> Result<Stat, HostError> {
-    /// A line of some 52 numbers and a name.
-    const MOST: u64 = 16 << 10;
-    let mut text = Vec::new();
-    let read = proc_dir.open_relative("stat").map_err(|e| from_procfs(pid, "read the start time", e))?;
-    read.take(MOST)
-        .read_to_end(&mut text)
-        .map_err(|e| HostError::from_proc(pid, "read the start time", e))?;
-    stat_of(&text).ok_or_else(|| {
-        let source = io::Error::other("/proc/PID/stat is not what it should be");
-        HostError::Proc { pid, doing: "read the start time", source }
-    })
-}
-
-/// The text of /proc/PID/stat, taken apart. procfs-core 0.18 cuts at the name's brackets without a look at what stands
-/// around them.
-pub(super) fn stat_of(text: &[u8]) -> Option<Stat> {
-    let line = String::from_utf8_lossy(text);
-    let line = line.trim();
-    let (open, close) = (line.find(" (")?, line.rfind(") ")?);
-    let brackets = (line.find('(')?, line.rfind(')')?);
-    (open < close && brackets == (open + 1, close)).then(|| Stat::from_read(line.as_bytes()).ok()).flatten()
-}
-
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-    // A failed poll proves nothing: the start time is compared next.
-    matches!(rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(n) if n > 0)
-}
-
-/// Whether a process that lost its main thread goes on: the threads of one that ends do not end at one moment.
-fn goes_on_without(pid: Pid, proc_dir: &ProcDir, pidfd: Option<&OwnedFd>) -> bool {
-    const ENDS_WITHIN: Duration = Duration::from_millis(300);
-    let began = Instant::now();
-    while began.elapsed() < ENDS_WITHIN {
-        let still = read_stat(pid, proc_dir).is_ok_and(|stat| without_main_thread(&stat));
-        if !still || pidfd.is_some_and(has_ended) {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    true
-}
-
-/// A zombie with further threads (fs/proc/array.c, do_task_stat).
-fn without_main_thread(stat: &Stat) -> bool {
-    stat.state == 'Z' && stat.num_threads > 1
-}
-
 /// Once a process was open, "no such process" means that it ended.
 fn gone_if_missing(error: HostError) -> HostError {
     match error {
@@ -417,7 +368,7 @@ fn no_executable(pid: Pid, error: HostError) -> HostError {
     }
 }
 
-fn from_procfs(pid: Pid, doing: &'static str, error: procfs::ProcError) -> HostError {
+pub(super) fn from_procfs(pid: Pid, doing: &'static str, error: procfs::ProcError) -> HostError {
     use procfs::ProcError;
     match error {
         ProcError::PermissionDenied(_) => HostError::denied(pid, doing),

@@ -7,7 +7,8 @@ use std::io::Cursor;
 use procfs::FromRead as _;
 use procfs::process::{MountInfos, Status};
 
-use super::process::{Mapping, Segment, bias_of, stat_of};
+use super::process::{Mapping, Segment, bias_of};
+use super::stat::stat_of;
 use super::{cgroup, maps, swap};
 use crate::units::{Bytes, FileOffset, ImageAddr};
 

@@ -70,6 +70,12 @@ pub struct Gc {
     pub cpu_fraction: Option<f64>,
 }
 
+/// Whether nothing but the program itself starts a GC cycle: GOGC is off, and no memory limit makes it collect
+/// (runtime/mgc.go, gcTrigger.test).
+pub fn gc_is_off(gogc: i32, limited: bool) -> bool {
+    gogc < 0 && !limited
+}
+
 /// Allocation and free counts per size class (`memstats.heapStats`), since the process started.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SizeClasses {

@@ -163,6 +163,10 @@ impl Diff {
     }
 }
 
+fn began(report: &Input) -> Option<&str> {
+    report.began.as_deref()
+}
+
 fn doubts(reports: &[Input]) -> Vec<String> {
     let mut doubts = Vec::new();
     let programs: BTreeSet<&String> = reports.iter().filter_map(|r| r.program.as_ref()).collect();
@@ -173,8 +177,7 @@ fn doubts(reports: &[Input]) -> Vec<String> {
             names.join(", ")
         ));
     }
-    let began = |report: Option<&Input>| report.and_then(|r| r.began.clone());
-    if let (Some(first), Some(last)) = (began(reports.first()), began(reports.last()))
+    if let (Some(first), Some(last)) = (reports.first().and_then(began), reports.last().and_then(began))
         && last < first
     {
         doubts.push(format!("the last is older than the first: {last} and {first}"));

@@ -29,6 +29,7 @@ mod run;
 mod setup;
 mod signals;
 mod target;
+mod watched;
 
 pub use error::SessionError;
 pub use names::ImageNames;

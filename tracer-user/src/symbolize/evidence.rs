@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 pub use super::profile::HeapProfile;
 pub use crate::goruntime::names::cause::Cause;
 pub use crate::record::note::EndedBy;
+use crate::record::reading::gc_is_off;
 
 /// One frame of a stack, innermost first within a stack.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -257,7 +258,7 @@ pub struct GcState {
 impl GcState {
     /// Whether nothing but the program itself starts a cycle.
     pub fn is_off(&self) -> bool {
-        self.gogc < 0 && self.memory_limit.is_none()
+        gc_is_off(self.gogc, self.memory_limit.is_some())
     }
 }
 

@@ -23,6 +23,7 @@ const MIN_SPAN_S: f64 = 10.0;
 /// The smallest gain that is worth a line: this many bytes and this share of what lives.
 const MIN_GAIN: f64 = 256.0 * 1024.0;
 const MIN_GAIN_SHARE: f64 = 0.01;
+const OFF: &str = "the GC is off (GOGC=off, no memory limit)";
 
 pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     let not_yet = |reason: String, needs: String| {
@@ -32,7 +33,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
         return not_yet("the GC's figures have not been read".into(), "one reading".into());
     };
     let (Some(first), Some(last)) = (gc.points.first(), gc.points.last()) else {
-        let off = if gc.is_off() { "the GC is off (GOGC=off, no memory limit) and " } else { "" };
+        let off = if gc.is_off() { format!("{OFF} and ") } else { String::new() };
         return not_yet(
             format!("{off}no GC has run since attach ({})", figures::duration(gc.watched_s)),
             needs::first_cycles(gc),
@@ -40,7 +41,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     };
     let span = last.t - first.t;
     if gc.points.len() < MIN_CYCLES || span < MIN_SPAN_S {
-        let off = if gc.is_off() { ", and the GC is off (GOGC=off, no memory limit)" } else { "" };
+        let off = if gc.is_off() { format!(", and {OFF}") } else { String::new() };
         return not_yet(
             format!("{} since attach{off}", figures::counted(gc.points.len() as u64, "GC cycle")),
             needs::more_cycles(gc, evidence.at_s, span),

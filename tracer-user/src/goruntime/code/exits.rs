@@ -40,7 +40,7 @@ const NO_OBJECTS: [&str; 2] = ["runtime.preMallocgcDebug", "runtime.persistental
 const HANDS_ON: &str = "runtime.mallocgc";
 
 /// Calls of these never return (runtime/panic.go).
-fn never_returns(name: &str) -> bool {
+pub fn never_returns(name: &str) -> bool {
     matches!(name, "runtime.throw" | "runtime.fatal" | "runtime.fatalthrow" | "runtime.gopanic")
         || name.starts_with("runtime.panic")
         || name.starts_with("runtime.goPanic")

@@ -8,8 +8,7 @@ use std::collections::HashMap;
 
 use super::census::{HeapShape, inline_span};
 use super::spans::{self, Decoded, Phase, Span, decode};
-use crate::goruntime::layout::Layout;
-use crate::goruntime::layout::PAGE;
+use crate::goruntime::layout::{Layout, PAGE};
 use crate::goruntime::state::block::Block;
 use crate::goruntime::state::{RuntimeState, StateError};
 use crate::memory::ReadAt;

@@ -161,20 +161,12 @@ struct Pass<'a> {
     stackless: u64,
 }
 
-/// What was found of a goroutine's block.
+/// What was found where a goroutine should be.
 enum Found {
-    Block(Vec<u8>),
+    Goroutine(Goroutine),
+    /// Nothing, or no goroutine.
     Unreadable,
     Swapped,
-}
-
-impl Found {
-    fn decode(&self, layout: &Layout) -> Option<Goroutine> {
-        match self {
-            Found::Block(block) => Goroutine::decode(block, layout),
-            Found::Unreadable | Found::Swapped => None,
-        }
-    }
 }
 
 /// What was found of a goroutine's stack.
@@ -198,24 +190,24 @@ impl Pass<'_> {
 
     /// Reads all of `addresses`; returns those that changed meanwhile, or counts them when it was the last time.
     fn attempt(&mut self, addresses: &[ProcAddr], last: bool) -> Result<Vec<ProcAddr>, StateError> {
-        let first = self.blocks(addresses)?;
+        let first = self.goroutines(addresses)?;
         let mut alive: Vec<(ProcAddr, Goroutine)> = Vec::with_capacity(addresses.len());
         let mut again = Vec::new();
-        for (&address, block) in addresses.iter().zip(&first) {
-            match block.decode(self.layout) {
-                Some(goroutine) if !goroutine.is_alive() => {}
-                Some(goroutine) => alive.push((address, goroutine)),
+        for (&address, found) in addresses.iter().zip(&first) {
+            match found {
+                Found::Goroutine(goroutine) if !goroutine.is_alive() => {}
+                Found::Goroutine(goroutine) => alive.push((address, *goroutine)),
                 // Not tried again: only the target brings it back.
-                None if matches!(block, Found::Swapped) => self.swapped += 1,
-                None if last => self.unreadable += 1,
-                None => again.push(address),
+                Found::Swapped => self.swapped += 1,
+                Found::Unreadable if last => self.unreadable += 1,
+                Found::Unreadable => again.push(address),
             }
         }
         let stacks = self.stacks(&alive)?;
         let addresses: Vec<ProcAddr> = alive.iter().map(|(address, _)| *address).collect();
-        let second = self.blocks(&addresses)?;
-        for (((address, goroutine), stack), block) in alive.iter().zip(stacks).zip(&second) {
-            let same = block.decode(self.layout).is_some_and(|now| now.is_same_moment(goroutine));
+        let second = self.goroutines(&addresses)?;
+        for (((address, goroutine), stack), now) in alive.iter().zip(stacks).zip(&second) {
+            let same = matches!(now, Found::Goroutine(now) if now.is_same_moment(goroutine));
             match stack {
                 Walked::Frames(frames) if same => self.groups.add(goroutine, &frames),
                 Walked::Swapped if same => {
@@ -229,13 +221,13 @@ impl Pass<'_> {
         Ok(again)
     }
 
-    /// The blocks at these addresses.
-    fn blocks(&self, addresses: &[ProcAddr]) -> Result<Vec<Found>, StateError> {
+    /// What is at these addresses.
+    fn goroutines(&self, addresses: &[ProcAddr]) -> Result<Vec<Found>, StateError> {
         let size = g::block_size(self.layout) as u32;
         let requests: Vec<Request> = addresses.iter().map(|&address| (address, size)).collect();
         let read = gather(self.memory, &requests).map_err(StateError::reading("goroutines"))?;
         let found = (0..addresses.len()).map(|n| match read.get(n) {
-            Ok(block) => Found::Block(block.to_vec()),
+            Ok(block) => Goroutine::decode(block, self.layout).map_or(Found::Unreadable, Found::Goroutine),
             Err(FaultKind::Swapped) => Found::Swapped,
             Err(_) => Found::Unreadable,
         });
