@@ -24,6 +24,8 @@ pub type Request = (ProcAddr, u32);
 pub struct Gathered {
     bytes: Vec<u8>,
     found: Vec<Result<(u32, u32), FaultKind>>,
+    /// Addresses in order, and whose they are.
+    order: Vec<(u64, u32)>,
 }
 
 impl Gathered {
@@ -31,6 +33,74 @@ impl Gathered {
     pub fn get(&self, n: usize) -> Result<&[u8], FaultKind> {
         let (from, len) = self.found.get(n).copied().unwrap_or(Err(FaultKind::Unmapped))?;
         self.bytes.get(from as usize..(from + len) as usize).ok_or(FaultKind::Unmapped)
+    }
+
+    /// Reads other requests into the same room; what was there before is gone.
+    pub fn read(&mut self, memory: &dyn ReadAt<ProcAddr>, requests: &[Request]) -> Result<(), ReadFault> {
+        self.order.clear();
+        self.order.extend(requests.iter().enumerate().map(|(n, (addr, _))| (addr.0, n as u32)));
+        self.order.sort_unstable_by_key(|(addr, _)| *addr);
+        let pieces = pieces(requests, &self.order);
+        let total: u64 = pieces.iter().map(|p| p.end - p.start).sum();
+        let total = total as usize;
+        self.make_room(total);
+        self.found.clear();
+        self.found.resize(requests.len(), Err(FaultKind::Unmapped));
+        let mut alone = Vec::new();
+        let mut at = 0_u64;
+        let mut rest: &mut [u8] = &mut self.bytes;
+        let mut left = &pieces[..];
+        while !left.is_empty() {
+            let mut call: Vec<(ProcAddr, &mut [u8])> = Vec::new();
+            let mut bytes = 0;
+            while let Some(piece) = left.get(call.len())
+                && (bytes == 0 || bytes < CALL)
+            {
+                let len = (piece.end - piece.start) as usize;
+                let (buffer, behind) = std::mem::take(&mut rest).split_at_mut(len);
+                rest = behind;
+                bytes += len;
+                call.push((ProcAddr(piece.start), buffer));
+            }
+            let answers = memory.read_many(&mut call);
+            for (piece, answer) in left.iter().zip(&answers) {
+                let members = &self.order[piece.first..piece.last];
+                for &(_, n) in members {
+                    let (addr, len) = requests[n as usize];
+                    match answer {
+                        Ok(()) => {
+                            self.found[n as usize] = Ok(((at + (addr.0 - piece.start)) as u32, len));
+                        }
+                        Err(fault) if matches!(fault.kind, FaultKind::Gone | FaultKind::Denied) => {
+                            return Err(*fault);
+                        }
+                        Err(fault) if members.len() == 1 => self.found[n as usize] = Err(fault.kind),
+                        Err(_) => alone.push(n),
+                    }
+                }
+                at += piece.end - piece.start;
+            }
+            left = &left[answers.len()..];
+        }
+        let mut from = total;
+        for n in alone {
+            let (addr, len) = requests[n as usize];
+            let to = from + len as usize;
+            self.make_room(to);
+            self.found[n as usize] = match memory.read(addr, &mut self.bytes[from..to]) {
+                Ok(()) => Ok((from as u32, len)),
+                Err(fault) => Err(fault.kind),
+            };
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// What is there already need not be cleared: only what a read filled is ever given out.
+    fn make_room(&mut self, bytes: usize) {
+        if self.bytes.len() < bytes {
+            self.bytes.resize(bytes, 0);
+        }
     }
 }
 
@@ -46,58 +116,8 @@ struct Piece {
 
 /// Reads all requests. Callers keep a batch to some MiB. An error only where no further read makes sense.
 pub fn gather(memory: &dyn ReadAt<ProcAddr>, requests: &[Request]) -> Result<Gathered, ReadFault> {
-    let mut order: Vec<(u64, u32)> =
-        requests.iter().enumerate().map(|(n, (addr, _))| (addr.0, n as u32)).collect();
-    order.sort_unstable();
-    let pieces = pieces(requests, &order);
-    let total: u64 = pieces.iter().map(|p| p.end - p.start).sum();
-    let mut gathered =
-        Gathered { bytes: vec![0; total as usize], found: vec![Err(FaultKind::Unmapped); requests.len()] };
-    let mut alone = Vec::new();
-    let mut at = 0_u64;
-    let mut rest: &mut [u8] = &mut gathered.bytes;
-    let mut left = &pieces[..];
-    while !left.is_empty() {
-        let mut call: Vec<(ProcAddr, &mut [u8])> = Vec::new();
-        let mut bytes = 0;
-        while let Some(piece) = left.get(call.len())
-            && (bytes == 0 || bytes < CALL)
-        {
-            let len = (piece.end - piece.start) as usize;
-            let (buffer, behind) = std::mem::take(&mut rest).split_at_mut(len);
-            rest = behind;
-            bytes += len;
-            call.push((ProcAddr(piece.start), buffer));
-        }
-        let answers = memory.read_many(&mut call);
-        for (piece, answer) in left.iter().zip(&answers) {
-            let members = &order[piece.first..piece.last];
-            for &(_, n) in members {
-                let (addr, len) = requests[n as usize];
-                match answer {
-                    Ok(()) => {
-                        gathered.found[n as usize] = Ok(((at + (addr.0 - piece.start)) as u32, len));
-                    }
-                    Err(fault) if matches!(fault.kind, FaultKind::Gone | FaultKind::Denied) => {
-                        return Err(*fault);
-                    }
-                    Err(fault) if members.len() == 1 => gathered.found[n as usize] = Err(fault.kind),
-                    Err(_) => alone.push(n),
-                }
-            }
-            at += piece.end - piece.start;
-        }
-        left = &left[answers.len()..];
-    }
-    for n in alone {
-        let (addr, len) = requests[n as usize];
-        let from = gathered.bytes.len();
-        gathered.bytes.resize(from + len as usize, 0);
-        gathered.found[n as usize] = match memory.read(addr, &mut gathered.bytes[from..]) {
-            Ok(()) => Ok((from as u32, len)),
-            Err(fault) => Err(fault.kind),
-        };
-    }
+    let mut gathered = Gathered::default();
+    gathered.read(memory, requests)?;
     Ok(gathered)
 }
 

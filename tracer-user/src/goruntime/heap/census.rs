@@ -1,21 +1,24 @@
 //! Counts every object of the heap by size class, as the last completed GC cycle left it, without stopping anybody.
 //!
 //! Apart from `spans`, which decodes one span: this is the order of reads and what is believed. A batch of spans is
-//! read, then the bits that say what survived, then the spans again; a span counts only if both looks agree and its
-//! counts agree with its bits. What changed is read again a few times and is counted as torn in the end, never
-//! guessed. Which bits decide depends on how far the sweeper is: `allocBits` once a span is swept, before that
+//! read, then the bits that say what survived, then those spans again that can have changed; a span counts only if its
+//! looks agree and its counts agree with its bits. What changed is read again a few times and is counted as torn in the
+//! end, never guessed. Which bits decide depends on how far the sweeper is: `allocBits` once a span is swept, before that
 //! `gcmarkBits` and, where the collector keeps marks in the page itself, those (runtime/mgcsweep.go,
 //! mgcmark_greenteagc.go, moveInlineMarks). Everything is bounded by [`Limits`].
 
+use super::bits::{Amounts, Bits};
+use super::index::{Index, Known};
+use super::picks::{Pick, Picks};
 use super::sample;
-use super::spans::{self, AllSpans, Decoded, PER_CYCLE, Phase, SPAN_CLASSES, Span, count_bits, decode};
+use super::spans::{self, AllSpans, Decoded, PER_CYCLE, Phase, SPAN_CLASSES, Span, decode};
 use super::typing::{self, Types};
 use crate::goruntime::image::GoImage;
 use crate::goruntime::layout::{CLASS_TO_SIZE, GREEN_TEA, HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::{RuntimeState, StateError, StateVars};
-use crate::memory::gather::{Gathered, Request, gather};
+use crate::memory::gather::{Gathered, Request};
 use crate::memory::{FaultKind, ReadAt};
-use crate::record::census::{Amount, Census, CensusClass, Spans};
+use crate::record::census::{Amount, Census, CensusClass, Population, Spans};
 use crate::units::{Bytes, ProcAddr};
 
 /// How much one pass may look at and keep.
@@ -48,8 +51,8 @@ impl HeapShape {
     }
 }
 
-/// Spans looked at together: some 700 KiB of structures.
-const BATCH: usize = 4096;
+/// Spans looked at together: with their bits they stay in a processor's own cache.
+const BATCH: usize = 1024;
 /// The same for what is read again.
 const LEAST: usize = 64;
 /// Spans that changed while they were read are tried this often.
@@ -62,23 +65,16 @@ const INLINE_FROM: u64 = 16;
 const INLINE_SIZE: u64 = 128;
 const INLINE_MARKS: u64 = 64;
 
-/// A counted span, as much of it as finding objects needs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Known {
-    pub(super) start: ProcAddr,
-    /// Where its structure is.
-    pub(super) at: ProcAddr,
-    pub(super) pages: u32,
-    pub(super) survived: u16,
-    pub(super) since: u16,
-    pub(super) spanclass: u8,
-}
-
 /// A census and the spans behind it.
 pub(super) struct Counted {
     pub(super) census: Census,
-    /// By start address; empty where there are more than the limit.
-    pub(super) spans: Vec<Known>,
+    /// Empty where there are more than the limit.
+    pub(super) spans: Index,
+    /// Objects chosen of them, and which objects they were chosen of.
+    pub(super) picks: Picks,
+    pub(super) population: Population,
+    /// The heap's sweep generation behind the pass.
+    pub(super) sweepgen: u32,
 }
 
 /// One reading; with types where they are given. Before 1.22 those of objects above 512 bytes are not known.
@@ -92,7 +88,7 @@ pub fn read(
     let (layout, vars) = (state.layout(), state.vars());
     let mut counted = count(memory, layout, vars, shape, limits)?;
     if let Some(types) = types.filter(|_| !counted.spans.is_empty()) {
-        let sample = sample::read(memory, layout, vars, shape, &counted)?;
+        let sample = sample::read(memory, layout, vars, shape, &mut counted)?;
         counted.census.types = Some(typing::shares(&sample, types, layout));
     }
     Ok(counted.census)
@@ -123,9 +119,19 @@ struct Pass<'a> {
     shape: HeapShape,
     limits: Limits,
     tally: Tally,
-    known: Vec<Known>,
-    /// The index has outgrown its limit.
-    forgotten: bool,
+    index: Index,
+    picks: Picks,
+    /// Which objects are picked.
+    population: Population,
+    looks: Looks,
+}
+
+/// What is read of a batch; its room is used again for the next one.
+#[derive(Default)]
+struct Looks {
+    first: Gathered,
+    bits: Bits,
+    second: Gathered,
 }
 
 /// What was counted so far.
@@ -160,35 +166,14 @@ impl Tally {
         let amount =
             |n: u16| Amount { objects: u64::from(n), bytes: Bytes(u64::from(n).saturating_mul(slot)) };
         class.spans += 1;
-        class.survived.add(amount(span.survived));
-        class.since.add(amount(span.since));
+        class.survived.add(amount(span.amounts.survived));
+        class.since.add(amount(span.amounts.since));
     }
 }
 
 fn add(to: &mut Spans, pages: u64) {
     to.spans += 1;
     to.bytes = Bytes(to.bytes.0.saturating_add(pages.saturating_mul(PAGE)));
-}
-
-/// What was read of the bits of a batch of spans.
-struct Bits {
-    read: Gathered,
-    /// For spans with marks in their page, in order: the span, and which request reads them.
-    inline: Vec<(usize, usize)>,
-}
-
-impl Bits {
-    fn own(&self, span: usize) -> Result<&[u8], FaultKind> {
-        self.read.get(span)
-    }
-
-    /// Empty where a span has no marks in its page.
-    fn inline(&self, span: usize) -> Result<&[u8], FaultKind> {
-        match self.inline.binary_search_by_key(&span, |(n, _)| *n) {
-            Ok(found) => self.read.get(self.inline[found].1),
-            Err(_) => Ok(&[]),
-        }
-    }
 }
 
 impl<'a> Pass<'a> {
@@ -199,14 +184,31 @@ impl<'a> Pass<'a> {
         shape: HeapShape,
         limits: Limits,
     ) -> Self {
-        Self { memory, layout, vars, shape, limits, tally: Tally::new(), known: Vec::new(), forgotten: false }
+        Self {
+            memory,
+            layout,
+            vars,
+            shape,
+            limits,
+            tally: Tally::new(),
+            index: Index::new(0, 0),
+            picks: Picks::new(0),
+            population: Population::Survived,
+            looks: Looks::default(),
+        }
     }
 
     fn run(mut self) -> Result<Counted, StateError> {
         let begin = self.sweepgen()?;
+        // The sample of one cycle is the same each time it is drawn.
+        self.picks = Picks::new(u64::from(cycle(begin)));
+        if cycle(begin) == 0 {
+            self.population = Population::Allocated;
+        }
         let list = AllSpans::read(self.memory, self.layout, self.vars, self.limits.spans)?;
         self.tally.unread += list.beyond;
         self.tally.swapped += list.swapped;
+        self.index = Index::new(list.addresses.len(), self.limits.index);
         let mut torn = Vec::new();
         for batch in list.addresses.chunks(BATCH) {
             self.batch(batch, &mut torn)?;
@@ -239,25 +241,34 @@ impl<'a> Pass<'a> {
             unread,
             types: None,
         };
-        Ok(Counted { census, spans: self.known })
+        let Self { index: spans, picks, population, .. } = self;
+        Ok(Counted { census, spans, picks, population, sweepgen: end })
     }
 
     fn sweepgen(&self) -> Result<u32, StateError> {
         spans::sweepgen(self.memory, self.layout, self.vars)
     }
 
-    fn spans(&self, addresses: impl Iterator<Item = ProcAddr>) -> Result<Gathered, StateError> {
-        spans::structures(self.memory, self.layout, addresses)
-    }
-
     /// Counts what settles of a batch; the others go to `torn`.
     fn batch(&mut self, addresses: &[ProcAddr], torn: &mut Vec<ProcAddr>) -> Result<(), StateError> {
+        let mut looks = std::mem::take(&mut self.looks);
+        let done = self.look(&mut looks, addresses, torn);
+        self.looks = looks;
+        done
+    }
+
+    fn look(
+        &mut self,
+        looks: &mut Looks,
+        addresses: &[ProcAddr],
+        torn: &mut Vec<ProcAddr>,
+    ) -> Result<(), StateError> {
         let sweepgen = self.sweepgen()?;
-        let first = self.spans(addresses.iter().copied())?;
+        spans::structures(self.memory, self.layout, addresses.iter().copied(), &mut looks.first)?;
         let mut live: Vec<(ProcAddr, Span)> = Vec::with_capacity(addresses.len());
         let mut others = Vec::new();
         for (n, at) in addresses.iter().enumerate() {
-            match first.get(n).map(|block| decode(block, self.layout)) {
+            match looks.first.get(n).map(|block| decode(block, self.layout)) {
                 Ok(Decoded::InUse(span)) => match span.phase(sweepgen) {
                     Phase::Swept | Phase::Unswept => live.push((*at, span)),
                     Phase::Sweeping | Phase::Other => torn.push(*at),
@@ -268,13 +279,44 @@ impl<'a> Pass<'a> {
                 Err(_) => self.tally.unread += 1,
             }
         }
-        drop(first);
-        let bits = self.bits(&live, sweepgen)?;
-        let second = self.spans(live.iter().map(|(at, _)| *at))?;
-        if self.sweepgen()? != sweepgen {
+        looks
+            .bits
+            .read(self.memory, self.shape, &live, sweepgen)
+            .map_err(StateError::reading("span bits"))?;
+        let mut settled = Vec::with_capacity(live.len());
+        let mut again = Vec::new();
+        for (n, (at, span)) in live.iter().enumerate() {
+            match looks.bits.first(n, span, sweepgen) {
+                Ok(Some(amounts)) => settled.push((n, amounts)),
+                Ok(None) => again.push(n),
+                Err(FaultKind::Swapped) => self.tally.swapped += 1,
+                Err(_) => torn.push(*at),
+            }
+        }
+        spans::structures(self.memory, self.layout, again.iter().map(|n| live[*n].0), &mut looks.second)?;
+        for (place, n) in again.into_iter().enumerate() {
+            let (at, span) = live[n];
+            let later = match looks.second.get(place).map(|block| decode(block, self.layout)) {
+                Ok(Decoded::InUse(later)) if later.is_same(&span) => later,
+                _ => {
+                    torn.push(at);
+                    continue;
+                }
+            };
+            match looks.bits.second(n, &span, &later, sweepgen) {
+                Ok(Some(amounts)) => settled.push((n, amounts)),
+                _ => torn.push(at),
+            }
+        }
+        if self.sweepgen()? == sweepgen {
+            for (n, amounts) in settled {
+                let (at, span) = live[n];
+                self.keep(at, &span, amounts);
+                self.choose(at, &span, amounts, &looks.bits, n);
+            }
+        } else {
             // What these spans say is of another cycle than what decided how to read them.
-            torn.extend(live.iter().map(|(at, _)| *at));
-            live.clear();
+            torn.extend(settled.into_iter().map(|(n, _)| live[n].0));
         }
         for other in others {
             match other {
@@ -283,121 +325,47 @@ impl<'a> Pass<'a> {
                 Decoded::Dead | Decoded::Broken | Decoded::InUse(_) => {}
             }
         }
-        for (n, (at, span)) in live.iter().enumerate() {
-            let later = match second.get(n).map(|block| decode(block, self.layout)) {
-                Ok(Decoded::InUse(later)) if later.is_same(span) => later,
-                _ => {
-                    torn.push(*at);
-                    continue;
-                }
-            };
-            match settle(span, &later, sweepgen, &bits, n) {
-                Ok(Some((survived, since))) => self.keep(*at, span, survived, since),
-                Err(FaultKind::Swapped) => self.tally.swapped += 1,
-                Ok(None) | Err(_) => torn.push(*at),
-            }
-        }
         Ok(())
     }
 
-    /// The bits that decide for each span.
-    fn bits(&self, spans: &[(ProcAddr, Span)], sweepgen: u32) -> Result<Bits, StateError> {
-        let mut requests: Vec<Request> = Vec::with_capacity(spans.len());
-        let mut inline = Vec::new();
-        for (n, (_, span)) in spans.iter().enumerate() {
-            let unswept = span.phase(sweepgen) == Phase::Unswept;
-            let bits = if unswept { span.mark_bits } else { span.alloc_bits };
-            requests.push((bits, span.bit_bytes()));
-            inline.extend(unswept.then(|| inline_span(self.shape, span)).flatten().map(|marks| (n, marks)));
+    /// Some of the span's objects may be chosen for their types.
+    fn choose(&mut self, at: ProcAddr, span: &Span, amounts: Amounts, bits: &Bits, n: usize) {
+        if span.spanclass & 1 == 1 {
+            return;
         }
-        let behind = requests.len();
-        requests.extend(inline.iter().map(|(_, marks)| *marks));
-        let inline = inline.iter().enumerate().map(|(i, (n, _))| (*n, behind + i)).collect();
-        Ok(Bits { read: gather(self.memory, &requests).map_err(StateError::reading("span bits"))?, inline })
-    }
-
-    fn keep(&mut self, at: ProcAddr, span: &Span, survived: u16, since: u16) {
-        let known = Known {
-            start: span.start,
-            at,
-            pages: u32::try_from(span.pages).unwrap_or(u32::MAX),
-            survived,
-            since,
-            spanclass: span.spanclass,
+        let (count, below) = match self.population {
+            Population::Survived => (amounts.survived, 0),
+            Population::Allocated => (amounts.since, span.freeindex),
         };
-        self.tally.count(&known);
-        if self.known.len() < self.limits.index {
-            self.known.push(known);
-        } else {
-            self.forgotten = true;
-        }
+        let mut slots = None;
+        self.picks.see(span.class(), u64::from(count), |rank| {
+            let slots = slots.get_or_insert_with(|| bits.slots(n, span, below));
+            // A processor that allocates meanwhile counts more than its bits had.
+            let object = slots.nth(rank % slots.count().max(1))?;
+            Some(Pick::of(at, span, object))
+        });
     }
 
-    /// Two spans that claim one page: the memory went from one to the other while we read. The one read first is the
-    /// older; what it held is in no class.
+    fn keep(&mut self, at: ProcAddr, span: &Span, amounts: Amounts) {
+        let pages = u32::try_from(span.pages).unwrap_or(u32::MAX);
+        let known = Known { start: span.start, at, pages, amounts, spanclass: span.spanclass };
+        self.tally.count(&known);
+        self.index.add(&known);
+    }
+
+    /// What a span held that another one has taken the place of is in no class.
     fn without_overlaps(&mut self) {
-        if self.forgotten {
-            self.known = Vec::new();
+        let dropped = self.index.sort();
+        if dropped == 0 {
             return;
         }
-        // Stable: where two start at the same address, the one read later stays behind.
-        self.known.sort_by_key(|s| s.start);
-        let overlap = |a: &Known, b: &Known| b.start.0 < a.start.0.saturating_add(u64::from(a.pages) * PAGE);
-        if !self.known.windows(2).any(|w| overlap(&w[0], &w[1])) {
-            return;
-        }
-        let mut kept: Vec<Known> = Vec::with_capacity(self.known.len());
-        for span in std::mem::take(&mut self.known) {
-            while let Some(last) = kept.last()
-                && overlap(last, &span)
-            {
-                kept.pop();
-                self.tally.torn += 1;
-            }
-            kept.push(span);
-        }
+        self.tally.torn += dropped;
         let mut tally = Tally::new();
-        for span in &kept {
-            tally.count(span);
+        for span in self.index.iter() {
+            tally.count(&span);
         }
         self.tally.classes = tally.classes;
-        self.known = kept;
     }
-}
-
-/// What survived in a span and what was allocated since; none where its words contradict each other.
-fn settle(
-    first: &Span,
-    later: &Span,
-    sweepgen: u32,
-    bits: &Bits,
-    n: usize,
-) -> Result<Option<(u16, u16)>, FaultKind> {
-    let own = bits.own(n)?;
-    if first.phase(sweepgen) == Phase::Unswept {
-        let marks = bits.inline(n)?;
-        let survived = if marks.is_empty() {
-            count_bits(own, first.objects)
-        } else {
-            // The last byte is not marks but the span's class.
-            let both: Vec<u8> = own
-                .iter()
-                .enumerate()
-                .map(|(i, b)| b | marks.get(i).filter(|_| i < marks.len() - 1).copied().unwrap_or(0))
-                .collect();
-            count_bits(&both, first.objects)
-        };
-        // Nothing is allocated from a span that is not swept.
-        return Ok((survived <= first.allocated).then_some((survived as u16, 0)));
-    }
-    let survived = count_bits(own, first.objects);
-    let still = first.freeindex == later.freeindex && first.allocated == later.allocated;
-    let consistent = if still && !first.is_cached(sweepgen) {
-        in_use(own, first) == first.allocated
-    } else {
-        survived <= later.allocated
-    };
-    Ok(consistent.then(|| (survived as u16, (later.allocated - survived) as u16)))
 }
 
 /// Where a span keeps marks in its page, behind its objects and their bitmap; the last byte is not marks.
@@ -415,12 +383,6 @@ pub(super) fn inline_bytes(shape: HeapShape, slot: u64) -> u64 {
 /// The last completed cycle of a sweep generation.
 fn cycle(sweepgen: u32) -> u32 {
     sweepgen / PER_CYCLE
-}
-
-/// Slots in use: those before `freeindex`, and of the others those whose bit is set.
-fn in_use(bits: &[u8], span: &Span) -> u64 {
-    let before = count_bits(bits, span.freeindex);
-    span.freeindex + count_bits(bits, span.objects) - before
 }
 
 #[cfg(test)]

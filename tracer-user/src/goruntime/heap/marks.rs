@@ -73,7 +73,8 @@ pub(super) fn look(
     at.sort_unstable();
     at.dedup();
     let index: HashMap<ProcAddr, usize> = at.iter().enumerate().map(|(n, at)| (*at, n)).collect();
-    let first = spans::structures(memory, layout, at.iter().copied())?;
+    let mut first = Gathered::default();
+    spans::structures(memory, layout, at.iter().copied(), &mut first)?;
     let spans: Vec<Option<Decoded>> =
         (0..at.len()).map(|n| first.get(n).ok().map(|b| decode(b, layout))).collect();
     // The bits of each span in use; two requests each, the second for marks in its own page.
@@ -92,7 +93,8 @@ pub(super) fn look(
         bits[n] = Some((own, inline.map(|_| own + 1)));
     }
     let read = gather(memory, &requests).map_err(StateError::reading("span bits"))?;
-    let second = spans::structures(memory, layout, at.iter().copied())?;
+    let mut second = Gathered::default();
+    spans::structures(memory, layout, at.iter().copied(), &mut second)?;
     let looks = addresses.iter().zip(found).map(|(address, found)| {
         let at = match found {
             None => return Look::Untold,

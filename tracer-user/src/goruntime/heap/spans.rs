@@ -6,12 +6,12 @@
 use crate::goruntime::layout::{CLASS_TO_SIZE, Layout, PAGE};
 use crate::goruntime::state::block::Block;
 use crate::goruntime::state::{StateError, StateVars};
-use crate::memory::gather::{Gathered, Request, gather};
+use crate::memory::gather::{Gathered, Request};
 use crate::memory::{FaultKind, ReadAt};
 use crate::units::{Bytes, ProcAddr};
 
-/// Entries of the list read at once: a mebibyte.
-const ENTRIES: usize = 128 << 10;
+/// Entries of the list read at once: 64 KiB.
+const ENTRIES: usize = 8 << 10;
 /// The list is copied into a larger one when it is full; three times between two reads does not happen.
 const ATTEMPTS: usize = 4;
 /// `mspan.state` (runtime/mheap.go, mSpanInUse and mSpanManual).
@@ -22,7 +22,7 @@ pub(super) const MAX_OBJECTS: u64 = PAGE / 8;
 /// Span classes: each size class with pointers and without.
 pub(super) const SPAN_CLASSES: usize = 2 * CLASS_TO_SIZE.len();
 /// Pages of the 47-bit address space.
-const MAX_PAGES: u64 = 1 << 34;
+pub(super) const MAX_PAGES: u64 = 1 << 34;
 
 /// Where the span structures are. They are never freed, only used again for other spans.
 pub(super) struct AllSpans {
@@ -179,15 +179,16 @@ fn block_len(layout: &Layout) -> u32 {
     layout.mspan_large_type.unwrap_or(layout.mspan_elemsize) + 8 - block_start(layout)
 }
 
-/// Reads the structures of these spans, as [`decode`] takes them.
+/// Reads the structures of these spans into `room`, as [`decode`] takes them.
 pub(super) fn structures(
     memory: &dyn ReadAt<ProcAddr>,
     layout: &Layout,
     spans: impl Iterator<Item = ProcAddr>,
-) -> Result<Gathered, StateError> {
+    room: &mut Gathered,
+) -> Result<(), StateError> {
     let (from, len) = (u64::from(block_start(layout)), block_len(layout));
     let requests: Vec<Request> = spans.map(|at| (at.plus(from), len)).collect();
-    gather(memory, &requests).map_err(StateError::reading("spans"))
+    room.read(memory, &requests).map_err(StateError::reading("spans"))
 }
 
 /// What the sweep generation grows by with each completed mark phase, from 0 (runtime/mgc.go, gcSweep).
@@ -205,10 +206,12 @@ pub(super) fn sweepgen(
 }
 
 /// Decodes a block of [`block_len`] bytes.
+#[inline]
 pub(super) fn decode(block: &[u8], layout: &Layout) -> Decoded {
     fields(block, layout).unwrap_or(Decoded::Broken)
 }
 
+#[inline]
 fn fields(block: &[u8], l: &Layout) -> Option<Decoded> {
     let b = Block(block);
     let from = block_start(l);
@@ -216,7 +219,9 @@ fn fields(block: &[u8], l: &Layout) -> Option<Decoded> {
     let pages = word(l.mspan_npages)?;
     let state = b.u8(l.mspan_state - from)?;
     let start = word(l.mspan_start_addr)?;
-    let placed = start != 0 && start.is_multiple_of(PAGE) && (1..MAX_PAGES).contains(&pages);
+    let placed = start.is_multiple_of(PAGE)
+        && (1..MAX_PAGES).contains(&(start / PAGE))
+        && (1..MAX_PAGES).contains(&pages);
     match state {
         0 => return Some(Decoded::Dead),
         IN_USE | MANUAL if !placed => return Some(Decoded::Broken),
@@ -247,6 +252,7 @@ fn fields(block: &[u8], l: &Layout) -> Option<Decoded> {
 }
 
 /// A span in use, if its fields agree with each other.
+#[inline]
 fn checked(span: Span) -> Decoded {
     let Some(&size) = CLASS_TO_SIZE.get(usize::from(span.class())) else {
         return Decoded::Broken;
@@ -271,12 +277,31 @@ fn checked(span: Span) -> Decoded {
     if sound { Decoded::InUse(span) } else { Decoded::Broken }
 }
 
+/// Bytes of one slot of a span: what its class says, or all of its pages.
+pub(super) fn slot(spanclass: u8, pages: u32) -> u64 {
+    match CLASS_TO_SIZE.get(usize::from(spanclass >> 1)) {
+        Some(0) | None => u64::from(pages) * PAGE,
+        Some(size) => u64::from(*size),
+    }
+}
+
 /// How many of the first `objects` bits are set.
+#[inline]
 pub(super) fn count_bits(bits: &[u8], objects: u64) -> u64 {
-    let whole = (objects / 8) as usize;
-    let full: u64 = bits.iter().take(whole).map(|b| u64::from(b.count_ones())).sum();
-    let rest = bits.get(whole).map_or(0, |b| b & ((1_u16 << (objects % 8)) - 1) as u8);
-    full + u64::from(rest.count_ones())
+    let (words, rest) = bits.as_chunks();
+    let mut left = objects;
+    let mut set = 0;
+    for word in words {
+        set += first_bits(u64::from_le_bytes(*word), left);
+        left = left.saturating_sub(64);
+    }
+    let mut word = [0; 8];
+    word[..rest.len()].copy_from_slice(rest);
+    set + first_bits(u64::from_le_bytes(word), left)
+}
+
+fn first_bits(word: u64, n: u64) -> u64 {
+    u64::from((if n < 64 { word & ((1 << n) - 1) } else { word }).count_ones())
 }
 
 #[cfg(test)]
