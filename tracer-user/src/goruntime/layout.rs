@@ -124,6 +124,12 @@ impl Layout {
     pub fn has_malloc_headers(&self) -> bool {
         self.minor >= 22
     }
+
+    /// Whether an object with pointers and no header is made of zeros to the end of its slot. Since 1.24 only to the end of
+    /// its type: mallocgcSmallScanNoHeader rounds the size up behind memclrNoHeapPointers (runtime/malloc.go).
+    pub fn clears_whole_slots(&self) -> bool {
+        self.minor < 24
+    }
 }
 
 /// The file below runtime/ of the collector that keeps marks inline.

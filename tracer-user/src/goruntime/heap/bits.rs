@@ -2,9 +2,9 @@
 //!
 //! Apart from `census`, which walks the spans: this knows which bits decide and when they are proof. A span is believed as it
 //! was first seen where nothing that counts can have changed while its bits were read: no processor allocates from it, it has no
-//! marks in its page, which the sweeper takes away, and its own count agrees with its bits. Within one sweep generation its
-//! bits stay where they are, and it cannot be freed and used again (runtime/mgcsweep.go, sweep; mbitmap.go, newMarkBits and
-//! nextMarkBitArenaEpoch). Any other span is looked at again.
+//! marks in its page, which the sweeper takes away, its own count agrees with its bits, and nothing around it is being swept.
+//! Within one sweep generation its bits stay where they are then, and with survivors it cannot be freed and used again
+//! (runtime/mgcsweep.go, sweep; mbitmap.go, newMarkBits and nextMarkBitArenaEpoch). Any other span is looked at again.
 
 use super::census::{HeapShape, inline_span};
 use super::spans::{MAX_OBJECTS, Phase, Span, count_bits};
@@ -63,18 +63,16 @@ impl Bits {
         }
     }
 
-    /// What the first look at the n-th span says with its bits; none where a second one has to decide.
+    /// What the first look at the n-th span says with its bits; none where a second one has to decide. For a batch in which all
+    /// are swept: one that is being swept may look as if it were, with bits that are not its own any more.
     pub(super) fn first(&self, n: usize, span: &Span, sweepgen: u32) -> Result<Option<Amounts>, FaultKind> {
         let own = self.read.get(n)?;
-        if span.is_cached(sweepgen) || self.inline(n)?.is_some() {
+        if span.is_cached(sweepgen) || span.phase(sweepgen) != Phase::Swept {
             return Ok(None);
         }
         let survived = count_bits(own, span.objects);
-        Ok(if span.phase(sweepgen) == Phase::Unswept {
-            unswept(survived, span)
-        } else {
-            (in_use(own, span, survived) == span.allocated).then(|| Amounts::of(survived, span.allocated))
-        })
+        let agree = in_use(own, span, survived) == span.allocated;
+        Ok(agree.then(|| Amounts::of(survived, span.allocated)))
     }
 
     /// The same for a span that was looked at twice and was the same span; none where its words contradict each other.
@@ -101,6 +99,13 @@ impl Bits {
             survived <= later.allocated
         };
         Ok(consistent.then(|| Amounts::of(survived, later.allocated)))
+    }
+
+    /// Whether the n-th span, looked at just now, has this slot set.
+    pub(super) fn is_set(&self, n: usize, slot: u64) -> bool {
+        let set = |bits: &[u8]| bits.get((slot / 8) as usize).is_some_and(|b| b >> (slot % 8) & 1 == 1);
+        let marked = |marks: &[u8]| marks.split_last().is_some_and(|(_, marks)| set(marks));
+        self.read.get(n).is_ok_and(set) || self.inline(n).is_ok_and(|marks| marks.is_some_and(marked))
     }
 
     /// The slots of the n-th span that are set, or lie before `below`.

@@ -73,8 +73,6 @@ pub(super) struct Counted {
     /// Objects chosen of them, and which objects they were chosen of.
     pub(super) picks: Picks,
     pub(super) population: Population,
-    /// The heap's sweep generation behind the pass.
-    pub(super) sweepgen: u32,
 }
 
 /// One reading; with types where they are given. Before 1.22 those of objects above 512 bytes are not known.
@@ -242,7 +240,7 @@ impl<'a> Pass<'a> {
             types: None,
         };
         let Self { index: spans, picks, population, .. } = self;
-        Ok(Counted { census, spans, picks, population, sweepgen: end })
+        Ok(Counted { census, spans, picks, population })
     }
 
     fn sweepgen(&self) -> Result<u32, StateError> {
@@ -267,12 +265,17 @@ impl<'a> Pass<'a> {
         spans::structures(self.memory, self.layout, addresses.iter().copied(), &mut looks.first)?;
         let mut live: Vec<(ProcAddr, Span)> = Vec::with_capacity(addresses.len());
         let mut others = Vec::new();
+        let mut sweeping = false;
         for (n, at) in addresses.iter().enumerate() {
             match looks.first.get(n).map(|block| decode(block, self.layout)) {
-                Ok(Decoded::InUse(span)) => match span.phase(sweepgen) {
-                    Phase::Swept | Phase::Unswept => live.push((*at, span)),
-                    Phase::Sweeping | Phase::Other => torn.push(*at),
-                },
+                Ok(Decoded::InUse(span)) => {
+                    let phase = span.phase(sweepgen);
+                    sweeping |= phase != Phase::Swept;
+                    match phase {
+                        Phase::Swept | Phase::Unswept => live.push((*at, span)),
+                        Phase::Sweeping | Phase::Other => torn.push(*at),
+                    }
+                }
                 Ok(Decoded::Broken) => torn.push(*at),
                 Ok(other) => others.push(other),
                 Err(FaultKind::Swapped) => self.tally.swapped += 1,
@@ -283,11 +286,12 @@ impl<'a> Pass<'a> {
             .bits
             .read(self.memory, self.shape, &live, sweepgen)
             .map_err(StateError::reading("span bits"))?;
-        let mut settled = Vec::with_capacity(live.len());
+        let mut settled: Vec<Option<Amounts>> = vec![None; live.len()];
         let mut again = Vec::new();
         for (n, (at, span)) in live.iter().enumerate() {
-            match looks.bits.first(n, span, sweepgen) {
-                Ok(Some(amounts)) => settled.push((n, amounts)),
+            let first = if sweeping { Ok(None) } else { looks.bits.first(n, span, sweepgen) };
+            match first {
+                Ok(Some(amounts)) => settled[n] = Some(amounts),
                 Ok(None) => again.push(n),
                 Err(FaultKind::Swapped) => self.tally.swapped += 1,
                 Err(_) => torn.push(*at),
@@ -304,19 +308,21 @@ impl<'a> Pass<'a> {
                 }
             };
             match looks.bits.second(n, &span, &later, sweepgen) {
-                Ok(Some(amounts)) => settled.push((n, amounts)),
-                _ => torn.push(at),
+                Ok(Some(amounts)) => settled[n] = Some(amounts),
+                Err(FaultKind::Swapped) => self.tally.swapped += 1,
+                Ok(None) | Err(_) => torn.push(at),
             }
         }
-        if self.sweepgen()? == sweepgen {
-            for (n, amounts) in settled {
-                let (at, span) = live[n];
-                self.keep(at, &span, amounts);
-                self.choose(at, &span, amounts, &looks.bits, n);
+        let same = self.sweepgen()? == sweepgen;
+        for (n, amounts) in settled.into_iter().enumerate() {
+            let (Some(amounts), (at, span)) = (amounts, &live[n]) else { continue };
+            if same {
+                self.keep(*at, span, amounts);
+                self.choose(*at, span, amounts, &looks.bits, n, sweepgen);
+            } else {
+                // What it says is of another cycle than what decided how to read it.
+                torn.push(*at);
             }
-        } else {
-            // What these spans say is of another cycle than what decided how to read them.
-            torn.extend(settled.into_iter().map(|(n, _)| live[n].0));
         }
         for other in others {
             match other {
@@ -329,20 +335,34 @@ impl<'a> Pass<'a> {
     }
 
     /// Some of the span's objects may be chosen for their types.
-    fn choose(&mut self, at: ProcAddr, span: &Span, amounts: Amounts, bits: &Bits, n: usize) {
+    fn choose(&mut self, at: ProcAddr, span: &Span, amounts: Amounts, bits: &Bits, n: usize, sweepgen: u32) {
         if span.spanclass & 1 == 1 {
             return;
         }
-        let (count, below) = match self.population {
-            Population::Survived => (amounts.survived, 0),
-            Population::Allocated => (amounts.since, span.freeindex),
-        };
+        if span.class() == 0 {
+            let count = match self.population {
+                Population::Survived => amounts.survived,
+                Population::Allocated => amounts.since,
+            };
+            // One object is all of the span.
+            if count > 0 {
+                self.picks.see_large(span.large_type, span.slot);
+            }
+            return;
+        }
         let mut slots = None;
-        self.picks.see(span.class(), u64::from(count), |rank| {
+        let (below, count) = match self.population {
+            // Its slots are looked at only where one is chosen.
+            Population::Survived => (0, u64::from(amounts.survived)),
+            // A processor that allocates meanwhile counts more than is in the bits.
+            Population::Allocated => {
+                (span.freeindex, slots.insert(bits.slots(n, span, span.freeindex)).count())
+            }
+        };
+        self.picks.see(span.class(), count, |rank| {
             let slots = slots.get_or_insert_with(|| bits.slots(n, span, below));
-            // A processor that allocates meanwhile counts more than its bits had.
-            let object = slots.nth(rank % slots.count().max(1))?;
-            Some(Pick::of(at, span, object))
+            // There are `count` of them.
+            Pick::of(at, span, slots.nth(rank).unwrap_or_default(), sweepgen)
         });
     }
 

@@ -74,7 +74,7 @@ impl Index {
     }
 
     /// Brings the spans into order. Two that claim one page: the memory went from one to the other while we read. The one
-    /// that was read first is the older and is dropped. Says how many were.
+    /// without objects was freed and is dropped, else the one that was read first. Says how many were.
     pub(super) fn sort(&mut self) -> u64 {
         if self.outgrown {
             (self.spans, self.order) = (Vec::new(), Vec::new());
@@ -94,7 +94,7 @@ impl Index {
                 && overlaps(last, span)
             {
                 dropped += 1;
-                if number(last) > number(span) {
+                if self.recency(last) > self.recency(span) {
                     continue 'spans;
                 }
                 kept.pop();
@@ -121,6 +121,12 @@ impl Index {
         let next = self.order.partition_point(|entry| entry >> NUMBER <= page);
         let span = self.known(*self.order.get(next.checked_sub(1)?)?)?;
         (page - span.start.0 / PAGE < u64::from(span.pages)).then_some(span)
+    }
+
+    /// What is greater is more likely to be there still.
+    fn recency(&self, entry: u64) -> (bool, usize) {
+        let objects = |s: &Stored| s.amounts.survived > 0 || s.amounts.since > 0;
+        (self.stored(entry).is_some_and(objects), number(entry))
     }
 
     fn stored(&self, entry: u64) -> Option<&Stored> {

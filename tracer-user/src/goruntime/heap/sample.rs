@@ -3,13 +3,15 @@
 //! Apart from `picks`, which chooses, and from `typing`, which judges what was read. Where this Go keeps the type with the
 //! object (since 1.22, in front of it above 512 bytes, in the span above 32 KiB; runtime/mbitmap.go) that is read; for smaller
 //! objects, the object itself, which of its words are pointers, and what they point to. Once a cycle has ended meanwhile, the
-//! spans are looked at again: what changed is dropped.
+//! marks are looked at again: an object that did not survive it too is of an unknown type, as is one that cannot be read. It is
+//! not left out, for the others would take its share.
 
+use super::bits::Bits;
 use super::census::{Counted, HeapShape};
 use super::index::Index;
-use super::picks::Pick;
+use super::picks::{Large, Pick};
 use super::pointer_bits::PointerBits;
-use super::spans::{self, Decoded, decode};
+use super::spans::{self, Decoded, Phase, decode};
 use crate::goruntime::layout::{CLASS_TO_SIZE, HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::{StateError, StateVars};
 use crate::memory::ReadAt;
@@ -24,13 +26,18 @@ const BUDGET: u64 = 2 << 10;
 const LEAST: u64 = 256;
 /// Where nothing can say the type: enough for one not to have changed meanwhile.
 const UNTOLD: u64 = 8;
+/// A cycle may end while the marks are looked at again.
+const ATTEMPTS: usize = 3;
 /// Pointers of one object that are followed one step.
 pub(super) const POINTERS: usize = 12;
 
-/// One object, as read.
+/// One object, as read, or several with the same answer.
 pub(super) struct Object {
     pub(super) class: u8,
+    /// What each has at least.
     pub(super) slot: Bytes,
+    pub(super) hits: u64,
+    pub(super) bytes: Bytes,
     pub(super) found: Found,
 }
 
@@ -38,7 +45,7 @@ pub(super) struct Object {
 pub(super) enum Found {
     /// The runtime's own word for it: a type descriptor's address.
     Typed(ProcAddr),
-    /// Nothing: this Go keeps no types, and the object is too large for its pointers to tell.
+    /// Nothing: this Go keeps no types and the object is too large for its pointers to tell, or it is not there any more.
     Untold,
     /// The object's words, and which of them are pointers.
     Words { words: Vec<u64>, pointers: u64, pointees: Vec<(u8, Pointee)> },
@@ -94,8 +101,7 @@ pub(super) fn read(
     let (census, population) = (&counted.census, counted.population);
     let pointer_bits =
         PointerBits::new(memory, layout, vars, shape, counted.spans.iter().map(|span| span.start))?;
-    let reader =
-        Reader { memory, layout, vars, index: &counted.spans, sweepgen: counted.sweepgen, pointer_bits };
+    let reader = Reader { memory, layout, vars, shape, index: &counted.spans, pointer_bits };
     let scanned: Vec<(u8, Amount)> = census
         .classes
         .iter()
@@ -110,15 +116,17 @@ pub(super) fn read(
     for (class, of) in scanned {
         let share = (BUDGET as f64 * of.bytes.0 as f64 / total.max(1) as f64) as u64;
         let wanted = match class {
-            _ if !reader.tells(class) => UNTOLD,
-            // The type of a large object is in its span, which was read anyway.
-            0 => u64::MAX,
-            _ => share.max(LEAST),
+            _ if reader.tells(class) => share.max(LEAST),
+            _ => UNTOLD,
         };
         let mut picks = counted.picks.take(class, usize::try_from(wanted).unwrap_or(usize::MAX));
         // Of a span that was dropped nothing is known.
         picks.retain(|pick| reader.index.find(pick.start.0).is_some_and(|known| known.at == pick.at));
-        let objects = reader.objects(class, &picks)?;
+        let objects = if class == 0 {
+            counted.picks.large().map(|large| reader.large(large)).collect()
+        } else {
+            reader.objects(class, &picks)?
+        };
         classes.push(Sampled { of, objects });
     }
     Ok(Sample { population, classes })
@@ -128,9 +136,8 @@ struct Reader<'a> {
     memory: &'a dyn ReadAt<ProcAddr>,
     layout: &'a Layout,
     vars: &'a StateVars,
+    shape: HeapShape,
     index: &'a Index,
-    /// What it was when the objects were chosen.
-    sweepgen: u32,
     pointer_bits: PointerBits,
 }
 
@@ -141,12 +148,15 @@ impl Reader<'_> {
         self.layout.has_malloc_headers() || (1..=HEADER_ABOVE).contains(&slot)
     }
 
+    fn large(&self, large: Large) -> Object {
+        let found = large.named.filter(|_| self.tells(0)).map_or(Found::Untold, Found::Typed);
+        Object { class: 0, slot: large.slot, hits: large.objects, bytes: large.bytes, found }
+    }
+
     fn objects(&self, class: u8, picks: &[Pick]) -> Result<Vec<Object>, StateError> {
         let slot = CLASS_TO_SIZE.get(usize::from(class)).map_or(0, |s| u64::from(*s));
         let found: Vec<Option<Found>> = if !self.tells(class) {
-            picks.iter().map(|_| Some(Found::Untold)).collect()
-        } else if slot == 0 {
-            picks.iter().map(|pick| pick.large_type.map(Found::Typed)).collect()
+            picks.iter().map(|_| None).collect()
         } else if slot > HEADER_ABOVE {
             let requests: Vec<Request> = picks.iter().map(|pick| (pick.addr, 8)).collect();
             let headers = gather(self.memory, &requests).map_err(StateError::reading("malloc headers"))?;
@@ -155,25 +165,59 @@ impl Reader<'_> {
             self.words(picks)?
         };
         let still = self.still(picks)?;
-        let objects = picks.iter().zip(found).zip(still).filter_map(|((pick, found), still)| {
-            still.then_some(())?;
-            Some(Object { class, slot: Bytes(pick.slot()), found: found? })
+        let objects = picks.iter().zip(found).zip(still).map(|((pick, found), still)| {
+            let found = found.filter(|_| still).unwrap_or(Found::Untold);
+            let slot = Bytes(pick.slot());
+            Object { class, slot, hits: 1, bytes: slot, found }
         });
         Ok(objects.collect())
     }
 
-    /// Whether the spans of the objects are what they were. Only a sweep frees a span, and each generation has one.
+    /// Whether the objects that were read are those that were chosen: no cycle has ended since, or they survived it too. A slot is
+    /// used again only where they did not.
     fn still(&self, picks: &[Pick]) -> Result<Vec<bool>, StateError> {
-        if spans::sweepgen(self.memory, self.layout, self.vars)? == self.sweepgen {
-            return Ok(vec![true; picks.len()]);
+        let mut still = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let now = self.sweepgen()?;
+            still = self.marked(picks, now)?;
+            if self.sweepgen()? == now {
+                return Ok(still);
+            }
+        }
+        still.fill(false);
+        Ok(still)
+    }
+
+    fn sweepgen(&self) -> Result<u32, StateError> {
+        spans::sweepgen(self.memory, self.layout, self.vars)
+    }
+
+    /// The same as of one generation.
+    fn marked(&self, picks: &[Pick], now: u32) -> Result<Vec<bool>, StateError> {
+        let mut still: Vec<bool> = picks.iter().map(|pick| pick.sweepgen == now).collect();
+        let doubtful: Vec<usize> = (0..picks.len()).filter(|n| !still[*n]).collect();
+        if doubtful.is_empty() {
+            return Ok(still);
         }
         let mut later = Gathered::default();
-        spans::structures(self.memory, self.layout, picks.iter().map(|pick| pick.at), &mut later)?;
-        let same = picks.iter().enumerate().map(|(n, pick)| {
-            matches!(later.get(n).map(|block| decode(block, self.layout)), Ok(Decoded::InUse(now))
-                if now.start == pick.start && now.spanclass == pick.spanclass)
-        });
-        Ok(same.collect())
+        spans::structures(self.memory, self.layout, doubtful.iter().map(|n| picks[*n].at), &mut later)?;
+        let (mut whose, mut spans) = (Vec::new(), Vec::new());
+        for (place, n) in doubtful.into_iter().enumerate() {
+            if let Ok(Decoded::InUse(span)) = later.get(place).map(|block| decode(block, self.layout))
+                && (span.start, span.spanclass) == (picks[n].start, picks[n].spanclass)
+                && matches!(span.phase(now), Phase::Swept | Phase::Unswept)
+            {
+                whose.push(n);
+                spans.push((picks[n].at, span));
+            }
+        }
+        let mut bits = Bits::default();
+        bits.read(self.memory, self.shape, &spans, now).map_err(StateError::reading("span bits"))?;
+        for (place, n) in whose.into_iter().enumerate() {
+            let slot = (picks[n].addr.0 - picks[n].start.0) / picks[n].slot().max(1);
+            still[n] = bits.is_set(place, slot);
+        }
+        Ok(still)
     }
 
     /// The words of small objects with what their pointers point to.

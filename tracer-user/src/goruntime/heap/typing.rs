@@ -53,11 +53,11 @@ pub(super) fn shares(sample: &Sample, types: &Types, layout: &Layout) -> Vec<Typ
                 candidates = Vec::new();
             }
             let (hits, bytes) = sets.entry(candidates).or_default();
-            *hits += 1;
-            *bytes = bytes.saturating_add(object.slot.0);
+            *hits += object.hits;
+            *bytes = bytes.saturating_add(object.bytes.0);
         }
         let Some(first) = sampled.objects.first() else { continue };
-        let looked_at = sampled.objects.len() as u64;
+        let looked_at = sampled.objects.iter().map(|object| object.hits).sum();
         shares.extend(sets.into_iter().map(|(candidates, (hits, bytes))| TypeShare {
             class: first.class,
             candidates,
@@ -176,8 +176,8 @@ impl Seen<'_, '_> {
     fn agreement(&self, fit: Fit) -> Agreement {
         let entry = self.judge.types.table.get(fit.id);
         let used = (fit.count * entry.size).div_ceil(8) as usize;
-        // Objects with pointers are made of zeros, to the end of their slot.
-        if self.words.get(used..)?.iter().any(|w| *w != 0) {
+        let rest = self.words.get(used..)?;
+        if self.judge.layout.clears_whole_slots() && rest.iter().any(|w| *w != 0) {
             return None;
         }
         let mut score = 0;

@@ -95,13 +95,21 @@ fn heap(slot: u64, noscan: bool, mark: Mark) -> Pointee {
 impl World {
     /// What an object of 16 bytes may be, by the addresses of descriptors; arrays are negative.
     fn of(&self, words: [u64; 2], pointers: u64, pointees: &[(u8, Pointee)]) -> Vec<i64> {
-        self.of_class(2, &words, pointers, pointees)
+        self.of_class(2, &words, pointers, pointees, 26)
     }
 
-    fn of_class(&self, class: u8, words: &[u64], pointers: u64, pointees: &[(u8, Pointee)]) -> Vec<i64> {
+    fn of_class(
+        &self,
+        class: u8,
+        words: &[u64],
+        pointers: u64,
+        pointees: &[(u8, Pointee)],
+        minor: u32,
+    ) -> Vec<i64> {
         let found = Found::Words { words: words.to_vec(), pointers, pointees: pointees.to_vec() };
-        let object = Object { class, slot: Bytes(8 * words.len() as u64), found };
-        let layout = Layout::for_minor(26).unwrap();
+        let slot = Bytes(8 * words.len() as u64);
+        let object = Object { class, slot, hits: 1, bytes: slot, found };
+        let layout = Layout::for_minor(minor).unwrap();
         let mut judge = Judge { types: &self.types, layout, fits: HashMap::new() };
         let candidates = judge.candidates(&object);
         let number = |c: &Candidate| (c.type_addr.0 - BIAS) as i64 * if c.array { -1 } else { 1 };
@@ -138,15 +146,16 @@ fn what_an_object_holds_tells_its_type() {
 }
 
 #[test]
-fn a_value_ends_in_zeros_and_in_its_own_size_class() {
+fn a_value_is_in_its_own_size_class_and_ended_in_zeros_before_1_24() {
     let w = world();
     let text = (0, heap(16, true, Mark::None));
-    assert_eq!(w.of_class(3, &[AT, 11, 7], 0b001, &[text]), vec![w.user as i64]);
+    assert_eq!(w.of_class(3, &[AT, 11, 7], 0b001, &[text], 26), vec![w.user as i64]);
     // Three users are 72 bytes, for which the allocator takes 80.
     let pointees: Vec<(u8, Pointee)> = [0, 3, 6].map(|n| (n, text.1)).to_vec();
     let words = |last| [AT, 11, 1, AT, 11, 2, AT, 11, 3, last];
-    assert_eq!(w.of_class(7, &words(0), 0b100_1001, &pointees), vec![-(w.user as i64)]);
-    assert_eq!(w.of_class(7, &words(5), 0b100_1001, &pointees), vec![0; 0]);
+    let of = |last, minor| w.of_class(7, &words(last), 0b100_1001, &pointees, minor);
+    assert_eq!((of(0, 23), of(5, 23)), (vec![-(w.user as i64)], vec![]));
+    assert_eq!((of(0, 24), of(5, 24)), (vec![-(w.user as i64)], vec![-(w.user as i64)]));
 }
 
 #[test]
@@ -189,7 +198,7 @@ proptest! {
     ) {
         let w = world();
         let of = Amount { objects: 5, bytes: Bytes(5 * slot) };
-        let object = |found| Object { class, slot: Bytes(slot), found };
+        let object = |found| Object { class, slot: Bytes(slot), hits: 1, bytes: Bytes(slot), found };
         let objects = vec![
             object(Found::Words { words, pointers, pointees }),
             object(Found::Typed(ProcAddr(BIAS + START + slot))),
