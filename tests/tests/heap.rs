@@ -268,6 +268,46 @@ fn a_busy_program_gives_no_impossible_number() {
     }
 }
 
+/// The number of a kept type is known exactly, while others of its size come and go faster than a census is done.
+#[test]
+fn types_of_a_busy_program_are_within_their_errors() {
+    const KEPT: f64 = 3000.0;
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let mut target = Target::start(&go.build("typed", mode));
+        target.ask("keep 3000");
+        target.tell("churn 4 10");
+        let begun = Instant::now();
+        let (mut rounds, mut first, mut last, mut scores) = (0, None, 0, Vec::new());
+        while begun.elapsed() < Duration::from_secs(4) {
+            let report = read(&target);
+            rounds += 1;
+            last = number(&report, "/heap/census/gc_cycle");
+            first.get_or_insert(last);
+            let (mut objects, mut variance) = (0.0, 0.0);
+            for row in list(&report, "/heap/types") {
+                if names(row).iter().any(|name| name == "main.event") {
+                    objects += number(row, "/objects") as f64;
+                    variance += row["objects_stderr"].as_f64().unwrap_or(0.0).powi(2);
+                }
+            }
+            // None where so many cycles ended meanwhile that nothing is known of the class.
+            if objects > 0.0 {
+                // Rounded to whole objects.
+                scores.push((objects - KEPT) / variance.sqrt().max(0.5));
+            }
+        }
+        target.answer();
+        assert!(first.is_some_and(|first| first < last) || rounds < 4, "{what}: no cycle in {rounds} rounds");
+        assert!(2 * scores.len() >= rounds, "{what}: no answer in most of {rounds} rounds: {scores:?}");
+        // Chi-square: the mean of n squares of standard scores has a standard deviation of sqrt(2/n).
+        let mean = scores.iter().map(|z| z * z).sum::<f64>() / scores.len() as f64;
+        let most = 1.0 + 5.0 * (2.0 / scores.len() as f64).sqrt();
+        assert!(mean <= most, "{what}: mean square {mean}, at most {most}: {scores:?}");
+    }
+}
+
 #[test]
 fn a_session_that_only_reads_has_the_census() {
     live!();
