@@ -1,6 +1,6 @@
-//! Stacks by the id the kernel side gave them. Capped; never named here.
+//! Stacks by the id the kernel side gave them. Capped; never named here, and never walked in the table's order.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use crate::units::{ProcAddr, StackId};
 
@@ -19,7 +19,7 @@ pub struct Stack {
 /// All stacks of one target.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Stacks {
-    by_id: BTreeMap<StackId, Stack>,
+    by_id: HashMap<StackId, Stack>,
     frames: usize,
 }
 

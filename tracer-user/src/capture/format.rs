@@ -4,9 +4,9 @@
 //! u8, zero u16, stored length u32, raw length u32, CRC-32 of the stored bytes, CRC-32 of the sixteen bytes before,
 //! then the stored bytes. Numbers are little endian. A block stands alone: none needs another to be unpacked.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 
-use flate2::{Compression, bufread::DeflateDecoder, write::DeflateEncoder};
+use flate2::{Compression, Decompress, FlushDecompress, Status, write::DeflateEncoder};
 
 /// Like PNG's: a byte beyond ASCII, and both line ends, so that a transfer as text is noticed.
 pub const MAGIC: [u8; 8] = *b"\x89TRC\r\n\x1a\n";
@@ -81,6 +81,11 @@ pub fn block(kind: Kind, raw: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// What unpacks blocks, one after the other.
+pub fn inflater() -> Decompress {
+    Decompress::new(false)
+}
+
 /// A block's first bytes, taken apart and checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlockHead {
@@ -111,7 +116,12 @@ impl BlockHead {
     }
 
     /// The block's content from its stored bytes, into `raw`; or what is wrong with them.
-    pub fn unpack(&self, stored: &[u8], raw: &mut Vec<u8>) -> Result<(), &'static str> {
+    pub fn unpack(
+        &self,
+        stored: &[u8],
+        inflate: &mut Decompress,
+        raw: &mut Vec<u8>,
+    ) -> Result<(), &'static str> {
         if crc32fast::hash(stored) != self.payload {
             return Err("a block's checksum");
         }
@@ -120,9 +130,13 @@ impl BlockHead {
         if self.coding == PLAIN {
             raw.extend_from_slice(stored);
         } else {
-            // One byte more than it says shows one that is longer.
-            let unpacked = DeflateDecoder::new(stored).take(self.raw as u64 + 1).read_to_end(raw);
-            unpacked.map_err(|_packed_wrong| "a block that cannot be unpacked")?;
+            inflate.reset(false);
+            // All at once into room for one byte more than it says, which shows one that is longer.
+            match inflate.decompress_vec(stored, raw, FlushDecompress::Finish) {
+                Ok(Status::StreamEnd) => {}
+                Ok(Status::Ok | Status::BufError) => return Err("a block's length"),
+                Err(_packed_wrong) => return Err("a block that cannot be unpacked"),
+            }
         }
         if raw.len() == self.raw { Ok(()) } else { Err("a block's length") }
     }
@@ -166,7 +180,7 @@ mod tests {
     fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
         let head = BlockHead::parse(bytes[..BLOCK_HEAD].try_into().unwrap()).ok_or("head")?;
         let mut raw = Vec::new();
-        head.unpack(&bytes[BLOCK_HEAD..], &mut raw).map(|()| raw)
+        head.unpack(&bytes[BLOCK_HEAD..], &mut inflater(), &mut raw).map(|()| raw)
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl<R: Read, F: FnMut(Item<'_>)> Reader<R, F> {
 
     fn blocks(&mut self) -> Result<Option<Closed>, CaptureError> {
         let (mut stored, mut raw) = (Vec::new(), Vec::new());
+        let mut inflate = format::inflater();
         loop {
             let mut head = [0; BLOCK_HEAD];
             let whole = self.fill(&mut head)? == head.len();
@@ -104,7 +105,7 @@ impl<R: Read, F: FnMut(Item<'_>)> Reader<R, F> {
             if self.fill(&mut stored)? < stored.len() {
                 return Ok(None);
             }
-            block.unpack(&stored, &mut raw).map_err(|what| self.damaged(what))?;
+            block.unpack(&stored, &mut inflate, &mut raw).map_err(|what| self.damaged(what))?;
             let closed = self.content(Kind::of(block.kind), &raw)?;
             self.at += (BLOCK_HEAD + stored.len()) as u64;
             if closed.is_some() {
