@@ -167,7 +167,9 @@ fn walk(code: &[u8], one: &Allocator, chosen: &Chosen, ways: &[u8]) {
                 }
                 FlowControl::UnconditionalBranch => there,
                 FlowControl::ConditionalBranch if ways.next().unwrap_or(false) => there,
-                FlowControl::Call if one.name(ImageAddr(there)).is_some_and(|f| never_returns(&f.name)) => break,
+                FlowControl::Call if one.name(ImageAddr(there)).is_some_and(|f| never_returns(&f.name)) => {
+                    break;
+                }
                 FlowControl::Next
                 | FlowControl::ConditionalBranch
                 | FlowControl::Call

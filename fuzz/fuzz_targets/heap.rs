@@ -10,6 +10,7 @@ use tracer_user::goruntime::GoImage;
 use tracer_user::goruntime::heap::census::{self, HeapShape, Limits};
 use tracer_user::goruntime::heap::typing::Types;
 use tracer_user::goruntime::names::type_table::TypeTable;
+use tracer_user::goruntime::state::maps::MapKind;
 use tracer_user::units::LoadBias;
 
 /// The types of each program, as its file has them.
@@ -20,7 +21,7 @@ fn types() -> &'static [Types; 2] {
             let file = Box::new(Changed::file(&process.base));
             let image = GoImage::open(file, process.base.file_len).expect("nothing was changed");
             let table = TypeTable::read(&image).expect("nothing was changed");
-            assert!(table.shaped().count() > 100);
+            assert!(table.shapes() > 100);
             Types { table, bias: LoadBias(process.base.bias), texts: vec![image.module().text] }
         })
     })
@@ -35,7 +36,10 @@ fuzz_target!(|bytes: &[u8]| {
     let limits = Limits { spans: 4_000, index: 4_000 };
     // Types are most of the time it takes: one half of the inputs goes without.
     let types = (bytes[0] & 2 == 0).then(|| &types()[which]);
-    if let Ok(found) = census::read(&memory, &process.state, shape, types, limits) {
+    let kind = if which == 0 { MapKind::Buckets } else { MapKind::Swiss };
+    if let Ok((found, _maps)) =
+        census::read_and_maps(&memory, &process.state, shape, types, Some(kind), limits)
+    {
         let spans: u64 = found.classes.iter().map(|class| class.spans).sum();
         assert!(spans + found.torn + found.swapped <= limits.spans as u64);
         for share in found.types.iter().flatten() {

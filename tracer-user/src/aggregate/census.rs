@@ -25,6 +25,8 @@ pub type TypeKey = (u8, Vec<Candidate>);
 pub struct CensusPoint {
     pub time: KTime,
     pub cycle: u32,
+    /// Every span was counted, as this one cycle left it.
+    pub whole: bool,
     /// By size class and "holds no pointers".
     pub classes: Vec<((u8, bool), Amount)>,
     pub types: Vec<TypePoint>,
@@ -104,7 +106,9 @@ impl CensusHistory {
             types.push(TypePoint { followed, amount: total.amount, objects_stderr });
         }
         types.sort_unstable_by_key(|point| point.followed);
-        self.points.push(CensusPoint { time, cycle: census.cycle_end, classes, types });
+        let Census { cycle, cycle_end, torn, swapped, unread, .. } = *census;
+        let whole = cycle == cycle_end && (torn, swapped, unread) == (0, 0, 0);
+        self.points.push(CensusPoint { time, cycle: cycle_end, whole, classes, types });
     }
 
     pub fn newest(&self) -> Option<&(KTime, Census)> {

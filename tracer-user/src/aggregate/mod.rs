@@ -147,7 +147,7 @@ impl Ledger {
                     }
                     Readout::Waits(waits) => self.goroutines.waits(waits),
                     Readout::Maps(maps) => self.maps.apply(*time, maps),
-                    Readout::Process(p) => self.process.apply(*time, p),
+                    Readout::Process(p) => self.process.apply(*time, p, self.gc.newest()),
                     Readout::Profile(p) => self.profile.apply(*time, p),
                     Readout::Fates(fates) => self.samples.tell(*time, fates),
                     Readout::Counts(counts) => {

@@ -46,7 +46,7 @@ pub(super) enum Command {
     Replay(ReplayArguments),
     /// Show the live heap by type, size class or site: one reading, no probes
     Heap(HeapArguments),
-    /// Say what grew from one report (JSON), recording or profile (pprof) to another
+    /// Say what grew from one report (JSON or JSONL), recording or profile (pprof) to another
     Diff(DiffArguments),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
@@ -69,9 +69,12 @@ pub(super) struct DiffArguments {
     /// Two or more, the earliest first: the last is compared with the first
     #[arg(value_name = "FILE", num_args = 2.., required = true)]
     pub(super) files: Vec<PathBuf>,
-    /// Text, or JSON with every row
-    #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
-    pub(super) format: DiffFormat,
+    /// Text, or JSON with every row [default: by the name given to -o, else text]
+    #[arg(long, value_enum)]
+    pub(super) format: Option<DiffFormat>,
+    /// Write the comparison there instead of to stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]

@@ -2,14 +2,17 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read as _, Seek as _},
+    io::{BufReader, Read as _, Seek as _},
     path::Path,
     process::ExitCode,
 };
 
 use anyhow::{Context as _, bail};
 
-use super::arguments::{DiffArguments, DiffFormat};
+use super::{
+    arguments::{DiffArguments, DiffFormat},
+    output::DiffDestination,
+};
 use crate::{
     capture::format::MAGIC,
     report::{
@@ -22,6 +25,7 @@ use crate::{
 };
 
 pub(super) fn diff(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
+    let mut destination = DiffDestination::open(arguments)?;
     let files: Vec<Input> = arguments.files.iter().map(|file| input(file)).collect::<Result<_, _>>()?;
     let diff = Diff::of(&files);
     if diff.sections.is_empty() {
@@ -29,11 +33,11 @@ pub(super) fn diff(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
             "they have nothing in common that could be compared; take them with the same --sampler or format"
         );
     }
-    let mut out = io::stdout().lock();
-    match arguments.format {
-        DiffFormat::Text => diff.write_text(&mut out)?,
-        DiffFormat::Json => diff.write_json(&mut out)?,
-    }
+    let format = destination.format;
+    destination.write(|out| match format {
+        DiffFormat::Text => diff.write_text(out),
+        DiffFormat::Json => diff.write_json(out),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

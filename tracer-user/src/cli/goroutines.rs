@@ -4,16 +4,19 @@ use std::process::ExitCode;
 
 use super::{
     arguments::{Format, GoroutineArguments, TargetArguments},
-    output::Destination,
+    output::{self, Destination},
     sessions::by_name,
 };
 use crate::{
-    report::goroutines::GoroutineText,
+    report::{folded::Profile, goroutines::GoroutineText},
     session::{self, Once, Which},
     units::Pid,
 };
 
 pub(super) fn goroutines(arguments: &GoroutineArguments) -> anyhow::Result<ExitCode> {
+    if let Some(other) = output::drawn(&arguments.output).filter(|p| *p != Profile::Goroutine) {
+        anyhow::bail!("goroutines have no {} profile; `tracer heap` draws it", other.name());
+    }
     let pid = pid_of(&arguments.target)?;
     let mut destination = Destination::open(&arguments.output, Some(pid))?;
     let report = session::read_once(pid, Once::Goroutines)?;

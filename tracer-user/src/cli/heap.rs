@@ -7,18 +7,25 @@ use anyhow::bail;
 use super::{
     arguments::{ByArgument, Format, HeapArguments},
     goroutines::pid_of,
-    output::Destination,
+    output::{self, Destination},
 };
 use crate::{
-    report::heap::{By, HeapText},
+    report::{
+        folded::Profile,
+        heap::{By, HeapText},
+    },
     session::{self, Once, Which},
 };
 
 pub(super) fn heap(arguments: &HeapArguments) -> anyhow::Result<ExitCode> {
+    if output::drawn(&arguments.output) == Some(Profile::Goroutine) {
+        bail!("the heap has no profile of goroutines; `tracer goroutines` draws it");
+    }
     let pid = pid_of(&arguments.target)?;
     let report = session::read_once(pid, Once::Heap)?;
     // Before the output is opened: a refusal leaves nothing behind.
-    if arguments.by == ByArgument::Site && report.heap_profile.is_none() {
+    let per_site = arguments.by == ByArgument::Site || output::draws(&arguments.output);
+    if per_site && report.heap_profile.is_none() {
         bail!(
             "what lives per site is not known ({}); `tracer --pid {}` with --sampler sampled finds out",
             report.session.sampler_reason,

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::arguments::{Format, OutputArguments, ProfileArgument};
+use super::arguments::{DiffArguments, DiffFormat, Format, OutputArguments, ProfileArgument};
 use crate::{
     host::process::FileId,
     report::{
@@ -58,13 +58,17 @@ impl OutputFile {
         Ok(Self { path, file, created, named, written: false })
     }
 
-    fn write(&mut self, exporter: &dyn Exporter, report: &Report) -> io::Result<()> {
+    fn write(&mut self, content: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {
+        self.filled(content).map_err(|e| self.told(&e))
+    }
+
+    fn filled(&mut self, content: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {
         self.written = true;
         if self.file.metadata()?.is_file() {
             self.file.set_len(0)?;
         }
         let mut out = BufWriter::new(&self.file);
-        let written = exporter.write(report, &mut out).and_then(|()| out.flush());
+        let written = content(&mut out).and_then(|()| out.flush());
         drop(out.into_parts());
         match written {
             Ok(()) => self.still_there(),
@@ -74,6 +78,23 @@ impl OutputFile {
                 Err(e)
             }
         }
+    }
+
+    /// The error with the file's name and what to do.
+    fn told(&self, e: &io::Error) -> io::Error {
+        io::Error::new(e.kind(), format!("{}: {e}; make room or give -o another path", self.path.display()))
+    }
+
+    /// Refuses to write over a file that the command reads or records into.
+    fn spares(&self, other: &Path) -> anyhow::Result<()> {
+        // A file that is not there yet is no other one's.
+        if let (Ok(ours), Ok(theirs)) = (self.file.metadata(), fs::metadata(other))
+            && ours.is_file()
+            && FileId::from(&ours) == FileId::from(&theirs)
+        {
+            bail!("-o would write over {}; give it another path", other.display());
+        }
+        Ok(())
     }
 
     /// A file that somebody removed meanwhile takes a report along without a word.
@@ -166,10 +187,7 @@ impl Destination {
             out.write_all(&text)?;
             return out.flush();
         };
-        file.append(&text).map_err(|e| {
-            let path = file.path.display();
-            io::Error::new(e.kind(), format!("{path}: {e}; make room or give -o another path"))
-        })
+        file.append(&text).map_err(|e| file.told(&e))
     }
 
     /// The final report, or an interim one, by a given exporter.
@@ -180,10 +198,7 @@ impl Destination {
         which: Which,
     ) -> io::Result<()> {
         if let (Which::Final, Some(file)) = (which, &mut self.file) {
-            return file.write(exporter, report).map_err(|e| {
-                let path = file.path.display();
-                io::Error::new(e.kind(), format!("{path}: {e}; make room or give -o another path"))
-            });
+            return file.write(|out| exporter.write(report, out));
         }
         let mut out = io::stdout().lock();
         exporter.write(report, &mut out)?;
@@ -192,19 +207,53 @@ impl Destination {
 
     /// Refuses to write a report over a file that this command reads or records into.
     pub(super) fn spares(&self, other: &Path) -> anyhow::Result<()> {
-        let Some(own) = &self.file else { return Ok(()) };
-        // A file that is not there yet is no other one's.
-        if let (Ok(ours), Ok(theirs)) = (own.file.metadata(), fs::metadata(other))
-            && ours.is_file()
-            && FileId::from(&ours) == FileId::from(&theirs)
-        {
-            bail!("-o would write over {}; give it another path", other.display());
-        }
-        Ok(())
+        self.file.as_ref().map_or(Ok(()), |own| own.spares(other))
     }
 
     pub(super) fn format(&self) -> Format {
         self.format
+    }
+}
+
+/// Where a comparison goes and in which form. Opened before anything is read, so that a bad path fails early.
+pub(super) struct DiffDestination {
+    pub(super) format: DiffFormat,
+    file: Option<OutputFile>,
+}
+
+impl DiffDestination {
+    pub(super) fn open(arguments: &DiffArguments) -> anyhow::Result<Self> {
+        let format = match (arguments.format, &arguments.output) {
+            (Some(format), _) => format,
+            (None, None) => DiffFormat::Text,
+            (None, Some(path)) => match by_name(path) {
+                Format::Text => DiffFormat::Text,
+                Format::Json => DiffFormat::Json,
+                Format::Jsonl | Format::Folded | Format::Pprof => bail!(
+                    "a comparison is text or JSON, which {} is no name for; give --format too",
+                    path.display()
+                ),
+            },
+        };
+        let file = arguments.output.clone().map(OutputFile::open).transpose()?;
+        if let Some(own) = &file {
+            for input in &arguments.files {
+                own.spares(input)?;
+            }
+        }
+        Ok(Self { format, file })
+    }
+
+    pub(super) fn write(
+        &mut self,
+        content: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if let Some(file) = &mut self.file {
+            return file.write(content);
+        }
+        let mut out = io::stdout().lock();
+        content(&mut out)?;
+        out.flush()
     }
 }
 
@@ -229,6 +278,16 @@ fn meant(arguments: &OutputArguments) -> Format {
 /// Whether reports are wanted as figures are refreshed.
 pub(super) fn streams(arguments: &OutputArguments) -> bool {
     meant(arguments) == Format::Jsonl
+}
+
+/// Whether the report is to be drawn as a profile.
+pub(super) fn draws(arguments: &OutputArguments) -> bool {
+    matches!(meant(arguments), Format::Folded | Format::Pprof)
+}
+
+/// The profile that is to be drawn, where one was asked for by name.
+pub(super) fn drawn(arguments: &OutputArguments) -> Option<Profile> {
+    arguments.profile.filter(|_| draws(arguments)).map(ProfileArgument::meant)
 }
 
 /// The format that a file's name asks for.

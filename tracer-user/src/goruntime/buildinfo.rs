@@ -69,7 +69,10 @@ impl BuildInfo {
         }
         let broken = |what| GoError::Broken { what, at: at.0 };
         if header[15] & INLINE == 0 {
-            return Err(GoError::Unsupported { found: "a Go older than go1.18".into(), range: SUPPORTED });
+            return Err(GoError::Unsupported {
+                found: "a Go older than go1.18".into(),
+                range: SUPPORTED.into(),
+            });
         }
         let mut cursor = at.plus(HEADER as u64);
         let version_text =
@@ -77,7 +80,7 @@ impl BuildInfo {
         let version_text = String::from_utf8_lossy(&version_text).into_owned();
         let version = GoVersion::parse(&version_text).ok_or_else(|| GoError::Unsupported {
             found: format!("Go version {version_text:?}"),
-            range: SUPPORTED,
+            range: SUPPORTED.into(),
         })?;
         // No module text at all is normal (built by something else than the go command).
         let text = inline_string(file, &mut cursor, MAX_TEXT).unwrap_or_default();

@@ -3,7 +3,8 @@
 //! Apart so that each kind of refusal has one place and one sentence. It holds plain values only; who prints it
 //! adds the pid and what to do next.
 
-use super::version::{GoVersion, SUPPORTED};
+use super::layout::Known;
+use super::version::GoVersion;
 use crate::binary::BinaryError;
 use crate::memory::ReadFault;
 
@@ -15,10 +16,10 @@ pub enum GoError {
     NotGo { why: String },
     /// A Go version outside what was verified.
     #[error("{found} is not supported (supported: {range})")]
-    Unsupported { found: String, range: &'static str },
+    Unsupported { found: String, range: Box<str> },
     /// A Go version above what was verified, whose structures are not those of the newest known one.
     #[error("{found} is newer than this tracer, which knows {range}, and its runtime is another: {why}")]
-    Newer { found: String, range: &'static str, why: String },
+    Newer { found: String, range: Box<str>, why: String },
     /// A structure of the runtime does not look as this version's should.
     #[error("the Go runtime's {field} is not as expected: {failed}")]
     Layout { field: &'static str, failed: String },
@@ -37,7 +38,7 @@ pub enum GoError {
 }
 
 impl GoError {
-    pub(crate) fn newer(version: &GoVersion, why: &str) -> Self {
-        Self::Newer { found: version.to_string(), range: SUPPORTED, why: why.to_owned() }
+    pub(crate) fn newer(version: &GoVersion, known: Known, why: &str) -> Self {
+        Self::Newer { found: version.to_string(), range: known.range().into(), why: why.to_owned() }
     }
 }

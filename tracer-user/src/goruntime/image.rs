@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use super::buildinfo::BuildInfo;
 use super::error::GoError;
-use super::layout::{Basis, Layout};
+use super::layout::{Basis, Known, Layout};
 use super::moduledata::{ModuleData, Range};
 use super::names::inlining::{Frame, Inlining, PcKind};
 use super::names::kept::{self, Piece};
@@ -48,6 +48,7 @@ pub struct GoImage {
     info: BuildInfo,
     layout: &'static Layout,
     basis: Basis,
+    known: Known,
     module: ModuleData,
     table: Pclntab,
     /// Names of inlined functions; read when first asked for.
@@ -57,9 +58,14 @@ pub struct GoImage {
 impl GoImage {
     /// Reads what every other question needs, or says why this is no Go program that can be traced.
     pub fn open(file: ImageBytes, file_len: u64) -> Result<Self, GoError> {
+        Self::open_knowing(file, file_len, Known::all())
+    }
+
+    /// The same as a tracer with these rows does it.
+    pub fn open_knowing(file: ImageBytes, file_len: u64, known: Known) -> Result<Self, GoError> {
         let elf = Elf::read(&*file, file_len)?;
         let info = BuildInfo::find(&elf, &*file)?;
-        let Some(info) = info.or_else(|| version_text::build_info(&elf, &*file, file_len)) else {
+        let Some(info) = info.or_else(|| version_text::build_info(&elf, &*file, file_len, known)) else {
             let why = if is_upx(&*file, file_len) {
                 "it is packed with UPX; run the unpacked program (upx -d) to trace it"
             } else {
@@ -73,15 +79,14 @@ impl GoImage {
         }
         let version = info.version.clone().supported()?;
         let header = Header::find(&elf, &*file).map_err(|error| {
-            let known = Layout::for_minor(version.minor).is_ok();
-            if known { error } else { GoError::newer(&version, &error.to_string()) }
+            if known.has(version.minor) { error } else { GoError::newer(&version, known, &error.to_string()) }
         })?;
-        let (layout, basis) = Layout::choose(&version, &elf, &*file)?;
-        let judge = |error| basis.judge(&version, error);
+        let (layout, basis) = Layout::choose(known, &version, &elf, &*file)?;
+        let judge = |error| basis.judge(known, &version, error);
         let module = ModuleData::find(&elf, &*file, &header, layout).map_err(judge)?;
         let table = Pclntab::read(&elf, &*file, header, &module, file_len, version.minor).map_err(judge)?;
         let layout = layout.of_variant(|name, file| is_of(&table, name, file));
-        Ok(Self { file, elf, info, layout, basis, module, table, inlined: OnceLock::new() })
+        Ok(Self { file, elf, info, layout, basis, known, module, table, inlined: OnceLock::new() })
     }
 
     /// Where the fields of its runtime's structures lie.
@@ -92,6 +97,11 @@ impl GoImage {
     /// What that layout rests on.
     pub fn basis(&self) -> Basis {
         self.basis
+    }
+
+    /// The rows that layout was chosen from.
+    pub fn known(&self) -> Known {
+        self.known
     }
 
     pub fn version(&self) -> &GoVersion {

@@ -6,8 +6,8 @@
 
 use super::error::GoError;
 pub use super::layouts::{CLASS_TO_SIZE, Layout};
-use super::layouts::{GREEN_TEA_25, OLDEST_MINOR, ROWS};
-use super::version::{GoVersion, SUPPORTED};
+use super::layouts::{GREEN_TEA_25, NO_ALLOC_HEADERS_22, OLDEST_MINOR, ROWS};
+use super::version::GoVersion;
 use crate::binary::dwarf::Structures;
 use crate::binary::elf::Elf;
 use crate::memory::ReadAt;
@@ -37,12 +37,48 @@ impl Basis {
     }
 
     /// An error of something read on trial says that the program is too new, not that it is damaged.
-    pub fn judge(self, version: &GoVersion, error: GoError) -> GoError {
+    pub fn judge(self, known: Known, version: &GoVersion, error: GoError) -> GoError {
         match error {
             GoError::Read(_) | GoError::Newer { .. } => error,
-            why if self == Self::Trial => GoError::newer(version, &why.to_string()),
+            why if self == Self::Trial => GoError::newer(version, known, &why.to_string()),
             error => error,
         }
+    }
+}
+
+/// The rows that may be used: the whole table, or an older one, as a tracer had it that was built before the newest Go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Known(&'static [Layout]);
+
+impl Known {
+    /// The whole table.
+    pub fn all() -> Self {
+        Self(&ROWS)
+    }
+
+    /// The table up to `go1.<minor>`, and the oldest row at least.
+    #[must_use]
+    pub fn until(minor: u32) -> Self {
+        let rows = minor.saturating_sub(OLDEST_MINOR).saturating_add(1) as usize;
+        Self(&ROWS[..rows.min(ROWS.len())])
+    }
+
+    fn row(self, minor: u32) -> Option<&'static Layout> {
+        self.0.iter().find(|row| row.minor == minor)
+    }
+
+    /// Whether there is a row for `go1.<minor>`.
+    pub fn has(self, minor: u32) -> bool {
+        self.row(minor).is_some()
+    }
+
+    fn newest(self) -> &'static Layout {
+        self.0.last().expect("there is an oldest row")
+    }
+
+    /// The range for people.
+    pub fn range(self) -> String {
+        format!("go1.{OLDEST_MINOR} to go1.{}", self.newest().minor)
     }
 }
 
@@ -64,21 +100,22 @@ impl UnsupportedGo {
 impl Layout {
     /// The layout of a program, and what it rests on.
     pub fn choose<R: ReadAt<FileOffset> + ?Sized>(
+        known: Known,
         version: &GoVersion,
         elf: &Elf,
         file: &R,
     ) -> Result<(&'static Layout, Basis), GoError> {
-        if let Ok(row) = Self::for_minor(version.minor) {
+        if let Some(row) = known.row(version.minor) {
             return Ok((row, Basis::Table));
         }
         if version.minor < OLDEST_MINOR {
-            return Err(GoError::Unsupported { found: version.to_string(), range: SUPPORTED });
+            return Err(GoError::Unsupported { found: version.to_string(), range: known.range().into() });
         }
         let Some(structures) = Structures::read(elf, file, |name| name.starts_with("runtime."))? else {
-            return Ok((&ROWS[ROWS.len() - 1], Basis::Trial));
+            return Ok((known.newest(), Basis::Trial));
         };
         let derived = Self::derived(version.minor, |path| structures.offset(path))
-            .map_err(|path| GoError::newer(version, &format!("it has no {path}")))?;
+            .map_err(|path| GoError::newer(version, known, &format!("it has no {path}")))?;
         // Rows live as long as the program, as those of the table do; there is one for each file opened.
         Ok((Box::leak(Box::new(derived)), Basis::Debug))
     }
@@ -87,9 +124,13 @@ impl Layout {
     /// version text can be anything. `contains` is asked for a function and the file that it must be of.
     #[must_use]
     pub fn of_variant(&'static self, contains: impl Fn(&str, &str) -> bool) -> &'static Layout {
+        let is = |minor: u32| std::ptr::eq(self, &raw const ROWS[(minor - OLDEST_MINOR) as usize]);
+        // mallocgc calls it; with headers nothing does, and what stands in for it is in mbitmap_allocheaders.go.
+        if is(22) && contains("runtime.heapBitsSetType", NO_ALLOC_HEADERS) {
+            return &NO_ALLOC_HEADERS_22;
+        }
         // Sweeping calls it; without the experiment it is in mgcmark_nogreenteagc.go.
-        let green_tea = || contains("runtime.(*mspan).moveInlineMarks", GREEN_TEA);
-        if std::ptr::eq(self, &raw const ROWS[25 - OLDEST_MINOR as usize]) && green_tea() {
+        if is(25) && contains("runtime.(*mspan).moveInlineMarks", GREEN_TEA) {
             return &GREEN_TEA_25;
         }
         self
@@ -115,14 +156,19 @@ impl Layout {
             return Placement { class: None, bytes: size.saturating_add(PAGE - 1) / PAGE * PAGE };
         }
         let needed = size + header;
-        let class = CLASS_TO_SIZE.iter().skip(1).take_while(|&&s| u64::from(s) < needed).count() + 1;
+        let class = CLASS_TO_SIZE.partition_point(|&s| u64::from(s) < needed).max(1);
         Placement { class: Some(class as u8), bytes: u64::from(CLASS_TO_SIZE[class]) }
     }
 
     /// Whether objects with pointers above [`HEADER_ABOVE`] bytes carry their type in a header
-    /// (runtime/mbitmap_allocheaders.go, new in 1.22; mbitmap.go since 1.23).
+    /// (runtime/mbitmap_allocheaders.go, new in 1.22; mbitmap.go since 1.23). They took the place of the arenas' bitmaps.
     pub fn has_malloc_headers(&self) -> bool {
-        self.minor >= 22
+        self.arena_bitmap().is_none()
+    }
+
+    /// Where an arena's structure keeps which words are pointers; absent where spans and headers do.
+    pub fn arena_bitmap(&self) -> Option<u32> {
+        self.heap_arena_bitmap.or(self.heap_arena_scalar_bitmap)
     }
 
     /// Whether an object with pointers and no header is made of zeros to the end of its slot. Since 1.24 only to the end of
@@ -134,6 +180,9 @@ impl Layout {
 
 /// The file below runtime/ of the collector that keeps marks inline.
 pub const GREEN_TEA: &str = "mgcmark_greenteagc.go";
+
+/// The same of the allocator without malloc headers in go1.22.
+const NO_ALLOC_HEADERS: &str = "mbitmap_noallocheaders.go";
 
 /// Where the allocator puts an object.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,12 +227,29 @@ mod tests {
     }
 
     #[test]
-    fn one_experiment_has_a_row_of_its_own() {
+    fn an_older_table_ends_with_its_newest_row() {
+        let older = Known::until(26);
+        assert!(older.has(26) && !older.has(27) && Known::all().has(27));
+        assert_eq!(older.range(), "go1.19 to go1.26");
+        assert_eq!(Known::all().range(), super::super::version::SUPPORTED);
+        assert_eq!((Known::until(0).range().as_str(), Known::until(99)), ("go1.19 to go1.19", Known::all()));
+    }
+
+    #[test]
+    fn experiments_with_other_structures_have_rows_of_their_own() {
         let row = |minor: u32| Layout::for_minor(minor).unwrap();
         assert_eq!(row(25).of_variant(|_, _| false), row(25));
         let green = row(25).of_variant(|name, _| name.ends_with("moveInlineMarks"));
         assert_ne!(green.work_cycles, row(25).work_cycles);
         assert_eq!(row(26).of_variant(|_, _| true), row(26));
+        assert_eq!(row(22).of_variant(|_, file| file == "mbitmap_allocheaders.go"), row(22));
+        let headless = row(22).of_variant(|_, file| file == "mbitmap_noallocheaders.go");
+        assert!(row(22).has_malloc_headers() && !headless.has_malloc_headers());
+        // As in 1.21: what fits a class exactly is in it, and 32 KiB are small.
+        for (size, bytes) in [(576, 576), (32_768, 32_768), (32_769, 40_960)] {
+            assert_eq!(headless.placement(size, true), row(21).placement(size, true));
+            assert_eq!(headless.placement(size, true).bytes, bytes);
+        }
     }
 
     fn check(minor: u32, size: u64, pointers: bool, class: Option<u8>, bytes: u64) {

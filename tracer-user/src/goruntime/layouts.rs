@@ -73,6 +73,14 @@ pub(super) const OLDEST_MINOR: u32 = 19;
 pub(super) static ROWS: [Layout; 9] =
     [row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8)];
 
+/// go1.22 with GOEXPERIMENT=noallocheaders: its row, but for these. From go1.23 on there is no such experiment.
+#[rustfmt::skip]
+pub(super) static NO_ALLOC_HEADERS_22: Layout = Layout {
+    heap_arena_scalar_bitmap: Some(0),
+    heap_arena_spans: 1064960,
+    ..row(3)
+};
+
 /// go1.25 with GOEXPERIMENT=greenteagc: its row, but for these. From go1.26 on both collectors share one layout.
 #[rustfmt::skip]
 pub(super) static GREEN_TEA_25: Layout = Layout {
@@ -183,6 +191,7 @@ layout! {
     mheap_arenas: u32, "runtime.mheap.arenas" = [65936, 65904, 65944, 66008, 66008, 66008, 66008, 66008, 66008];
     mheap_central: u32, "runtime.mheap.central" = [66112, 66072, 66120, 66184, 66184, 66184, 66208, 66208, 66208];
     heap_arena_bitmap: Option<u32>, "runtime.heapArena.bitmap" = [Some(0), Some(0), Some(0), None, None, None, None, None, None];
+    heap_arena_scalar_bitmap: Option<u32>, "runtime.heapArena.heapArenaPtrScalar.bitmap" = [None, None, None, None, None, None, None, None, None];
     heap_arena_spans: u32, "runtime.heapArena.spans" = [2097152, 1064960, 1064960, 0, 0, 0, 0, 0, 0];
 
     // spans: runtime/mheap.go, type mspan.

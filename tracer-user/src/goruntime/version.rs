@@ -56,7 +56,7 @@ impl GoVersion {
         if self.minor >= OLDEST_MINOR {
             Ok(self)
         } else {
-            Err(GoError::Unsupported { found: self.to_string(), range: SUPPORTED })
+            Err(GoError::Unsupported { found: self.to_string(), range: SUPPORTED.into() })
         }
     }
 

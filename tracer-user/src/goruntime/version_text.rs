@@ -5,7 +5,7 @@
 //! same version's layout reads. No string that merely looks like a version does.
 
 use super::buildinfo::BuildInfo;
-use super::layout::Layout;
+use super::layout::{Known, Layout};
 use super::moduledata::ModuleData;
 use super::names::pcheader::Header;
 use super::names::pclntab::Pclntab;
@@ -28,6 +28,7 @@ pub(super) fn build_info<R: ReadAt<FileOffset> + ?Sized>(
     elf: &Elf,
     file: &R,
     file_len: u64,
+    known: Known,
 ) -> Option<BuildInfo> {
     // Only what is plainly Go: every other program on a host comes here too. Where the loader relocates, words of
     // the file are no addresses yet.
@@ -37,7 +38,7 @@ pub(super) fn build_info<R: ReadAt<FileOffset> + ?Sized>(
     let header = Header::find(elf, file).ok()?;
     candidates(elf, file).into_iter().find_map(|(variable, version_text)| {
         let version = GoVersion::parse(&version_text)?.supported().ok()?;
-        let (layout, _) = Layout::choose(&version, elf, file).ok()?;
+        let (layout, _) = Layout::choose(known, &version, elf, file).ok()?;
         let module = ModuleData::find(elf, file, &header, layout).ok()?;
         let table = Pclntab::read(elf, file, header, &module, file_len, version.minor).ok()?;
         let reader = table.by_name(READER)?;

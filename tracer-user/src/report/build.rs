@@ -5,8 +5,8 @@ use super::growth;
 use super::heap_rows as heap;
 use super::model::{
     Allocated, AllocatedClass, Allocation, ClassSite, CodeMapping, Container, Cost, Events, Finding, Frame,
-    Gc, GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Heap, HeapPoint, Limit, MapRow, MapSite,
-    Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, Subject, Target, Undecided,
+    Gc, GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Heap, Limit, MapRow, MapSite, Pauses, Probe,
+    Process, ProcessPoint, Report, SCHEMA, Session, Subject, Target, Undecided,
 };
 use super::moment::Moment;
 use super::{profile, sizes};
@@ -248,6 +248,8 @@ fn process(p: &evidence::ProcessState, evidence: &Evidence) -> Process {
         rss_anon_bytes: p.rss_anon,
         go_heap_bytes: evidence.gc.as_ref().map(|g| g.in_use_bytes),
         go_stack_bytes: evidence.gc.as_ref().map(|g| g.stack_bytes),
+        go_other_bytes: evidence.gc.as_ref().and_then(|g| g.other_bytes),
+        outside_go_bytes: p.outside_go,
         series: p.points.iter().map(point).collect(),
         peak: p.peak.as_ref().map(point),
     }
@@ -268,14 +270,7 @@ fn heap_of(evidence: &Evidence) -> Option<Heap> {
         size_classes: heap::size_classes(evidence),
         types: evidence.census.as_ref().and_then(heap::types),
         census: evidence.census.as_ref().map(heap::census),
-        series: gc
-            .map(|g| {
-                g.points
-                    .iter()
-                    .map(|p| HeapPoint { t: p.t, gc_cycle: p.cycle, live_bytes: p.live_bytes })
-                    .collect()
-            })
-            .unwrap_or_default(),
+        series: gc.map(|g| g.points.iter().map(|p| heap::point(p, evidence)).collect()).unwrap_or_default(),
     })
 }
 

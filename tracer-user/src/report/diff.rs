@@ -76,6 +76,8 @@ impl Diff {
             let nothing = Row::default();
             let mut changes: Vec<Change> = ids
                 .into_iter()
+                // A site without a row held nothing; a total that is not told is not known.
+                .filter(|id| section != Section::Totals || all.iter().all(|r| r.contains_key(*id)))
                 .filter_map(|id| {
                     let rows: Vec<&Row> = all.iter().map(|r| r.get(id).unwrap_or(&nothing)).collect();
                     let (first, last) = (rows.first()?, rows.last()?);

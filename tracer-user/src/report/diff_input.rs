@@ -1,4 +1,4 @@
-//! What can be compared: a JSON report of this tracer, or a pprof heap or goroutine profile of anybody.
+//! What can be compared: a report of this tracer as JSON or as lines of it, or a pprof heap or goroutine profile of anybody.
 //!
 //! Foreign bytes: any are accepted without panic, in bounded time and memory; what is not one of these is refused in
 //! one sentence. Reads by the names of the schema, so that a report of another version gives what it has.
@@ -9,7 +9,8 @@ use std::io::Read as _;
 use prost::Message as _;
 use serde_json::Value;
 
-use super::model::SCHEMA;
+use super::diff_lines;
+use super::model::{LINES_SCHEMA, SCHEMA};
 use super::pprof_proto::{self as proto, Profile};
 use crate::symbolize::{Frame, user_site};
 
@@ -59,7 +60,7 @@ pub struct Input {
 pub enum InputError {
     #[error("it is neither a JSON report of tracer nor a pprof profile: {0}")]
     Unknown(String),
-    #[error("it says that its schema is {0}, and only {SCHEMA} can be compared")]
+    #[error("it says that its schema is {0}, and only {SCHEMA} and {LINES_SCHEMA} can be compared")]
     Schema(String),
     #[error("it is larger than {} MiB, or {} MiB unpacked", MAX_BYTES >> 20, MAX_UNPACKED >> 20)]
     TooLarge,
@@ -74,9 +75,14 @@ impl Input {
         if bytes.starts_with(&[0x1f, 0x8b]) {
             return Self::pprof(bytes);
         }
-        let value: Value =
-            serde_json::from_slice(bytes).map_err(|e| InputError::Unknown(format!("not JSON, {e}")))?;
-        Self::report(&value)
+        let wrong = |e| InputError::Unknown(format!("not JSON, {e}"));
+        let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
+        if let Some(Ok(first)) = values.next()
+            && first.get("schema").and_then(Value::as_str) == Some(LINES_SCHEMA)
+        {
+            return Self::report(&diff_lines::report(first, values)?);
+        }
+        Self::report(&serde_json::from_slice(bytes).map_err(wrong)?)
     }
 
     fn report(value: &Value) -> Result<Self, InputError> {

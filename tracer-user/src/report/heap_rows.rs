@@ -1,7 +1,7 @@
 //! Evidence of the heap's objects -> the model's rows. Apart from `build` because a census has rows of its own shape.
 
 use super::growth;
-use super::model::{HeapCensus, HeapType, SizeClass};
+use super::model::{HeapCensus, HeapPoint, HeapType, SizeClass};
 use crate::symbolize::evidence::{self, Evidence};
 
 /// Names of candidates that a row's type is made of; `candidates` has them all.
@@ -42,6 +42,12 @@ pub(super) fn size_classes(evidence: &Evidence) -> Vec<SizeClass> {
         }
     });
     rows.collect()
+}
+
+/// A cycle, with the objects that a census of what it left has counted.
+pub(super) fn point(of: &evidence::GcPoint, evidence: &Evidence) -> HeapPoint {
+    let counted = evidence.census.iter().flat_map(|c| &c.points).find(|p| p.cycle == of.cycle);
+    HeapPoint { t: of.t, gc_cycle: of.cycle, live_bytes: of.live_bytes, objects: counted.map(|p| p.objects) }
 }
 
 pub(super) fn types(census: &evidence::Census) -> Option<Vec<HeapType>> {

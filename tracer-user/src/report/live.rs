@@ -1,29 +1,41 @@
 //! What lives per site, as text: the table in a report, from samples of the runtime's or of ours.
 
+use std::cmp::Reverse;
+
 use super::Report;
 use super::growth;
 use super::lines::{Lines, WIDTH};
-use super::model::{Allocated, HeapProfile};
+use super::model::{Allocated, Allocation, HeapProfile};
 use super::text::site_line;
 use crate::analyze::figures;
 
 /// The sites with the most live bytes, one or two lines each.
 pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
     let (Some(profile), Some(rows)) = (&report.heap_profile, &report.allocations) else { return };
-    let living: Vec<_> = rows.iter().filter_map(|row| Some((row, row.live?))).collect();
-    let living: Vec<_> = living.into_iter().filter(|(_, live)| live.objects > 0).collect();
+    let mut known: Vec<_> = rows.iter().filter_map(|row| Some((row, row.live?))).collect();
+    known.retain(|(row, live)| live.objects > 0 || since_gc(row).is_some());
+    let living = known.iter().filter(|(_, live)| live.objects > 0).count();
+    // What was allocated since the last GC may be the leak: it counts for a place among the first.
+    let bytes = |(row, live): &(&Allocation, Allocated)| {
+        live.bytes.saturating_add(since_gc(row).map_or(0, |since| since.bytes))
+    };
+    known.sort_by_key(|row| Reverse(bytes(row)));
     lines.blank();
     let of = of_what(profile);
     lines.labelled(
         "",
         &format!(
-            "{of}: {} in {}, {}",
+            "{of}: {} in {}, {}{}",
             with_error(profile.live),
             figures::counted(profile.live.objects, "object"),
-            figures::counted(living.len() as u64, "site")
+            figures::counted(living as u64, "site"),
+            Some(profile.allocated_since_gc)
+                .filter(|since| since.objects > 0)
+                .map(|since| format!("; {} allocated since, garbage included", with_error(since)))
+                .unwrap_or_default()
         ),
     );
-    for (row, live) in living.iter().take(top) {
+    for (row, live) in known.iter().take(top) {
         let share = live.bytes as f64 / profile.live.bytes.max(1) as f64;
         let figures = format!(
             "  {:>20} {:>6} {:>9}  ",
@@ -33,6 +45,9 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
         );
         let (site, what) = site_line(row);
         let what = what + &growth::words(row.growth.as_ref());
+        let since = since_gc(row).map(|since| format!(" (+{} since)", figures::bytes(since.bytes)));
+        let what = what + &since.unwrap_or_default();
+        let what = what.trim_start();
         let one = format!("{figures}{site}  {what}");
         if one.chars().count() <= WIDTH {
             lines.line(one.trim_end());
@@ -41,8 +56,8 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
             lines.line(&format!("{}{what}", " ".repeat(figures.chars().count() + 2)));
         }
     }
-    if living.len() > top {
-        lines.line(&format!("  and {} more", figures::counted((living.len() - top) as u64, "site")));
+    if known.len() > top {
+        lines.line(&format!("  and {} more", figures::counted((known.len() - top) as u64, "site")));
     }
     if let Some(unknown) = profile.unknown {
         lines.labelled(
@@ -63,6 +78,11 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
             ),
         );
     }
+}
+
+/// What was allocated since the last GC, which is in no figure as of it.
+fn since_gc(row: &Allocation) -> Option<Allocated> {
+    row.allocated_since_gc.filter(|since| since.objects > 0)
 }
 
 /// What the total is of, and by whose samples.

@@ -6,6 +6,7 @@
 pub mod build;
 pub mod diff;
 pub mod diff_input;
+mod diff_lines;
 pub mod folded;
 pub mod goroutines;
 mod growth;

@@ -169,6 +169,12 @@ pub struct Process {
     pub go_heap_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub go_stack_bytes: Option<u64>,
+    /// What the runtime has mapped for itself, for neither heap nor stacks; not all of it need be resident.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub go_other_bytes: Option<u64>,
+    /// Anonymous and shared memory that is not Go's: at least this much. docs/report.md says what it is made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outside_go_bytes: Option<u64>,
     pub series: Vec<ProcessPoint>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak: Option<ProcessPoint>,
@@ -293,6 +299,9 @@ pub struct HeapPoint {
     pub t: f64,
     pub gc_cycle: u32,
     pub live_bytes: u64,
+    /// That survived the cycle; absent where no census counted all that it left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]

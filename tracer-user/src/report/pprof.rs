@@ -144,6 +144,17 @@ impl Builder {
         for words in comments {
             self.comment(words);
         }
+        let since = heap.allocated_since_gc;
+        if since.objects > 0 {
+            let seen = match heap.source {
+                "samples" => "in the allocated and not in the in-use figures",
+                _ => "in no figure here",
+            };
+            self.comment(&format!(
+                "allocated since that GC, garbage included, and {seen}: {} bytes in {} objects",
+                since.bytes, since.objects
+            ));
+        }
         let design = ByBytes { mean: heap.sample_bytes };
         for sample in &heap.samples.samples {
             let live = sample.allocs.saturating_sub(sample.frees);

@@ -7,7 +7,7 @@ use super::folded::{Folded, Profile};
 use super::goroutines::GoroutineText;
 use super::heap::{By, HeapText};
 use super::json::Json;
-use super::model::{Cost, Events, Sizes, Subject};
+use super::model::{Allocated, Cost, Events, Sizes, Subject};
 use super::moment::Moment;
 use super::text::Text;
 use super::*;
@@ -171,6 +171,7 @@ fn evidence() -> Evidence {
             released_bytes: 4 << 20,
             mapped_bytes: 700 << 20,
             stack_bytes: 90 << 20,
+            other_bytes: Some(90 << 20),
             gogc: 100,
             memory_limit: None,
             cpu_fraction: Some(0.01),
@@ -207,6 +208,7 @@ fn evidence() -> Evidence {
             rss: 1_200 << 20,
             rss_anon: Some(1_150 << 20),
             rss_shmem: Some(0),
+            outside_go: Some(450 << 20),
             points: vec![ProcessPoint { t: 130.0, rss: 1_200 << 20, rss_anon: Some(1_150 << 20) }],
             peak: Some(ProcessPoint { t: 130.0, rss: 1_200 << 20, rss_anon: Some(1_150 << 20) }),
         }),
@@ -317,7 +319,8 @@ fn text() {
 
     heap 418 MiB live after GC, goal 835 MiB · GC 6.5/min, pause p99 210 us
     10 003 goroutines · 500 created and 376 ended since attach
-    RSS 1.2 GiB · Go heap in use 500 MiB · stacks 90 MiB · heap idle 20 MiB
+    RSS 1.2 GiB · Go heap in use 500 MiB · stacks 90 MiB · Go other 90 MiB
+    heap idle 20 MiB · outside Go at least 450 MiB
     next: tracer goroutines --pid 4242
     ");
 }
@@ -389,7 +392,8 @@ fn text_of_a_session_without_probes_that_lost_something() {
                  100 % of the writes by main.(*Cache).Put cache.go:44
 
     heap 418 MiB live after GC, goal 835 MiB · GC 6.5/min, pause p99 210 us
-    RSS 1.2 GiB · Go heap in use 500 MiB · stacks 90 MiB · heap idle 20 MiB
+    RSS 1.2 GiB · Go heap in use 500 MiB · stacks 90 MiB · Go other 90 MiB
+    heap idle 20 MiB · outside Go at least 450 MiB
     lost (totals are lower bounds): alloc_table_full 12, goroutine_torn 3,
     page_swapped 7 204
     note: runtime.newproc1 is not probed: no usable instruction
@@ -678,6 +682,25 @@ fn what_lives_by_sample_carries_its_error() {
         text.contains("live after the last GC, by Go's own memory profile: 3.5 MiB ±1.3 MiB in 900"),
         "{text}"
     );
+}
+
+#[test]
+fn what_was_allocated_since_the_gc_is_beside_what_lived_and_counts_for_the_order() {
+    let mut report = sampled();
+    let old = report.allocations.as_ref().unwrap()[0].clone();
+    let since = Allocated { bytes: 64 << 20, objects: 9, ..Allocated::default() };
+    let mut new = old.clone();
+    new.stack[0].function = "main.fresh".into();
+    (new.live, new.allocated_since_gc) = (Some(Allocated::default()), Some(since));
+    report.allocations = Some(vec![old, new]);
+    report.heap_profile.as_mut().unwrap().allocated_since_gc = since;
+    let text = written(&report, &Text);
+    let place = |words: &str| text.find(words).unwrap_or_else(|| panic!("no {words} in {text}"));
+    assert!(place("main.fresh") < place("main.grow"), "{text}");
+    assert!(place("(+64 MiB since)") < place("main.grow"), "{text}");
+    assert_eq!(text.matches(" since)").count(), 1, "{text}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("1 site; 64 MiB allocated since, garbage included"), "{text}");
 }
 
 #[test]

@@ -378,9 +378,12 @@ fn memory(lines: &mut Lines, report: &Report) {
         let mut words = vec![format!("RSS {}", figures::bytes(p.rss_bytes))];
         words.extend(p.go_heap_bytes.map(|b| format!("Go heap in use {}", figures::bytes(b))));
         words.extend(p.go_stack_bytes.map(|b| format!("stacks {}", figures::bytes(b))));
+        words.extend(p.go_other_bytes.map(|b| format!("Go other {}", figures::bytes(b))));
         if let Some(idle) = report.heap.as_ref().and_then(|h| h.idle_bytes) {
             words.push(format!("heap idle {}", figures::bytes(idle)));
         }
+        let outside = p.outside_go_bytes.filter(|b| *b > 0);
+        words.extend(outside.map(|b| format!("outside Go at least {}", figures::bytes(b))));
         lines.parts(&words);
     }
 }

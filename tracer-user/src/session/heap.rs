@@ -8,7 +8,10 @@ use crate::{
             typing::Types,
         },
         names::type_table::TypeTable,
-        state::StateError,
+        state::{
+            StateError,
+            maps::{Known, MapKind},
+        },
     },
     record::Census,
 };
@@ -28,7 +31,12 @@ struct Image {
 }
 
 impl HeapReader {
-    pub(super) fn read(&mut self, target: &Target) -> Result<Census, StateError> {
+    /// One census, and the large maps of a kind that it came by.
+    pub(super) fn read(
+        &mut self,
+        target: &Target,
+        maps: Option<MapKind>,
+    ) -> Result<(Census, Vec<Known>), StateError> {
         let plugins = target.plugins.all();
         if self.plugins != plugins.len() {
             *self = Self { image: None, plugins: plugins.len() };
@@ -39,6 +47,7 @@ impl HeapReader {
             let types = table.map(|table| Types { table, bias: target.bias, texts });
             Image { shape: HeapShape::of(&target.image), types }
         });
-        census::read(&target.memory, &target.state, image.shape, image.types.as_ref(), Limits::default())
+        let types = image.types.as_ref();
+        census::read_and_maps(&target.memory, &target.state, image.shape, types, maps, Limits::default())
     }
 }

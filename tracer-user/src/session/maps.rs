@@ -1,4 +1,4 @@
-//! Which maps to read: those that were seen to grow, and those that package variables hold.
+//! Which maps to read: those that were seen to grow, those that package variables hold, and large ones in the heap.
 //!
 //! Apart from the reader because the variables are found by a look through all of the program's code, on a thread of
 //! its own: a first report does not wait for it, a last one only a moment. A map that was seen to grow is known by its
@@ -84,6 +84,11 @@ impl MapFinder {
         self.grown.learn(counts);
     }
 
+    /// Takes up maps that lie in the heap: nobody was seen to call on them yet.
+    pub(super) fn came_by(&mut self, maps: &[Known]) {
+        self.grown.came_by(maps);
+    }
+
     /// Forgets the maps that are gone. Behind `learn`: what was called on is asked for from the next GC cycle on.
     pub(super) fn forget(&mut self, target: &Target) -> Result<(), StateError> {
         let mut all: Vec<(ProcAddr, &mut Held)> =
@@ -148,6 +153,16 @@ impl Grown {
         self.calls = sums;
         for key in left {
             self.calls.remove(&key);
+        }
+    }
+
+    fn came_by(&mut self, maps: &[Known]) {
+        for known in maps {
+            let Place::Header(at) = known.at else { continue };
+            if self.maps.len() <= MAX_MAPS {
+                let map = GrownMap { type_addr: known.type_addr, held: Held::default(), seed: None };
+                self.maps.entry(at).or_insert(map);
+            }
         }
     }
 

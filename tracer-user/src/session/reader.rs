@@ -239,7 +239,17 @@ impl Cadence {
         if census {
             let began = Instant::now();
             let (target, heap) = (&self.sources.target, &mut self.heap);
-            records.push(take("the heap census", self.last_cycle, || heap.read(target).map(Readout::Census)));
+            let kind = self.sources.maps.as_ref().map(MapFinder::kind);
+            let mut found = Vec::new();
+            records.push(take("the heap census", self.last_cycle, || {
+                heap.read(target, kind).map(|(census, maps)| {
+                    found = maps;
+                    Readout::Census(census)
+                })
+            }));
+            if let Some(finder) = &mut self.sources.maps {
+                finder.came_by(&found);
+            }
             self.census_cycle = self.last_cycle;
             self.census_due = next(began, self.interval);
         }

@@ -14,7 +14,7 @@ use crate::{
         code::recipes::RuntimeVars,
         error::GoError,
         image::GoImage,
-        layout::{Basis, Layout},
+        layout::{Basis, Known, Layout},
         state::{RuntimeState, StateError, StateVars, profile::ProfileVars},
     },
     host::{
@@ -78,9 +78,14 @@ pub struct Target {
 impl Target {
     /// Opens a running process.
     pub fn open(pid: Pid) -> Result<Self, TargetError> {
+        Self::open_knowing(pid, Known::all())
+    }
+
+    /// The same as a tracer with these layouts does it.
+    pub fn open_knowing(pid: Pid, known: Known) -> Result<Self, TargetError> {
         let process = Process::open(pid)?;
         let who = format!("process {pid}");
-        let image = open_image(&who, process.exe()).map_err(|e| match e {
+        let image = open_image_knowing(&who, process.exe(), known).map_err(|e| match e {
             TargetError::Go { source: GoError::NotGo { why }, .. } => {
                 let why = go_library(&process).unwrap_or(why);
                 TargetError::Go { who, source: GoError::NotGo { why } }
@@ -97,7 +102,7 @@ impl Target {
         let who = || format!("process {}", process.pid());
         let go = |source| TargetError::Go { who: who(), source };
         let layout = image.layout();
-        let judge = |error| go(image.basis().judge(image.version(), error));
+        let judge = |error| go(image.basis().judge(image.known(), image.version(), error));
         let vars = RuntimeVars::find(&image).map_err(judge)?;
         let segments: Vec<Segment> = image
             .elf()
@@ -146,7 +151,7 @@ impl Target {
                 Err(source) => {
                     process.still_same()?;
                     if image.basis() != Basis::Table && matches!(source, StateError::Layout { .. }) {
-                        return Err(go(GoError::newer(image.version(), &source.to_string())));
+                        return Err(go(GoError::newer(image.version(), image.known(), &source.to_string())));
                     }
                     return Err(TargetError::State { who: who(), source });
                 }
@@ -157,10 +162,10 @@ impl Target {
     }
 
     /// What the report must say of how the runtime is read, where its version is newer than the tracer.
-    pub(super) fn caveat(&self) -> Option<Note> {
+    pub fn caveat(&self) -> Option<Note> {
         let how = self.image.basis().caveat()?;
         let version = self.image.version();
-        let known = crate::goruntime::version::SUPPORTED;
+        let known = self.image.known().range();
         Some(Note::NewerGo {
             how: format!("{version} is newer than this tracer, which knows {known}: {how}"),
         })
@@ -186,9 +191,13 @@ fn go_library(process: &Process) -> Option<String> {
 
 /// Opens the names of an executable file; `who` begins the error.
 pub(super) fn open_image(who: &str, file: &File) -> Result<GoImage, TargetError> {
+    open_image_knowing(who, file, Known::all())
+}
+
+fn open_image_knowing(who: &str, file: &File, known: Known) -> Result<GoImage, TargetError> {
     let unreadable = |source| TargetError::File { who: who.to_owned(), source };
     let file = file.try_clone().map_err(unreadable)?;
     let len = file.metadata().map_err(unreadable)?.len();
-    GoImage::open(Box::new(FileBytes::new(file)), len)
+    GoImage::open_knowing(Box::new(FileBytes::new(file)), len, known)
         .map_err(|source| TargetError::Go { who: who.to_owned(), source })
 }

@@ -7,7 +7,7 @@ use super::evidence::{Census, CensusClass, ClassPoint, TypeInClass, TypePoint, T
 use super::memo::Named;
 use crate::aggregate::Ledger;
 use crate::aggregate::census::{CensusHistory, totals};
-use crate::record::census::{Candidate, TypeShare};
+use crate::record::census::{Amount, Candidate, TypeShare};
 
 pub(super) fn census(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Option<Census> {
     let (time, census) = ledger.census().newest()?;
@@ -34,7 +34,18 @@ pub(super) fn census(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Op
         swapped: census.swapped,
         unread: census.unread,
         types: census.types.as_ref().map(|shares| types(shares, ledger.census(), clock, named)),
+        points: points(ledger.census(), clock),
     })
+}
+
+/// All classes together, where a census counted all of them.
+fn points(history: &CensusHistory, clock: Clock) -> Vec<ClassPoint> {
+    let points = history.points().iter().filter(|p| p.whole).map(|p| {
+        let sum = |of: fn(&Amount) -> u64| p.classes.iter().map(|(_, n)| of(n)).fold(0, u64::saturating_add);
+        let (objects, bytes) = (sum(|n| n.objects), sum(|n| n.bytes.0));
+        ClassPoint { t: clock.at(p.time), cycle: p.cycle, objects, bytes }
+    });
+    points.collect()
 }
 
 fn class_points(history: &CensusHistory, clock: Clock, key: (u8, bool)) -> Vec<ClassPoint> {

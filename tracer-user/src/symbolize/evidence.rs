@@ -247,6 +247,8 @@ pub struct GcState {
     pub released_bytes: u64,
     pub mapped_bytes: u64,
     pub stack_bytes: u64,
+    /// What the runtime has mapped for neither heap nor stacks; absent where the figures contradict each other.
+    pub other_bytes: Option<u64>,
     pub gogc: i32,
     pub memory_limit: Option<u64>,
     pub cpu_fraction: Option<f64>,
@@ -318,6 +320,8 @@ pub struct Census {
     pub unread: u64,
     /// Of objects with pointers, most bytes first; absent where they cannot be known.
     pub types: Option<Vec<TypeRow>>,
+    /// All objects that survived each cycle of which a census counted everything.
+    pub points: Vec<ClassPoint>,
 }
 
 /// Objects of one size class, with pointers or without.
@@ -380,6 +384,9 @@ pub struct ProcessState {
     pub rss: u64,
     pub rss_anon: Option<u64>,
     pub rss_shmem: Option<u64>,
+    /// Anonymous and shared memory beyond all that Go's runtime had mapped at that moment: at least this much is not
+    /// Go's. Absent where it is not known, and where Go has mapped more than is resident.
+    pub outside_go: Option<u64>,
     pub points: Vec<ProcessPoint>,
     pub peak: Option<ProcessPoint>,
 }

@@ -11,8 +11,8 @@ use super::memo::Named;
 use super::stack::{UserStack, site_id};
 use crate::aggregate::Ledger;
 use crate::goruntime::names::cause::{self, Cause};
-use crate::record::reading::AllocClass;
-use crate::units::StackId;
+use crate::record::reading::{AllocClass, Process};
+use crate::units::{Bytes, KTime, StackId};
 
 /// The id of what has no known stack.
 const UNKNOWN: &str = "unknown";
@@ -124,6 +124,10 @@ pub(super) fn gc(ledger: &Ledger, clock: Clock) -> Option<GcState> {
         released_bytes: gc.released.0,
         mapped_bytes: gc.mapped_ready.0,
         stack_bytes: gc.in_stacks.0,
+        // mgcpacer.go: mappedReady is the heap in use and free, stacks, and what the runtime keeps for itself.
+        other_bytes: [gc.in_use, gc.free, gc.in_stacks]
+            .iter()
+            .try_fold(gc.mapped_ready.0, |left, part| left.checked_sub(part.0)),
         gogc: gc.gogc,
         memory_limit: gc.memory_limit.map(|b| b.0),
         cpu_fraction: gc.cpu_fraction,
@@ -177,7 +181,7 @@ pub(super) fn size_classes(ledger: &Ledger, clock: Clock) -> Vec<SizeClass> {
 pub(super) fn process(ledger: &Ledger, clock: Clock) -> Option<ProcessState> {
     let history = ledger.process();
     let (_, newest) = history.points().last()?;
-    let point = |(time, p): &(crate::units::KTime, crate::record::reading::Process)| ProcessPoint {
+    let point = |(time, p): &(KTime, Process)| ProcessPoint {
         t: clock.at(*time),
         rss: p.rss.0,
         rss_anon: p.rss_anon.map(|b| b.0),
@@ -186,9 +190,16 @@ pub(super) fn process(ledger: &Ledger, clock: Clock) -> Option<ProcessState> {
         rss: newest.rss.0,
         rss_anon: newest.rss_anon.map(|b| b.0),
         rss_shmem: newest.rss_shmem.map(|b| b.0),
+        outside_go: outside_go(newest, history.mapped_by_go()),
         points: history.points().iter().map(point).collect(),
         peak: history.peak().map(point),
     })
+}
+
+/// Not every page that Go has mapped is resident: a lower bound, and nothing where it would be less than nothing.
+fn outside_go(process: &Process, mapped_by_go: Option<Bytes>) -> Option<u64> {
+    let resident = process.rss_anon?.0.checked_add(process.rss_shmem?.0)?;
+    resident.checked_sub(mapped_by_go?.0)
 }
 
 pub(super) fn probes(ledger: &Ledger) -> Vec<ProbeRow> {

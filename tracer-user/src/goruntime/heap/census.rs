@@ -9,12 +9,14 @@
 
 use super::bits::{Amounts, Bits};
 use super::index::{Index, Known};
+use super::map_headers;
 use super::picks::{Pick, Picks};
 use super::sample;
 use super::spans::{self, AllSpans, Decoded, PER_CYCLE, Phase, SPAN_CLASSES, Span, decode};
 use super::typing::{self, Types};
 use crate::goruntime::image::GoImage;
 use crate::goruntime::layout::{CLASS_TO_SIZE, GREEN_TEA, HEADER_ABOVE, Layout, PAGE};
+use crate::goruntime::state::maps::{self, MapKind};
 use crate::goruntime::state::{RuntimeState, StateError, StateVars};
 use crate::memory::gather::{Gathered, Request};
 use crate::memory::{FaultKind, ReadAt};
@@ -83,13 +85,29 @@ pub fn read(
     types: Option<&Types>,
     limits: Limits,
 ) -> Result<Census, StateError> {
+    read_and_maps(memory, state, shape, types, None, limits).map(|(census, _)| census)
+}
+
+/// The same, and the large maps of one kind that were found among the objects, where types are given.
+pub fn read_and_maps(
+    memory: &dyn ReadAt<ProcAddr>,
+    state: &RuntimeState,
+    shape: HeapShape,
+    types: Option<&Types>,
+    maps: Option<MapKind>,
+    limits: Limits,
+) -> Result<(Census, Vec<maps::Known>), StateError> {
     let (layout, vars) = (state.layout(), state.vars());
     let mut counted = count(memory, layout, vars, shape, limits)?;
+    let mut found = Vec::new();
     if let Some(types) = types.filter(|_| !counted.spans.is_empty()) {
         let sample = sample::read(memory, layout, vars, shape, &mut counted)?;
         counted.census.types = Some(typing::shares(&sample, types, layout));
+        if let Some(kind) = maps {
+            found = map_headers::find(memory, state, shape, kind, &counted.spans, types)?;
+        }
     }
-    Ok(counted.census)
+    Ok((counted.census, found))
 }
 
 pub(super) fn count(

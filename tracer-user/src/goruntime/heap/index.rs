@@ -5,7 +5,7 @@
 
 use super::bits::Amounts;
 use super::spans::{self, MAX_PAGES};
-use crate::goruntime::layout::PAGE;
+use crate::goruntime::layout::{HEADER_ABOVE, HEADER_SIZE, Layout, PAGE};
 use crate::units::ProcAddr;
 
 /// A counted span, as much of it as finding objects needs.
@@ -23,6 +23,34 @@ impl Known {
     /// Bytes of one slot.
     pub(super) fn slot(&self) -> u64 {
         spans::slot(self.spanclass, self.pages)
+    }
+
+    /// Where the slot begins that holds an address of the span.
+    pub(super) fn slot_of(&self, addr: ProcAddr) -> ProcAddr {
+        let slot = self.slot();
+        self.start.plus((addr.0 - self.start.0) / slot * slot)
+    }
+
+    /// Bytes of a slot before its object, which hold its type: in spans of small objects with pointers above
+    /// [`HEADER_ABOVE`] bytes (runtime/mbitmap.go, mallocHeaderSize).
+    pub(super) fn header(&self, layout: &Layout) -> u64 {
+        let small = self.spanclass >> 1 != 0;
+        let pointers = self.spanclass & 1 == 0;
+        let has = layout.has_malloc_headers() && pointers && small && self.slot() > HEADER_ABOVE;
+        if has { HEADER_SIZE } else { 0 }
+    }
+
+    /// Where the type of a slot's object with pointers is, if the runtime keeps one: in the span itself where the object has
+    /// one of its own (runtime/mheap.go, mspan.largeType), else in front of the object.
+    pub(super) fn type_word(&self, layout: &Layout, slot: ProcAddr) -> Option<ProcAddr> {
+        if !layout.has_malloc_headers() {
+            // The field for large objects may be there, and is never set.
+            return None;
+        }
+        match self.spanclass >> 1 {
+            0 => Some(self.at.plus(u64::from(layout.mspan_large_type?))),
+            _ => (self.slot() > HEADER_ABOVE).then_some(slot),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which words of a small object are pointers: where the runtime keeps its bits for that, and how they are read.
 //!
 //! Apart from `sample` because the runtime has had three ways. Since 1.22 a bit for each word lies at the end of the
-//! span (runtime/mbitmap.go, spanHeapBitsRange); in 1.20 and 1.21 it lies in the arena's own structure
-//! (heapArena.bitmap); in 1.19 that holds two bits for each word, "pointer" in the low half of a byte and "more
+//! span (runtime/mbitmap.go, spanHeapBitsRange); in 1.20, 1.21 and a 1.22 without malloc headers it lies in the arena's own
+//! structure (heapArena.bitmap); in 1.19 that holds two bits for each word, "pointer" in the low half of a byte and "more
 //! pointers follow" in the high half. Says where to read and decodes what was read: reads only the list of arenas.
 
 use super::census::{HeapShape, inline_bytes};
@@ -48,7 +48,7 @@ impl PointerBits {
         shape: HeapShape,
         spans: impl Iterator<Item = ProcAddr>,
     ) -> Result<Self, StateError> {
-        let Some(bitmap) = layout.heap_arena_bitmap else {
+        let Some(bitmap) = layout.arena_bitmap() else {
             return Ok(Self { form: Form::Span, shape, bitmaps: Vec::new() });
         };
         let mut arenas: Vec<u64> = spans.map(arena).collect();

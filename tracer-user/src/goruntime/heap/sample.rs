@@ -264,21 +264,20 @@ impl Reader<'_> {
     }
 
     fn pointees(&self, targets: &[(usize, u8, u64)]) -> Result<Vec<Pointee>, StateError> {
-        let headers = self.layout.has_malloc_headers();
         let mut requests: Vec<Request> = Vec::with_capacity(2 * targets.len());
         for (_, _, to) in targets {
             requests.push((ProcAddr(*to), 16));
             let mark = self.index.find(*to).filter(|s| s.spanclass & 1 == 0).and_then(|span| {
                 let slot = span.slot();
-                let addr = span.start.plus((to - span.start.0) / slot * slot);
+                let addr = span.slot_of(ProcAddr(*to));
                 // Past the last slot lie the bitmap and the marks.
                 let inside = addr.0.saturating_add(slot) <= span.start.0 + u64::from(span.pages) * PAGE;
-                match span.spanclass >> 1 {
-                    0 => Some((span.at.plus(u64::from(self.layout.mspan_large_type?)), 8)),
-                    _ if slot > HEADER_ABOVE => headers.then_some((addr, 8)),
-                    _ if !inside => None,
-                    _ => self.pointer_bits.request(span.start, u64::from(span.pages), slot, addr),
+                if span.spanclass >> 1 == 0 || slot > HEADER_ABOVE {
+                    return span.type_word(self.layout, addr).map(|at| (at, 8));
                 }
+                inside
+                    .then(|| self.pointer_bits.request(span.start, u64::from(span.pages), slot, addr))
+                    .flatten()
             });
             requests.push(mark.unwrap_or((ProcAddr(*to), 0)));
         }
@@ -289,7 +288,7 @@ impl Reader<'_> {
                 return Pointee::Outside { head };
             };
             let slot = span.slot();
-            let addr = span.start.plus((to - span.start.0) / slot * slot);
+            let addr = span.slot_of(ProcAddr(*to));
             let noscan = span.spanclass & 1 == 1;
             let mark = match read.get(2 * n + 1) {
                 Ok(bits) if !noscan && !bits.is_empty() => {
@@ -302,8 +301,7 @@ impl Reader<'_> {
                 _ => Mark::None,
             };
             // The object begins behind the header.
-            let small = span.spanclass >> 1 != 0;
-            let header = if headers && !noscan && small && slot > HEADER_ABOVE { 8 } else { 0 };
+            let header = span.header(self.layout);
             let into = (to - addr.0).saturating_sub(header);
             Pointee::Heap { into, slot: slot - header, class: span.spanclass >> 1, noscan, mark, head }
         });

@@ -7,12 +7,12 @@
 //! that chance would not bring counts for it; the types with most agreement are the candidates. Several are reported
 //! as several: nothing here decides by taste.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::sample::{Found, Mark, Object, Pointee, Sample};
 use crate::goruntime::layout::{CLASS_TO_SIZE, Layout};
 use crate::goruntime::moduledata::Range;
-use crate::goruntime::names::type_table::{Part, TypeEntry, TypeId, TypeTable};
+use crate::goruntime::names::type_table::{MAX_SHAPE, Part, TypeEntry, TypeId, TypeTable};
 use crate::record::census::{Candidate, TypeShare};
 use crate::units::{Bytes, ImageAddr, LoadBias, ProcAddr};
 
@@ -34,10 +34,10 @@ pub struct Types {
     pub texts: Vec<Range>,
 }
 
-/// A type that fits an object's size and bitmap.
+/// Types that fit an object's size and bitmap, kin of each other.
 #[derive(Clone, Copy)]
-struct Fit {
-    id: TypeId,
+struct Fit<'t> {
+    kin: &'t [TypeId],
     /// How many values of it, one after the other.
     count: u64,
 }
@@ -75,10 +75,10 @@ struct Judge<'a> {
     types: &'a Types,
     layout: &'a Layout,
     /// By class and bitmap.
-    fits: HashMap<(u8, u64), Vec<Fit>>,
+    fits: HashMap<(u8, u64), Vec<Fit<'a>>>,
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
     /// None that is known is an empty list.
     fn candidates(&mut self, object: &Object) -> Vec<Candidate> {
         match &object.found {
@@ -90,8 +90,7 @@ impl Judge<'_> {
                     let fits = self.fitting(object.class, *pointers);
                     self.fits.insert(key, fits);
                 }
-                let seen = Seen { judge: self, words, pointees };
-                seen.best(&self.fits[&key])
+                Seen::new(self, words, pointees).best(&self.fits[&key])
             }
         }
     }
@@ -106,19 +105,25 @@ impl Judge<'_> {
 
     /// All types whose pointers lie as in the bitmap, alone or one after the other, and for which the allocator takes
     /// this class.
-    fn fitting(&self, class: u8, pointers: u64) -> Vec<Fit> {
+    fn fitting(&self, class: u8, pointers: u64) -> Vec<Fit<'a>> {
         let slot = CLASS_TO_SIZE.get(usize::from(class)).map_or(0, |s| u64::from(*s));
         let mut fits = Vec::new();
-        for (id, entry) in self.types.table.shaped() {
-            let size = entry.size;
-            if size == 0 || size > slot || pointers & ones(size / 8) != entry.mask {
-                continue;
-            }
+        let needs = |bytes: u64| self.layout.placement(bytes, true).class == Some(class);
+        for words in 1..=slot.min(MAX_SHAPE) / 8 {
+            let mask = pointers & ones(words);
+            let bytes = 8 * words;
             // The most values that fit are what append makes; fewer are as many as need this class.
-            let most = if size % 8 == 0 { slot / size } else { 1 };
-            let needs = |n: u64| self.layout.placement(n * size, true).class == Some(class);
-            let count = (1..=most).rev().take_while(|n| needs(*n)).find(|n| tiled(entry, *n) == pointers);
-            fits.extend(count.map(|count| Fit { id, count }));
+            let mut counts = (1..=slot / bytes).rev().take_while(|n| needs(n * bytes));
+            let whole = counts.find(|n| tiled(words, mask, *n) == pointers);
+            for kin in self.types.table.shaped(words, mask) {
+                let size = self.types.table.get(kin[0]).size;
+                let count = if size == bytes {
+                    whole
+                } else {
+                    (size <= slot && needs(size) && mask == pointers).then_some(1)
+                };
+                fits.extend(count.map(|count| Fit { kin, count }));
+            }
         }
         fits
     }
@@ -128,10 +133,9 @@ fn ones(words: u64) -> u64 {
     if words >= 64 { u64::MAX } else { (1 << words) - 1 }
 }
 
-/// The bitmap of `count` values in a row.
-fn tiled(entry: &TypeEntry, count: u64) -> u64 {
-    let words = (entry.size / 8) as u32;
-    (0..count as u32).fold(0, |all, n| all | entry.mask.checked_shl(n * words).unwrap_or(0))
+/// The bitmap of `count` values in a row, each of so many words.
+fn tiled(words: u64, mask: u64, count: u64) -> u64 {
+    (0..count).fold(0, |all, n| all | mask.checked_shl((n * words) as u32).unwrap_or(0))
 }
 
 /// One object against types.
@@ -139,49 +143,76 @@ struct Seen<'a, 'j> {
     judge: &'a Judge<'j>,
     words: &'a [u64],
     pointees: &'a [(u8, Pointee)],
+    /// Which of the pointees each word points to, behind by one; 0 is none.
+    of_word: [u8; 64],
 }
 
 /// A contradiction is none; else how much speaks for it.
 type Agreement = Option<u32>;
 
-impl Seen<'_, '_> {
-    fn best(&self, fits: &[Fit]) -> Vec<Candidate> {
-        let table = &self.judge.types.table;
-        let judged: Vec<(u32, Fit)> =
-            fits.iter().filter_map(|fit| Some((self.agreement(*fit)?, *fit))).collect();
+impl<'a, 'j> Seen<'a, 'j> {
+    fn new(judge: &'a Judge<'j>, words: &'a [u64], pointees: &'a [(u8, Pointee)]) -> Self {
+        let mut of_word = [0; 64];
+        for (n, (word, _)) in pointees.iter().enumerate().take(usize::from(u8::MAX)) {
+            if let Some(behind) = of_word.get_mut(usize::from(*word)) {
+                *behind = n as u8 + 1;
+            }
+        }
+        Self { judge, words, pointees, of_word }
+    }
+
+    fn best(&self, fits: &[Fit<'_>]) -> Vec<Candidate> {
+        // Only the heap's own word for what is pointed to tells kin apart.
+        let named = |p: &Pointee| matches!(p, Pointee::Heap { mark: Mark::Typed(_), .. });
+        let apart = self.pointees.iter().any(|(_, pointee)| named(pointee));
+        let fits = fits.iter().flat_map(|fit| {
+            let step = if apart { 1 } else { fit.kin.len() };
+            fit.kin.chunks(step).map(|kin| Fit { kin, count: fit.count })
+        });
+        let judged: Vec<(u32, Fit<'_>)> =
+            fits.filter_map(|fit| Some((self.agreement(fit.kin[0], fit.count)?, fit))).collect();
         let Some(most) = judged.iter().map(|(score, _)| *score).max() else {
             return Vec::new();
         };
-        let mut best: Vec<Fit> =
-            judged.into_iter().filter(|(score, _)| *score == most).map(|(_, fit)| fit).collect();
+        let best = judged.into_iter().filter(|(score, _)| *score == most);
+        let best = best.flat_map(|(_, fit)| fit.kin.iter().map(move |id| (*id, fit.count)));
         // What nothing refers to is not allocated by name: it is a field's or an element's type.
-        if best.iter().any(|fit| table.get(fit.id).referenced) {
-            best.retain(|fit| table.get(fit.id).referenced);
+        let referenced = best.clone().filter(|(id, _)| self.judge.types.table.get(*id).referenced);
+        let mut candidates = self.candidates(referenced);
+        if candidates.is_empty() {
+            candidates = self.candidates(best);
         }
-        let candidate = |fit: Fit| {
-            let entry = table.get(fit.id);
+        if candidates.len() > MAX_CANDIDATES { Vec::new() } else { candidates.into_iter().collect() }
+    }
+
+    /// Those of the types that are not the same to whoever reads them; one too many where there are too many.
+    fn candidates(&self, of: impl Iterator<Item = (TypeId, u64)>) -> BTreeSet<Candidate> {
+        let table = &self.judge.types.table;
+        let mut candidates = BTreeSet::new();
+        for (id, count) in of {
+            let entry = table.get(id);
             // A slice's literal is allocated as the array it is: the same to whoever reads it.
             let (entry, array) = match entry.element {
                 Some(element) => (table.get(element), true),
-                None => (entry, fit.count > 1),
+                None => (entry, count > 1),
             };
-            Candidate { type_addr: self.judge.types.bias.to_proc(entry.at), array }
-        };
-        let mut candidates: Vec<Candidate> = best.into_iter().map(candidate).collect();
-        candidates.sort_unstable();
-        candidates.dedup();
-        if candidates.len() > MAX_CANDIDATES { Vec::new() } else { candidates }
+            candidates.insert(Candidate { type_addr: self.judge.types.bias.to_proc(entry.at), array });
+            if candidates.len() > MAX_CANDIDATES {
+                break;
+            }
+        }
+        candidates
     }
 
-    fn agreement(&self, fit: Fit) -> Agreement {
-        let entry = self.judge.types.table.get(fit.id);
-        let used = (fit.count * entry.size).div_ceil(8) as usize;
+    fn agreement(&self, id: TypeId, count: u64) -> Agreement {
+        let entry = self.judge.types.table.get(id);
+        let used = (count * entry.size).div_ceil(8) as usize;
         let rest = self.words.get(used..)?;
         if self.judge.layout.clears_whole_slots() && rest.iter().any(|w| *w != 0) {
             return None;
         }
         let mut score = 0;
-        for n in 0..fit.count {
+        for n in 0..count {
             for (at, part) in &entry.parts {
                 score += self.part(n * entry.size + u64::from(*at), *part)?;
             }
@@ -194,8 +225,8 @@ impl Seen<'_, '_> {
     }
 
     fn pointee(&self, at: u64) -> Option<Pointee> {
-        let n = (at / 8) as u8;
-        self.pointees.iter().find(|(i, _)| *i == n).map(|(_, pointee)| *pointee)
+        let behind = self.of_word.get((at / 8) as usize)?;
+        self.pointees.get(usize::from(*behind).checked_sub(1)?).map(|(_, pointee)| *pointee)
     }
 
     fn is_code(&self, word: u64) -> bool {

@@ -39,7 +39,7 @@ const DESCRIPTOR: usize = 48;
 pub struct TypeId(pub u32);
 
 /// What lies at one place of a value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Part {
     /// Absent where the pointee's descriptor is not in the table.
     Pointer(Option<TypeId>),
@@ -84,6 +84,11 @@ pub struct TypeEntry {
 pub struct TypeTable {
     entries: Vec<TypeEntry>,
     by_address: HashMap<ImageAddr, TypeId>,
+    /// Those with a shape, by their whole words and their mask, kin together: a large program has 26 000 types of pointers,
+    /// and two thousand shapes of what they point to.
+    by_shape: HashMap<(u64, u64), Vec<Vec<TypeId>>>,
+    /// The map type of each type of buckets or groups.
+    by_storage: HashMap<ImageAddr, ImageAddr>,
     /// Where descriptors and their names lie; the program's own first.
     ranges: Vec<Range>,
 }
@@ -139,10 +144,15 @@ impl TypeTable {
         self.entries.is_empty()
     }
 
-    /// All types that have a shape.
-    pub fn shaped(&self) -> impl Iterator<Item = (TypeId, &TypeEntry)> {
-        let all = self.entries.iter().enumerate().map(|(n, entry)| (TypeId(n as u32), entry));
-        all.filter(|(_, entry)| !entry.parts.is_empty())
+    /// How many types have a shape.
+    pub fn shapes(&self) -> usize {
+        self.by_shape.values().flatten().map(Vec::len).sum()
+    }
+
+    /// All types with a shape whose values have so many whole words and this mask, kin together: types whose values differ
+    /// in nothing but the names of what they point to.
+    pub fn shaped(&self, words: u64, mask: u64) -> impl Iterator<Item = &[TypeId]> {
+        self.by_shape.get(&(words, mask)).into_iter().flatten().map(Vec::as_slice)
     }
 
     fn mark(&mut self, at: ImageAddr) {
@@ -221,14 +231,16 @@ impl TypeTable {
 
     /// A map type that is referenced stands for the buckets or groups that its growth allocates.
     fn mark_map_storage(&mut self, section: &Section) {
-        /// `Bucket` of maptype, `Group` of the Swiss map type: the same place in all releases.
-        const STORAGE: usize = 64;
         let maps = self.entries.iter().filter(|e| e.kind == Kind::Map && e.referenced);
-        let storage: Vec<ImageAddr> =
-            maps.filter_map(|e| Some(ImageAddr(section.word(section.offset(e.at)? + STORAGE)?))).collect();
+        let storage: Vec<ImageAddr> = maps.filter_map(|e| section.storage(section.offset(e.at)?)).collect();
         for at in storage {
             self.mark(at);
         }
+    }
+
+    /// The map type whose buckets or groups are of this type; of several the one without a name of its own.
+    pub fn map_of_storage(&self, storage: ImageAddr) -> Option<ImageAddr> {
+        self.by_storage.get(&storage).copied()
     }
 }
 
@@ -297,6 +309,13 @@ impl Section {
         bytes.try_into().ok().map(u64::from_le_bytes)
     }
 
+    /// The type of buckets or groups of the map type at an offset.
+    fn storage(&self, map: usize) -> Option<ImageAddr> {
+        /// `Bucket` of maptype, `Group` of the Swiss map type: the same place in all releases.
+        const STORAGE: usize = 64;
+        self.word(map + STORAGE).map(ImageAddr)
+    }
+
     fn offset(&self, at: ImageAddr) -> Option<usize> {
         let (range, from) = self.parts.iter().find(|(range, _)| range.contains(at))?;
         let offset = from.checked_add(usize::try_from(at.0.checked_sub(range.start.0)?).ok()?)?;
@@ -335,7 +354,16 @@ impl Section {
             }
         });
         let entries: Vec<TypeEntry> = entries.collect();
-        TypeTable { entries, by_address, ranges: self.parts.iter().map(|(range, _)| *range).collect() }
+        let by_shape = by_shape(&entries);
+        let mut by_storage: HashMap<ImageAddr, (bool, ImageAddr)> = HashMap::new();
+        for raw in raws.iter().filter(|raw| raw.kind == Kind::Map) {
+            let Some(storage) = self.storage(raw.offset) else { continue };
+            let map = (raw.named, self.address(raw.offset));
+            by_storage.entry(storage).and_modify(|known| *known = map.min(*known)).or_insert(map);
+        }
+        let by_storage = by_storage.into_iter().map(|(storage, (_, map))| (storage, map)).collect();
+        let ranges = self.parts.iter().map(|(range, _)| *range).collect();
+        TypeTable { entries, by_address, by_shape, by_storage, ranges }
     }
 
     /// The descriptor at an offset, if all its fields can be one's.
@@ -383,6 +411,41 @@ impl Section {
                 t.first().is_some_and(|c| c.is_ascii_alphabetic() || *c >= 0x80 || b"*[<_".contains(c))
             })
     }
+}
+
+/// What a value shows of one of its parts.
+#[derive(PartialEq, Eq, Hash)]
+enum Look {
+    Pointer(Option<Pointed>),
+    Slice(Option<Pointed>),
+    Other(Part),
+}
+
+/// What is asked of a pointee's type: size, pointers, mask, and whether it has a shape.
+type Pointed = (u64, bool, u64, bool);
+
+fn by_shape(entries: &[TypeEntry]) -> HashMap<(u64, u64), Vec<Vec<TypeId>>> {
+    let pointed = |to: Option<TypeId>| {
+        let entry = entries.get(to?.0 as usize)?;
+        Some((entry.size, entry.pointers, entry.mask, !entry.parts.is_empty()))
+    };
+    let look = |part: Part| match part {
+        Part::Pointer(to) => Look::Pointer(pointed(to)),
+        Part::Slice(of) => Look::Slice(pointed(of)),
+        other => Look::Other(other),
+    };
+    let mut by_shape: HashMap<(u64, u64), Vec<Vec<TypeId>>> = HashMap::new();
+    let mut kin = HashMap::new();
+    for (n, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.parts.is_empty()) {
+        let looks: Vec<(u16, Look)> = entry.parts.iter().map(|(at, part)| (*at, look(*part))).collect();
+        let alike = by_shape.entry((entry.size / 8, entry.mask)).or_default();
+        let place = *kin.entry((entry.size, looks)).or_insert(alike.len());
+        if place == alike.len() {
+            alike.push(Vec::new());
+        }
+        alike[place].push(TypeId(n as u32));
+    }
+    by_shape
 }
 
 /// Kinds that come in one size only.
@@ -588,7 +651,7 @@ mod tests {
         assert_eq!(entry(all).parts, [(8, to_int), (16, Part::String), (32, Part::Empty)]);
         assert_eq!(entry(all).mask, 0b10_0110);
         assert_eq!(entry(array).mask, 0b1001_1010_0110);
-        assert_eq!((table.len(), table.shaped().count()), (6, 5));
+        assert_eq!((table.len(), table.shapes()), (6, 5));
     }
 
     #[test]
@@ -600,7 +663,7 @@ mod tests {
             b.0.extend(word.to_le_bytes());
         }
         assert_eq!(b.descriptor(64, 64, 25, &[0, fields, 1, 1]), own);
-        assert_eq!(b.table().shaped().count(), 0);
+        assert_eq!(b.table().shapes(), 0);
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 //! read. A read of one map costs a header, and its tables only as long as there is budget for them.
 
 use super::block::Block;
-use crate::goruntime::code::hooks::MapKind;
+pub use crate::goruntime::code::hooks::MapKind;
 use crate::memory::ReadAt;
 use crate::record::reading::{MapState, Maps};
 use crate::units::ProcAddr;
@@ -45,10 +45,7 @@ pub fn read(memory: &dyn ReadAt<ProcAddr>, kind: MapKind, known: &[Known]) -> Ma
             Place::Variable(at) => Some(at),
             Place::Header(_) => None,
         };
-        let found = header.and_then(|header| match kind {
-            MapKind::Buckets => Found::buckets(&header),
-            MapKind::Swiss => Found::swiss(memory, &header, &mut tables_left),
-        });
+        let found = header.and_then(|header| Found::of(memory, kind, &header, &mut tables_left));
         let Some(Found { seed, entries, capacity, tombstones }) = found else {
             maps.skipped += 1;
             continue;
@@ -96,9 +93,64 @@ fn blocks<const N: usize>(memory: &dyn ReadAt<ProcAddr>, at: &[ProcAddr]) -> Vec
 }
 
 /// Bytes of either header: runtime.hmap and internal/runtime/maps.Map.
-const HEADER: usize = 48;
+pub const HEADER: usize = 48;
+/// Slots of a bucket, and of a group.
+pub const SLOTS: u64 = 8;
 
-/// What a header says.
+/// A header whose words agree with each other, as far as it says alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    pub entries: u64,
+    pub seed: u64,
+    /// Buckets, or tables in the directory: a power of two; none in a Swiss map of one group.
+    pub parts: u64,
+    /// The buckets, the directory or the one group; 0 where there is none yet.
+    pub storage: ProcAddr,
+}
+
+impl Header {
+    /// `bytes` are [`HEADER`] of them; `None`: this is no map's header.
+    pub fn decode(kind: MapKind, bytes: &[u8]) -> Option<Self> {
+        let header = match kind {
+            MapKind::Buckets => Self::buckets(Block(bytes)),
+            MapKind::Swiss => Self::swiss(Block(bytes)),
+        };
+        header.filter(|header| header.storage.0.is_multiple_of(8))
+    }
+
+    /// runtime/map.go, type hmap: count, flags, B, noverflow, hash0, buckets, oldbuckets. The same from go1.19 to
+    /// go1.23.
+    fn buckets(block: Block<'_>) -> Option<Self> {
+        /// loadFactorNum / loadFactorDen: at most 6.5 entries per bucket before it grows; while it does, twice that.
+        const MOST_PER_BUCKET: u64 = 14;
+        let entries = block.u64(0)?;
+        let log2 = block.u8(9)?;
+        let (storage, old) = (block.u64(16)?, block.u64(24)?);
+        let parts = 1_u64.checked_shl(u32::from(log2)).filter(|n| *n < MAX_ENTRIES / SLOTS)?;
+        let fits = entries <= SLOTS.max(parts * MOST_PER_BUCKET) && old.is_multiple_of(8);
+        // A small map makes its bucket with the first key.
+        let has_room = storage != 0 || (entries == 0 && log2 == 0 && old == 0);
+        let seed = u64::from(block.u32(12)?);
+        (fits && has_room).then_some(Self { entries, seed, parts, storage: ProcAddr(storage) })
+    }
+
+    /// internal/runtime/maps/map.go, type Map: used, seed, dirPtr, dirLen, globalDepth; the same from go1.24 to 1.27.
+    fn swiss(block: Block<'_>) -> Option<Self> {
+        let (entries, seed) = (block.u64(0)?, block.u64(8)?);
+        let (storage, parts, depth) = (ProcAddr(block.u64(16)?), block.u64(24)?, block.u8(32)?);
+        let fits = if parts == 0 {
+            entries <= SLOTS && depth == 0 && (storage.0 != 0 || entries == 0)
+        } else {
+            parts <= MAX_ENTRIES
+                && parts == 1_u64.checked_shl(u32::from(depth))?
+                && storage.0 != 0
+                && entries <= parts.saturating_mul(MAX_TABLE)
+        };
+        (fits && entries < MAX_ENTRIES).then_some(Self { entries, seed, parts, storage })
+    }
+}
+
+/// What a map's header and what it leads to say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Found {
     seed: u64,
@@ -108,78 +160,37 @@ struct Found {
 }
 
 impl Found {
-    /// runtime/map.go, type hmap: count, flags, B, noverflow, hash0, buckets, oldbuckets. The same from go1.19 to
-    /// go1.23. A deleted slot is free again at once.
-    fn buckets(header: &[u8; HEADER]) -> Option<Self> {
-        const SLOTS: u64 = 8;
-        /// loadFactorNum / loadFactorDen: at most 6.5 entries per bucket before it grows; while it does, twice that.
-        const MOST_PER_BUCKET: u64 = 14;
-        let block = Block(header);
-        let entries = block.u64(0)?;
-        let log2 = block.u8(9)?;
-        let (buckets, old) = (block.u64(16)?, block.u64(24)?);
-        let slots = 1_u64.checked_shl(u32::from(log2)).filter(|n| *n < MAX_ENTRIES / SLOTS)? * SLOTS;
-        let fits = entries <= SLOTS.max(slots / SLOTS * MOST_PER_BUCKET);
-        let aligned = buckets.is_multiple_of(8) && old.is_multiple_of(8);
-        // A small map makes its bucket with the first key.
-        let has_room = buckets != 0 || (entries == 0 && log2 == 0 && old == 0);
-        (fits && aligned && has_room).then_some(Self {
-            seed: u64::from(block.u32(12)?),
-            entries,
-            capacity: Some(if buckets == 0 { 0 } else { slots }),
-            tombstones: None,
-        })
-    }
-
-    /// internal/runtime/maps/map.go, type Map: used, seed, dirPtr, dirLen, globalDepth; the same from go1.24 to 1.27.
-    fn swiss(memory: &dyn ReadAt<ProcAddr>, header: &[u8; HEADER], tables_left: &mut u64) -> Option<Self> {
-        let block = Block(header);
-        let (entries, seed) = (block.u64(0)?, block.u64(8)?);
-        let (directory, tables, depth) = (ProcAddr(block.u64(16)?), block.u64(24)?, block.u8(32)?);
-        if entries >= MAX_ENTRIES || !directory.0.is_multiple_of(8) {
-            return None;
+    fn of(memory: &dyn ReadAt<ProcAddr>, kind: MapKind, bytes: &[u8], tables_left: &mut u64) -> Option<Self> {
+        let header = Header::decode(kind, bytes)?;
+        let Header { entries, seed, parts, storage } = header;
+        match kind {
+            // A deleted slot is free again at once.
+            MapKind::Buckets => {
+                let slots = if storage.0 == 0 { 0 } else { parts * SLOTS };
+                Some(Self { seed, entries, capacity: Some(slots), tombstones: None })
+            }
+            MapKind::Swiss if parts == 0 => Self::small(memory, header),
+            MapKind::Swiss => {
+                let room = if parts <= *tables_left {
+                    *tables_left -= parts;
+                    Room::of(memory, storage, parts)
+                } else {
+                    None
+                };
+                // The tables were read after the header: between the two the map may have gone on.
+                let tombstones = room.and_then(|r| r.filled.checked_sub(r.entries));
+                Some(Self { seed, entries, capacity: room.map(|r| r.slots), tombstones })
+            }
         }
-        if tables == 0 {
-            return Self::small(memory, entries, seed, directory, depth);
-        }
-        let fits = tables <= MAX_ENTRIES
-            && tables == 1_u64.checked_shl(u32::from(depth))?
-            && directory.0 != 0
-            && entries <= tables.saturating_mul(MAX_TABLE);
-        if !fits {
-            return None;
-        }
-        let room = if tables <= *tables_left {
-            *tables_left -= tables;
-            Room::of(memory, directory, tables)
-        } else {
-            None
-        };
-        Some(Self {
-            seed,
-            entries,
-            capacity: room.map(|r| r.slots),
-            // The tables were read after the header: between the two the map may have gone on.
-            tombstones: room.and_then(|r| r.filled.checked_sub(r.entries)),
-        })
     }
 
     /// A map of at most eight entries: one group and no table.
-    fn small(
-        memory: &dyn ReadAt<ProcAddr>,
-        entries: u64,
-        seed: u64,
-        group: ProcAddr,
-        depth: u8,
-    ) -> Option<Self> {
-        const SLOTS: u64 = 8;
+    fn small(memory: &dyn ReadAt<ProcAddr>, header: Header) -> Option<Self> {
         /// internal/runtime/maps/group.go, ctrlDeleted.
         const DELETED: u8 = 0xfe;
-        if entries > SLOTS || depth != 0 {
-            return None;
-        }
+        let Header { entries, seed, storage: group, .. } = header;
         if group.0 == 0 {
-            return (entries == 0).then_some(Self { seed, entries, capacity: Some(0), tombstones: Some(0) });
+            return Some(Self { seed, entries, capacity: Some(0), tombstones: Some(0) });
         }
         let controls = memory.read_u64(group).ok()?.to_le_bytes();
         let deleted = controls.into_iter().map(|control| u64::from(control == DELETED)).sum();

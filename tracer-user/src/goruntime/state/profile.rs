@@ -177,6 +177,7 @@ impl Pass {
         let mut at = memory.read_u64(vars.mbuckets).map_err(StateError::reading(WHAT))?;
         let mut pass = Self { raw: Vec::new(), cut: false };
         let mut frames = 0;
+        let mut before: Option<std::ops::Range<u64>> = None;
         while at != 0 {
             // A chain that comes back to itself ends here too.
             if pass.raw.len() >= limits.buckets || frames >= limits.frames {
@@ -184,6 +185,13 @@ impl Pass {
                 break;
             }
             let (raw, next) = bucket(&mut chunks, layout, ProcAddr(at))?;
+            // Buckets of one processor lie one behind the other (runtime/malloc.go, persistentalloc): records that are taken to
+            // be longer than they are reach into the next.
+            let here = at..raw.record.0.saturating_add(u64::from(layout.mem_record_size));
+            if before.is_some_and(|b| b.start != here.start && b.start < here.end && here.start < b.end) {
+                return Err(wrong(layout, "buckets do not overlap", format!("{at:#x}")));
+            }
+            before = Some(here);
             frames += raw.stack.len();
             pass.raw.push(raw);
             at = next;
@@ -348,6 +356,15 @@ mod tests {
         ring[24 + next..32 + next].copy_from_slice(&head.to_le_bytes());
         let found = decoded(26, &ring, Limits { buckets: 1000, frames: 10_000 }).unwrap();
         assert!(found.profile.cut && found.profile.buckets.len() == 1000);
+    }
+
+    #[test]
+    fn records_of_another_versions_length_are_refused() {
+        let one = [sampled(1, 0); 4];
+        let bytes = memory(27, 1, &[(8, &[1, 2], one), (16, &[3], one)]);
+        assert_eq!(decoded(27, &bytes, Limits::default()).unwrap().profile.buckets.len(), 2);
+        let refused = decoded(26, &bytes, Limits::default()).unwrap_err().to_string();
+        assert!(refused.contains("buckets do not overlap"), "{refused}");
     }
 
     #[test]

@@ -64,6 +64,11 @@ struct World {
 }
 
 fn world() -> World {
+    world_and(|_, _, _| {})
+}
+
+/// The same with further types, given a string's and a number's.
+fn world_and(further: impl FnOnce(&mut Section, u64, u64)) -> World {
     let mut s = Section::new();
     let int = s.ty(8, 0, 2, &[]);
     let bool_ = s.ty(1, 0, 1, &[]);
@@ -82,6 +87,7 @@ fn world() -> World {
     let list = s.fields(&[(code, 0), (to_user, 8)]);
     let closure = s.ty(16, 16, 25, &[1, list, 2, 2]);
     // What has a package path of 1 is an unnamed type of these tests.
+    further(&mut s, text, int);
     let table = TypeTable::of_bytes(ImageAddr(START), s.0);
     let text_range = Range { start: ImageAddr(TEXT), end: ImageAddr(TEXT + 0x1000) };
     let types = Types { table, bias: LoadBias(BIAS), texts: vec![text_range] };
@@ -188,6 +194,28 @@ fn any_pointee() -> impl Strategy<Value = Pointee> {
 }
 
 proptest! {
+    #[test]
+    fn kin_are_judged_as_each_of_them_would_be(
+        words in proptest::collection::vec(prop_oneof![Just(0), Just(1), Just(AT), BIAS + START..BIAS + START + 900], 2..4),
+        pointers in 0_u64..8,
+        pointees in proptest::collection::vec((0_u8..4, any_pointee()), 0..4),
+        minor in 22_u32..=27,
+    ) {
+        // Another user, and what points to it.
+        let w = world_and(|s, text, int| {
+            let list = s.fields(&[(text, 0), (int, 16)]);
+            let other = s.ty(24, 8, 25, &[0, list, 2, 2]);
+            s.ty(8, 8, 22, &[other]);
+        });
+        prop_assert_eq!(w.types.table.shaped(3, 1).map(<[TypeId]>::len).max(), Some(2));
+        let layout = Layout::for_minor(minor).unwrap();
+        let judge = Judge { types: &w.types, layout, fits: HashMap::new() };
+        let fits = judge.fitting(words.len() as u8, pointers);
+        let each = fits.iter().flat_map(|fit| fit.kin.chunks(1).map(|kin| Fit { kin, count: fit.count }));
+        let seen = Seen::new(&judge, &words, &pointees);
+        prop_assert_eq!(seen.best(&fits), seen.best(&each.collect::<Vec<_>>()));
+    }
+
     #[test]
     fn any_object_has_types_or_none(
         class in 0_u8..=255, slot in 0_u64..600,
