@@ -38,14 +38,14 @@ pub fn generate() -> String {
     let text = fs::read_to_string(file()).expect("the table is there");
     let mut made = String::new();
     let mut classes_follow = false;
-    let mut variant_follows = false;
+    let mut variant_follows = None;
     for line in text.lines() {
-        let line = if variant_follows {
+        let line = if let Some(variant) = variant_follows {
             if !line.trim_start().starts_with("..row(") {
                 continue;
             }
-            variant_follows = false;
-            format!("{}{line}", green_tea_lines(&every, &columns, &text))
+            variant_follows = None;
+            format!("{}{line}", variant_lines(variant, &every, &columns, &text))
         } else if let Some(field) = Field::parse(line) {
             field.line(&columns)
         } else if line.trim_start().starts_with("// Columns: ") {
@@ -54,8 +54,10 @@ pub fn generate() -> String {
         } else if line.starts_with(VERSIONS) {
             let versions: Vec<&str> = every.iter().map(|go| go.pin.version).collect();
             format!("{VERSIONS}{}.", versions.join(" "))
-        } else if line.starts_with("pub(super) static GREEN_TEA_25") {
-            variant_follows = true;
+        } else if let Some(variant) = VARIANTS.iter().find(|variant| {
+            line.strip_prefix("pub(super) static ").is_some_and(|rest| rest.starts_with(variant.name))
+        }) {
+            variant_follows = Some(variant);
             line.to_owned()
         } else if line.starts_with("pub const CLASS_TO_SIZE") {
             classes_follow = true;
@@ -72,11 +74,41 @@ pub fn generate() -> String {
         made.push_str(&line);
         made.push('\n');
     }
-    assert!(!classes_follow && !variant_follows, "the file's shape is not the one that is written");
+    assert!(!classes_follow && variant_follows.is_none(), "the file's shape is not the one that is written");
     made
 }
 
 const VERSIONS: &str = "//! Go: ";
+
+/// A row for the builds of one Go with an experiment.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its static in the file.
+    name: &'static str,
+    pub minor: u32,
+    pub experiment: &'static str,
+    /// A function that these builds alone link from that file: what `Layout::of_variant` asks for.
+    pub function: &'static str,
+    pub file: &'static str,
+}
+
+/// All such rows.
+pub const VARIANTS: [Row; 2] = [
+    Row {
+        name: "NO_ALLOC_HEADERS_22",
+        minor: 22,
+        experiment: "noallocheaders",
+        function: "runtime.heapBitsSetType",
+        file: "mbitmap_noallocheaders.go",
+    },
+    Row {
+        name: "GREEN_TEA_25",
+        minor: 25,
+        experiment: "greenteagc",
+        function: "runtime.(*mspan).moveInlineMarks",
+        file: "mgcmark_greenteagc.go",
+    },
+];
 
 /// One field of the table: `    name: type, "path" = [...];`.
 struct Field<'a> {
@@ -100,31 +132,33 @@ impl<'a> Field<'a> {
     }
 
     fn line(&self, columns: &[Structures]) -> String {
-        let Self { head, path, optional } = *self;
-        let numbers: Vec<String> = columns
-            .iter()
-            .map(|structures| match (structures.offset(path), optional) {
-                (Some(offset), true) => format!("Some({offset})"),
-                (Some(offset), false) => offset.to_string(),
-                (None, true) => "None".to_owned(),
-                (None, false) => panic!("{path} is not in every version: declare it as Option<u32>"),
-            })
-            .collect();
+        let Self { head, path, optional: _ } = *self;
+        let numbers: Vec<String> =
+            columns.iter().map(|structures| self.number(structures.offset(path))).collect();
         format!("{head} = [{}];", numbers.join(", "))
+    }
+
+    fn number(&self, offset: Option<u32>) -> String {
+        match (offset, self.optional) {
+            (Some(offset), true) => format!("Some({offset})"),
+            (Some(offset), false) => offset.to_string(),
+            (None, true) => "None".to_owned(),
+            (None, false) => panic!("{} is not in every version: declare it as Option<u32>", self.path),
+        }
     }
 }
 
-/// The fields in which go1.25 with GOEXPERIMENT=greenteagc differs.
-fn green_tea_lines(every: &[Go], columns: &[Structures], text: &str) -> String {
-    let at = every.iter().position(|go| go.pin.minor() == 25).expect("1.25 is among every Go");
-    let variant = structures(&every[at], "greenteagc");
+/// The fields in which an experiment's build differs from its release.
+fn variant_lines(variant: &Row, every: &[Go], columns: &[Structures], text: &str) -> String {
+    let at = every.iter().position(|go| go.pin.minor() == variant.minor).expect("it is among every Go");
+    let structures = structures(&every[at], variant.experiment);
     let mut lines = String::new();
-    for Field { head, path, .. } in text.lines().filter_map(Field::parse) {
-        let found = variant.offset(path);
-        if found != columns[at].offset(path) {
-            let name = head.trim_start().split(':').next().unwrap_or_default();
-            let offset = found.expect("a field that the release has");
-            writeln!(lines, "    {name}: {offset},").expect("writing to a string does not fail");
+    for field in text.lines().filter_map(Field::parse) {
+        let found = structures.offset(field.path);
+        if found != columns[at].offset(field.path) {
+            let name = field.head.trim_start().split(':').next().unwrap_or_default();
+            writeln!(lines, "    {name}: {},", field.number(found))
+                .expect("writing to a string does not fail");
         }
     }
     lines

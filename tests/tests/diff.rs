@@ -36,14 +36,14 @@ fn what_a_program_kept_between_two_reports_is_what_grew() {
     for (name, n) in [("a", 100), ("b", 400)] {
         target.ask(&format!("run {n}"));
         target.ask("gc");
-        for ending in ["json", "pb.gz"] {
+        for ending in ["json", "pb.gz", "jsonl"] {
             let file = scratch.file(&format!("{name}.{ending}"));
             let out = session(target.pid(), &["--sampler", "runtime", "-o", file.to_str().unwrap()]);
             assert!(out.is_empty());
         }
     }
     let path = |name: &str| scratch.file(name).to_string_lossy().into_owned();
-    for ending in ["json", "pb.gz"] {
+    for ending in ["json", "pb.gz", "jsonl"] {
         let (a, b) = (path(&format!("a.{ending}")), path(&format!("b.{ending}")));
         let diff = Tracer::run(&["diff", &a, &b, "--format", "json"], END).success().json();
         assert_eq!(text(&diff, "/schema"), "tracer.diff/1");
@@ -57,6 +57,17 @@ fn what_a_program_kept_between_two_reports_is_what_grew() {
         assert!(said.contains("+16 MiB") && said.contains("main.keepLarge"), "{said}");
         let nothing = Tracer::run(&["diff", &a, &a], END).success().stdout;
         assert!(nothing.contains("live bytes by site: nothing grew"), "{nothing}");
+        // Into a file it is the same, and never over what is compared.
+        for (name, format) in [("told.txt", "text"), ("told.json", "json")] {
+            let out = path(name);
+            let ended = Tracer::run(&["diff", &a, &b, "-o", &out], END).success();
+            assert!(ended.stdout.is_empty() && ended.stderr.is_empty(), "{ended:?}");
+            let printed = Tracer::run(&["diff", &a, &b, "--format", format], END).success().stdout;
+            assert_eq!(std::fs::read_to_string(&out).unwrap(), printed);
+        }
+        let before = std::fs::read(&b).unwrap();
+        drop(Tracer::run(&["diff", &a, &b, "--format", "json", "-o", &b], END).refused(&["write over"]));
+        assert_eq!(std::fs::read(&b).unwrap(), before);
     }
     // A report and a profile of the same moment are of the same sites.
     let diff = Tracer::run(&["diff", &path("a.json"), &path("a.pb.gz"), "--format", "json"], END);
@@ -128,7 +139,13 @@ fn what_cannot_be_compared_is_refused_in_one_line() {
         "other.json",
         br#"{"schema": "tracer.report/1", "goroutines": {"sites": [{"site": "a", "count": 1}]}}"#,
     );
-    drop(Tracer::run(&["diff", &report, &goroutines], END).refused(&["nothing in common"]));
+    // A comparison that does not come about leaves no file.
+    for (name, says) in [("out.json", "nothing in common"), ("out.pb.gz", "--format")] {
+        let out = scratch.file(name);
+        let arguments = ["diff", &report, &goroutines, "-o", out.to_str().unwrap()];
+        drop(Tracer::run(&arguments, END).refused(&[says]));
+        assert!(!out.exists(), "{name}");
+    }
 }
 
 #[test]

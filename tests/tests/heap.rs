@@ -8,7 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tracer_tests::go::{Go, Mode, every_version, matrix};
+use tracer_tests::classes;
+use tracer_tests::go::{Go, Mode, Variant, every_version, matrix};
 use tracer_tests::live;
 use tracer_tests::report::{list, number, text};
 use tracer_tests::target::Target;
@@ -16,6 +17,9 @@ use tracer_tests::tracer::Tracer;
 
 /// The allocator's page, and so the least bytes of a span.
 const PAGE: u64 = 8192;
+
+/// Objects of one size that are older than a program's own profile of every allocation.
+const BEFORE_THE_PROFILE: u64 = 100;
 
 fn read(target: &Target) -> Value {
     let pid = target.pid().to_string();
@@ -33,16 +37,13 @@ fn by_size(report: &Value) -> BTreeMap<u64, u64> {
     sums
 }
 
-/// Objects in one span of a size: how far a count may lag where a processor holds a span.
-fn slack(size: u64) -> u64 {
-    (PAGE / size.max(1)).max(8)
+/// The heap names the types of objects above 512 bytes since Go 1.22.
+fn names_large_types(go: &Go, experiment: &str) -> bool {
+    go.pin.minor() >= 22 && experiment != WITHOUT_HEADERS
 }
 
-/// The heap names the types of objects above 512 bytes since Go 1.22.
-fn names_large_types(go: &Go) -> bool {
-    let minor = go.pin.version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
-    minor.expect("a pinned version has a minor number") >= 22
-}
+/// The experiment of Go 1.22 that leaves the types out of the heap again.
+const WITHOUT_HEADERS: &str = "noallocheaders";
 
 fn assert_whole(report: &Value, what: &str) {
     for lost in ["torn_spans", "swapped_spans", "unread_spans"] {
@@ -62,13 +63,15 @@ fn size_classes_are_those_of_memstats() {
         assert_whole(&report, &what);
         assert_eq!(number(&report, "/heap/census/gc_cycle"), number(&account, "/num_gc"), "{what}");
         let ours = by_size(&report);
+        // How far a count may lag where a processor holds a span.
+        let in_a_span = classes::spans(&go);
         let mut compared = 0;
         for class in list(&account, "/by_size").iter().filter(|class| number(class, "/size") > 0) {
             let size = number(class, "/size");
             let theirs = number(class, "/mallocs") - number(class, "/frees");
             let held = ours.get(&size).copied().unwrap_or(0);
             assert!(
-                held.abs_diff(theirs) <= slack(size),
+                held.abs_diff(theirs) <= in_a_span[&size],
                 "{what}: {held} of {size} bytes, the target has {theirs}"
             );
             compared += usize::from(theirs > 0);
@@ -107,6 +110,7 @@ fn survivors_are_those_of_the_targets_own_profile_of_every_allocation() {
                 *ours.entry(size).or_default() += number(class, "/objects");
             }
         }
+        let in_a_span = classes::spans(&go);
         let mut theirs: BTreeMap<u64, u64> = BTreeMap::new();
         for row in profile.as_array().expect("a list of sizes") {
             let size = number(row, "/size");
@@ -117,8 +121,8 @@ fn survivors_are_those_of_the_targets_own_profile_of_every_allocation() {
         let mut compared = 0;
         for (size, told) in &theirs {
             let held = ours.get(size).copied().unwrap_or(0);
-            // What the runtime and the profile itself allocated before and after the profiler looked.
-            let slack = slack(*size) + 200;
+            // A processor's span; and what the runtime allocated before the profile began, of which the most seen was 78.
+            let slack = in_a_span[size].max(BEFORE_THE_PROFILE);
             assert!(held.abs_diff(*told) <= slack, "{what}: {held} of {size} bytes, its profile has {told}");
             compared += u64::from(*told > 1000);
         }
@@ -138,13 +142,23 @@ fn names(row: &Value) -> Vec<String> {
 fn types_are_those_the_program_keeps() {
     live!(Root, Uprobes, EveryGo, Tracer);
     for (go, mode) in every_version() {
-        assert_types(&go, mode);
+        assert_types(&go, mode.into());
     }
 }
 
-fn assert_types(go: &Go, mode: Mode) {
-    let what = format!("go {} {}", go.pin.version, mode.name());
-    let mut target = Target::start(&go.build("typed", mode));
+/// Structures and placement of objects are another's than this version's own: nothing but its functions tells, for it is stripped too.
+#[test]
+fn types_of_a_go_1_22_without_malloc_headers_are_those_the_program_keeps() {
+    live!(Root, Uprobes, EveryGo, Tracer);
+    let go = Go::every().into_iter().find(|go| go.pin.minor() == 22).expect("the test checked it");
+    for mode in [Mode::Ordinary, Mode::StrippedPie] {
+        assert_types(&go, Variant { experiment: WITHOUT_HEADERS, ..mode.into() });
+    }
+}
+
+fn assert_types(go: &Go, variant: Variant) {
+    let what = format!("go {} {}", go.pin.version, variant.name());
+    let mut target = Target::start(&go.build("typed", variant));
     let kept = target.ask("keep 3000");
     let report = read(&target);
     let rows = list(&report, "/heap/types");
@@ -153,7 +167,7 @@ fn assert_types(go: &Go, mode: Mode) {
     for truth in kept.as_array().expect("a list of types") {
         let (name, bytes) = (text(truth, "/type"), number(truth, "/bytes") as f64);
         let large = bytes > 512.0 * number(truth, "/objects") as f64;
-        if name.ends_with("(no pointers)") || large && !names_large_types(go) {
+        if name.ends_with("(no pointers)") || large && !names_large_types(go, variant.experiment) {
             continue;
         }
         let among = |only: bool| -> f64 {
@@ -180,7 +194,9 @@ fn assert_types(go: &Go, mode: Mode) {
         match known {
             // Slices that the program's world is made of come on top.
             Some(truth) if !name.starts_with("[]") => {
-                wrong += bytes.saturating_sub(number(truth, "/bytes") * 11 / 10 + 4096);
+                // Of some hundred comparisons one is three errors off now and then.
+                let error = row["bytes_stderr"].as_f64().unwrap_or(0.0);
+                wrong += bytes.saturating_sub(number(truth, "/bytes") + 4096 + (5.0 * error) as u64);
             }
             None if of_main && !name.starts_with("[]") && name != "main.world" => wrong += bytes,
             _ => {}
@@ -350,4 +366,82 @@ fn by_site_it_is_what_the_programs_own_profile_says_or_a_refusal() {
     let refused = Tracer::run(&by_site, Duration::from_mins(1))
         .refused(&["what lives per site is not known", "--sampler sampled"]);
     assert_eq!(refused.stdout, "");
+    for format in ["pprof", "folded"] {
+        let drawn = ["heap", "--pid", &pid, "--format", format];
+        let refused = Tracer::run(&drawn, Duration::from_mins(1));
+        drop(refused.refused(&["what lives per site is not known"]));
+    }
+}
+
+/// Not even a process is looked at: this one is no Go program, and that is not what is said.
+#[test]
+fn a_profile_that_a_reading_never_has_is_refused_at_once_and_leaves_nothing() {
+    live!(Tracer);
+    let scratch = tracer_tests::scratch::Scratch::new("heap-refused");
+    let file = scratch.file("profile.folded");
+    let pid = std::process::id().to_string();
+    for (command, profile, other) in
+        [("heap", "goroutine", "tracer goroutines"), ("goroutines", "inuse_space", "tracer heap")]
+    {
+        for format in [&["--format", "pprof"][..], &["--format", "folded"], &["-o", file.to_str().unwrap()]] {
+            let arguments = [&[command, "--pid", &pid, "--profile", profile], format].concat();
+            let ended = Tracer::run(&arguments, Duration::from_mins(1)).refused(&[other]);
+            assert!(!ended.stderr.contains("Go program"), "{ended:?}");
+            assert!(!file.exists(), "{arguments:?}");
+        }
+    }
+}
+
+/// The truth is `runtime.MemStats`, and what the target mapped without the runtime.
+#[test]
+fn memory_that_is_not_the_heaps_is_told_apart() {
+    live!();
+    for (go, mode) in matrix() {
+        let what = format!("go{} {}", go.pin.version, mode.name());
+        let mut target = Target::start(&go.build("outside", mode));
+        let process = |target: &Target| read(target)["process"].clone();
+        // Below what Go has mapped and never touched, nothing can be said.
+        let before = process(&target)["outside_go_bytes"].as_u64().unwrap_or(0);
+        assert!(before < 32 << 20, "{what}: {before}");
+        let mapped = target.ask("map 256").as_u64().expect("bytes");
+        let truth = target.ask("sys");
+        let after = process(&target);
+        let told = number(&after, "/go_other_bytes");
+        // Answering takes the runtime a buffer or two.
+        let answer = 256 << 10;
+        assert!(told.abs_diff(number(&truth, "/other")) <= answer, "{what}: {after} {truth}");
+        let outside = number(&after, "/outside_go_bytes");
+        let ready = number(&truth, "/ready");
+        assert!(outside + ready + answer >= mapped, "{what}: {after} {truth}");
+        // All else that is not Go's: the program's own data, and the threads' first pages.
+        assert!(outside <= mapped + (8 << 20), "{what}: {after} {truth}");
+        let told = number(&after, "/rss_anon_bytes");
+        assert!(told.abs_diff(outside + ready) <= answer, "{what}: {after} {truth}");
+    }
+}
+
+/// Each cycle that a census counted whole carries the objects it left.
+#[test]
+fn the_series_of_the_heap_has_objects() {
+    live!();
+    let mut command = Command::new(Go::demo().build("profile", Mode::Ordinary));
+    let mut target = Target::start_command(command.env("PROFILE_RATE", "0"));
+    let tracer =
+        Tracer::attach(target.pid(), &["--sampler", "none", "--format", "json", "--interval", "200ms"]);
+    for _ in 0..3 {
+        target.ask("run 2000");
+        target.ask("gc");
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    let report = tracer.interrupt().success().json();
+    let counted = list(&report, "/heap/series").iter();
+    let counted: Vec<(u64, u64)> =
+        counted.filter_map(|p| Some((number(p, "/gc_cycle"), p["objects"].as_u64()?))).collect();
+    // A census may come too late for one of them.
+    assert!(counted.len() >= 2, "{:#}", report["heap"]["series"]);
+    // 2 000 of keepBytes, keepNode and keepLarge per cycle; the program does little else.
+    for two in counted.windows(2) {
+        let (cycles, objects) = (two[1].0 - two[0].0, two[1].1 - two[0].1);
+        assert!((5_900 * cycles..6_100 * cycles).contains(&objects), "{counted:?}");
+    }
 }

@@ -4,10 +4,14 @@
 //! what its generator makes is another matter, and held for every version.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tracer_tests::go::{Mode, Variant};
 use tracer_tests::{go, layouts, live};
+use tracer_user::binary::file::FileBytes;
+use tracer_user::goruntime::GoImage;
 use tracer_user::goruntime::layout::Layout;
 
 fn fixture(name: &str) -> PathBuf {
@@ -31,8 +35,12 @@ fn build(name: &str, version: &str, test: u32) -> PathBuf {
 
 fn check(minor: u32, version: &str) {
     let program = build("state", version, minor);
-    let reader = build("dwarf", "1.26.8", minor);
-    let fields = Layout::for_minor(minor).unwrap().fields();
+    check_row(&program, Layout::for_minor(minor).unwrap(), version, minor);
+}
+
+fn check_row(program: &Path, layout: &Layout, version: &str, test: u32) {
+    let reader = build("dwarf", "1.26.8", test);
+    let fields = layout.fields();
     let output =
         Command::new(reader).arg(program).args(fields.iter().map(|(path, _)| path)).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -67,6 +75,33 @@ fn go_1_26() {
 fn go_1_27() {
     live!(Go);
     check(27, "1.27.3");
+}
+
+/// Nothing but the functions that such a program links leads to its row.
+#[test]
+fn rows_of_experiments() {
+    live!(EveryGo);
+    for (n, row) in layouts::VARIANTS.iter().enumerate() {
+        let go = go::Go::every().into_iter().find(|go| go.pin.minor() == row.minor).unwrap();
+        let open = |experiment| {
+            let program = go.build("state", Variant { experiment, ..Mode::Ordinary.into() });
+            let file = File::open(&program).unwrap();
+            let len = file.metadata().unwrap().len();
+            (program, GoImage::open(Box::new(FileBytes::new(file)), len).unwrap())
+        };
+        let (_, ordinary) = open("");
+        assert_eq!(ordinary.layout(), Layout::for_minor(row.minor).unwrap());
+        assert!(!ordinary.has_of(row.function, row.file), "{row:?}");
+        let (program, image) = open(row.experiment);
+        assert_ne!(image.layout(), ordinary.layout(), "{row:?}");
+        assert!(image.has_of(row.function, row.file), "{row:?}");
+        check_row(
+            &program,
+            image.layout(),
+            &format!("{} {}", go.pin.version, row.experiment),
+            100 + n as u32,
+        );
+    }
 }
 
 /// `cargo xtask layouts` sets the variable, and then this writes the file instead.

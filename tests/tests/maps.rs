@@ -82,6 +82,40 @@ fn package_variables_are_read_without_a_probe() {
 }
 
 #[test]
+fn large_maps_in_fields_are_found_in_the_heap() {
+    live!(Root, EveryGo, Tracer);
+    // Before 1.22 nothing in the heap says what type a map's storage is of.
+    let all: Vec<(Go, Mode)> = every_version().into_iter().filter(|(go, _)| go.pin.minor() >= 22).collect();
+    side_by_side(&all, |go, mode, what| {
+        let mut target = Target::start(&go.build("maps", mode));
+        let answer = target.ask("run 20000");
+        target.ask("collect");
+        let tracer = Tracer::attach(target.pid(), &["--format", "json", "--sampler", "none"]);
+        thread::sleep(Duration::from_secs(2));
+        let report = tracer.interrupt().success().json();
+        let mut found = 0;
+        for family in answer.as_array().expect("the fixture answers with families") {
+            let of = text(family, "/type");
+            match row(&report, of) {
+                Some(row) => {
+                    assert_eq!(number(row, "/entries"), number(family, "/entries"), "{what}: {of}");
+                    assert!(row.get("variable").is_none_or(Value::is_null), "{what}: {row}");
+                    assert_room(row, what);
+                    found += 1;
+                }
+                // Storage without pointers has no type word.
+                None => assert!(
+                    ["map[int32]int", "map[int64]int", "map[int64]main.wide"].contains(&of),
+                    "{what}: {of}"
+                ),
+            }
+        }
+        assert_eq!(found, 5, "{what}: {}", report["maps"]);
+        assert!(target.finish().success());
+    });
+}
+
+#[test]
 fn writes_and_deletions_are_exact() {
     live!();
     for (go, mode) in matrix() {

@@ -1,19 +1,29 @@
 //! A Go newer than the newest that is known: read by its own debugging information, else on trial as the newest, else refused.
 //!
-//! There is no newer Go to build with, so real programs are made to say they are: their version text is changed in a copy, and they
-//! run. What their structures are stays what their toolchain made; so a program of the newest Go resembles it, one of an older does not.
+//! There is no newer Go to build with. So the newest row of the table is hidden, and its programs are read by what is left, as a tracer
+//! did before that Go. And real programs are made to say they are newer: their version text is changed in a copy, and they run. What
+//! their structures are stays what their toolchain made; so a program of the newest Go resembles it, one of an older does not.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use tracer_tests::counting::Window;
 use tracer_tests::go::{Go, Mode};
+use tracer_tests::report::number;
 use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
 use tracer_tests::tracer::Tracer;
 use tracer_tests::{live, table};
+use tracer_user::goruntime::layout::{Basis, Known, Layout};
+use tracer_user::goruntime::state::StateError;
+use tracer_user::goruntime::state::profile::{self, Limits};
+use tracer_user::record::note::Note;
+use tracer_user::session;
+use tracer_user::units::Pid;
 use xtask::toolchains::Pin;
 
 /// The version the programs pretend.
@@ -89,5 +99,95 @@ fn structures_that_are_not_the_newests_are_refused_with_the_range() {
         let ended = Tracer::run(&["--pid", &pid, "--sampler", "none"], Duration::from_secs(30));
         drop(ended.refused(&["go1.99", "go1.19 to go1.27", "use a newer tracer"]));
         assert!(target.finish().success());
+    }
+}
+
+/// The minor before the newest: where the table ends for the tests below.
+const HIDDEN_AFTER: u32 = 26;
+
+fn newest() -> Go {
+    go(|pin| pin.minor() == HIDDEN_AFTER + 1)
+}
+
+/// A program of the newest Go that samples all it allocates and keeps some of it.
+fn keeping(mode: Mode) -> Target {
+    let mut target =
+        Target::start_command(Command::new(newest().build("typed", mode)).env("TYPED_RATE", "1"));
+    target.ask("keep 2000");
+    target
+}
+
+fn opened(target: &Target, known: Known) -> Result<session::Target, session::TargetError> {
+    session::Target::open_knowing(Pid(target.pid()), known)
+}
+
+#[test]
+fn with_the_newest_row_hidden_debugging_information_takes_its_place() {
+    live!(Root, EveryGo);
+    assert_eq!(Known::all().range(), format!("go1.19 to go1.{}", HIDDEN_AFTER + 1));
+    let mut target = keeping(Mode::Ordinary);
+    let theirs = target.ask("memprofile");
+    let account = target.ask("memstats");
+    let ours = opened(&target, Known::until(HIDDEN_AFTER)).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(ours.image.basis(), Basis::Debug);
+    let Some(Note::NewerGo { how }) = ours.caveat() else { panic!("it must be said") };
+    let version = newest().pin.version;
+    assert_eq!(
+        how,
+        format!(
+            "go{version} is newer than this tracer, which knows go1.19 to go1.26: its structures are read by its own \
+             debugging information"
+        )
+    );
+    // The row that is hidden is what was found, and it is not the newest that is left.
+    assert_eq!(ours.layout.fields(), Layout::for_minor(HIDDEN_AFTER + 1).unwrap().fields());
+    assert_ne!(ours.layout.fields(), Layout::for_minor(HIDDEN_AFTER).unwrap().fields());
+    let gc = ours.state.gc(&ours.memory, None).unwrap();
+    assert_eq!(u64::from(gc.cycles), number(&account, "/num_gc"));
+    // The profile's records, which are others than in the row before.
+    let vars = ours.profile.expect("the fixture links the profiler");
+    let found = profile::read(&ours.memory, ours.layout, &vars, Limits::default()).unwrap();
+    let mut held: BTreeMap<u64, u64> = BTreeMap::new();
+    for bucket in &found.profile.buckets {
+        let now = bucket.now();
+        *held.entry(bucket.size.0).or_default() += now.allocs - now.frees;
+    }
+    let mut compared = 0;
+    for row in
+        theirs.as_array().expect("a list of sizes").iter().filter(|row| number(row, "/objects") >= 2000)
+    {
+        let (size, told) = (number(row, "/size"), number(row, "/objects"));
+        let held = held.get(&size).copied().unwrap_or(0);
+        // What the runtime and the profile itself allocated since.
+        assert!(held.abs_diff(told) <= 200, "{held} of {size} bytes, its profile has {told}");
+        compared += 1;
+    }
+    assert!(compared >= 8, "only {compared} sizes: {theirs}");
+    // The row before, had it been taken for this process, is refused by the same records.
+    let before = Layout::for_minor(HIDDEN_AFTER).unwrap();
+    let refused = profile::read(&ours.memory, before, &vars, Limits::default());
+    assert!(
+        matches!(refused, Err(StateError::Layout { check: "buckets do not overlap", .. })),
+        "{:?}",
+        refused.map(|found| found.profile.buckets.len())
+    );
+}
+
+#[test]
+fn with_the_newest_row_hidden_a_stripped_program_is_refused_with_the_range_that_is_left() {
+    live!(Root, EveryGo);
+    for mode in [Mode::Bare, Mode::Stripped, Mode::StrippedPie] {
+        let target = keeping(mode);
+        let all = opened(&target, Known::all()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((all.image.basis(), all.layout.minor), (Basis::Table, HIDDEN_AFTER + 1));
+        let refused = opened(&target, Known::until(HIDDEN_AFTER)).err().expect("its module data is another");
+        let said = refused.to_string();
+        for words in [
+            "go1.27.3 is newer than this tracer, which knows go1.19 to go1.26, and its runtime is another: ",
+            "moduledata",
+            "; use a newer tracer",
+        ] {
+            assert!(said.contains(words), "{}: {said}", mode.name());
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use prost::Message as _;
 use tracer_tests::go::{self, Go, Mode, matrix};
 use tracer_tests::live;
+use tracer_tests::report::{list, number};
 use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
 use tracer_tests::tracer::Tracer;
@@ -140,6 +141,70 @@ fn a_heap_profile_is_the_endpoints() {
             let raw = go_pprof(&["-raw", ours]);
             assert!(raw.contains("inuse_space/bytes[dflt]"), "{raw}");
         }
+    }
+}
+
+/// Two views of one profile: as of the last GC, and what was allocated since. The target's own account has both once it
+/// has collected again; nothing that the sites keep is freed.
+#[test]
+fn what_was_allocated_since_the_last_gc_is_told_beside_what_lived_then() {
+    live!();
+    let scratch = Scratch::new("pprof-since");
+    for (go, mode) in matrix() {
+        let what = format!("go{} {}", go.pin.version, mode.name());
+        let mut command = std::process::Command::new(go.build("profile", mode));
+        let mut target = Target::start_command(command.env("PROFILE_RATE", "1"));
+        target.ask("run 300");
+        target.ask("gc");
+        target.ask("run 70");
+        let pid = target.pid().to_string();
+        let read = |arguments: &[&str]| {
+            let fixed = ["heap", "--pid", &pid];
+            Tracer::run(&[&fixed, arguments].concat(), END).success()
+        };
+        let report = read(&["--format", "json"]).json();
+        let text = read(&["--by", "site"]).stdout;
+        let file = scratch.file("heap.pb.gz");
+        assert!(read(&["-o", file.to_str().unwrap()]).stdout.is_empty());
+        target.ask("gc");
+        let records = target.ask("records");
+        let truth = |function: &str, size: u64| -> u64 {
+            let of = list(&records, "").iter().filter(|r| {
+                list(r, "/Functions").iter().any(|f| f == function)
+                    && number(r, "/AllocBytes") == size * number(r, "/Allocs")
+            });
+            of.map(|r| number(r, "/Allocs")).sum()
+        };
+        assert_eq!(truth("main.keepNode", 48), 370, "{what}: {records}");
+        let rows = list(&report, "/allocations");
+        let row =
+            rows.iter().find(|row| row.pointer("/stack/0/function").is_some_and(|f| f == "main.keepNode"));
+        let row = row.unwrap_or_else(|| panic!("{what}: {report:#}"));
+        let both = |figure: &str| [number(row, "/live/objects"), number(row, figure)];
+        assert_eq!(both("/allocated_since_gc/objects"), [300, 70], "{what}: {row:#}");
+        assert_eq!(number(row, "/allocated_since_gc/bytes"), 70 * 48, "{what}");
+        assert_eq!(number(row, "/allocated/objects"), truth("main.keepNode", 48), "{what}");
+        // As text: 300 of 40 960 bytes lived, and 70 came since.
+        assert!(text.contains("garbage included"), "{what}: {text}");
+        let lines: Vec<&str> = text.lines().collect();
+        let at = lines.iter().position(|line| line.contains("main.keepLarge")).expect("its line");
+        let told = lines[at..lines.len().min(at + 2)].join(" ");
+        assert!(told.contains(" 12 MiB") && told.contains("(+2.7 MiB since)"), "{what}: {text}");
+        // As a profile: the samples are as of the GC, and a comment says what is not in them.
+        let profile = decode(&std::fs::read(&file).unwrap());
+        let of_nodes = samples(&profile)
+            .into_iter()
+            .filter(|((stack, size), _)| stack[0].0 == "main.keepNode" && *size == 48);
+        let values: Vec<Vec<i64>> = of_nodes.map(|(_, values)| values).collect();
+        assert_eq!(values, [[300, 300 * 48, 300, 300 * 48]], "{what}");
+        let comments: Vec<&str> =
+            profile.comment.iter().map(|at| profile.string_table[*at as usize].as_str()).collect();
+        assert!(comments.iter().any(|c| c.starts_with("as of the last completed GC")), "{comments:?}");
+        let total = &report["heap_profile"]["allocated_since_gc"];
+        let least = number(total, "/objects");
+        assert!(least >= 4 * 70, "{what}: {total}");
+        let since = comments.iter().find(|c| c.contains("since that GC")).expect("a comment");
+        assert!(since.contains("in no figure here: ") && since.ends_with(" objects"), "{since}");
     }
 }
 

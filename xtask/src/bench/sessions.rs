@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::Effort;
+use super::memory::Allowance;
 use super::statistics::Estimate;
 use super::table::{Bound, Row};
 use super::target::Owned;
@@ -18,7 +19,6 @@ use crate::toolchains::Toolchain;
 
 const FIRST_REPORT_S: f64 = 2.0;
 const LAST_REPORT_S: f64 = 0.5;
-const PEAK_MIB: f64 = 64.0;
 
 /// One way to hold a session.
 struct Way {
@@ -28,9 +28,10 @@ struct Way {
     prompt_is_bounded: bool,
 }
 
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 5] = [
     Way { name: "none", arguments: &["--sampler", "none"], prompt_is_bounded: true },
     Way { name: "auto", arguments: &["--sampler", "auto"], prompt_is_bounded: true },
+    Way { name: "sampled", arguments: &["--sampler", "sampled"], prompt_is_bounded: true },
     Way { name: "all", arguments: &["--sampler", "all"], prompt_is_bounded: true },
     Way {
         name: "all, single links",
@@ -69,6 +70,7 @@ fn on(name: &str, command: &mut Command, effort: Effort, rows: &mut Vec<Row>) ->
     let target = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let target = Owned(target.with_context(|| format!("cannot start {name}"))?);
     thread::sleep(Duration::from_secs(2));
+    let allowed = Allowance::of_process(target.pid())?;
     for way in &WAYS {
         let (mut first, mut last, mut exit, mut peak) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..effort.sessions {
@@ -96,7 +98,7 @@ fn on(name: &str, command: &mut Command, effort: Effort, rows: &mut Vec<Row>) ->
         row("first report after start", &first, "s", 3, Some(FIRST_REPORT_S));
         row("report printed after Ctrl-C", &last, "s", 3, Some(LAST_REPORT_S));
         row("prompt back after Ctrl-C", &exit, "s", 3, way.prompt_is_bounded.then_some(LAST_REPORT_S));
-        row("tracer's peak memory (VmHWM)", &peak, "MiB", 1, (name == "demo").then_some(PEAK_MIB));
+        rows.push(allowed.row(format!("{name}, {}: tracer's peak memory (VmHWM)", way.name), &peak));
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ impl Null {
 }
 
 /// Reads a process's peak memory, in KiB, until it is gone; then says the last.
-fn watch_peak(pid: u32) -> Receiver<u64> {
+pub(super) fn watch_peak(pid: u32) -> Receiver<u64> {
     let (sender, peak) = channel();
     thread::spawn(move || {
         let mut last = 0;
@@ -84,6 +84,7 @@ pub(super) struct Tracer {
     begun: Instant,
     output: Receiver<(Instant, Vec<u8>)>,
     first_report: Receiver<Instant>,
+    first_heap: Receiver<(Instant, String)>,
     peak: Receiver<u64>,
 }
 
@@ -110,11 +111,14 @@ impl Tracer {
         );
         let child = Owned(child);
         let (sender, first_report) = channel();
+        let (heap_sender, first_heap) = channel();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 if line.starts_with("first report") {
                     // Nobody asked for it: then nobody needs it.
                     sender.send(Instant::now()).ok();
+                } else if line.starts_with("heap ") && line.contains(" live after GC") {
+                    heap_sender.send((Instant::now(), line)).ok();
                 } else if line.starts_with("tracer: ") && !line.contains("attached") {
                     eprintln!("{line}");
                 }
@@ -128,13 +132,20 @@ impl Tracer {
             }
         });
         let peak = watch_peak(child.pid());
-        Ok(Self { child, begun, output, first_report, peak })
+        Ok(Self { child, begun, output, first_report, first_heap, peak })
     }
 
     /// Waits for the first report; seconds since the start of the program.
     pub(super) fn first_report(&self) -> Result<f64> {
         let at = self.first_report.recv_timeout(STARTS_WITHIN).context("tracer printed no first report")?;
         Ok((at - self.begun).as_secs_f64())
+    }
+
+    /// Waits for the first figures of the heap; seconds since the start of the program, and the live bytes they say.
+    pub(super) fn first_figures(&self) -> Result<(f64, f64)> {
+        let (at, line) = self.first_heap.recv_timeout(STARTS_WITHIN).context("tracer printed no figures")?;
+        let live = printed_bytes(&line).with_context(|| format!("no bytes in {line:?}"))?;
+        Ok(((at - self.begun).as_secs_f64(), live))
     }
 
     /// Ctrl-C, and everything until the end.
@@ -214,7 +225,31 @@ impl Bpftrace {
     }
 }
 
+/// The bytes of a report's line such as `heap 3.2 MiB live after GC, ...`.
+fn printed_bytes(line: &str) -> Option<f64> {
+    let mut words = line.split_whitespace().skip(1);
+    let figure: f64 = words.next()?.parse().ok()?;
+    let unit = match words.next()? {
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    Some(figure * f64::from(1 << unit))
+}
+
 fn send(child: &Owned, signal: Signal) -> Result<()> {
     let pid = i32::try_from(child.pid()).ok().and_then(Pid::from_raw).context("a pid is positive")?;
     kill_process(pid, signal).with_context(|| format!("cannot signal process {}", child.pid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reports_heap_is_read_back() {
+        assert_eq!(printed_bytes("heap 3.5 MiB live after GC, goal 6.6 MiB"), Some(3.5 * 1024.0 * 1024.0));
+        assert_eq!(printed_bytes("heap 1 apple live after GC"), None);
+    }
 }

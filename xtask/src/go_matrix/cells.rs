@@ -18,7 +18,8 @@ impl Cell {
 }
 
 /// Builds with other runtime structures than their release's own, by minor: which functions they contain tells, not their version.
-pub const EXPERIMENTS: [(u32, &str); 6] = [
+pub const EXPERIMENTS: [(u32, &str); 7] = [
+    (22, "noallocheaders"),
     (24, "noswissmap"),
     (25, "noswissmap"),
     (25, "greenteagc"),
