@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: hostile bytes against every parser, by libFuzzer; what was run is kept and printed as docs/fuzzing.md.
+//! `cargo xtask fuzz`: hostile bytes against every parser, by libFuzzer; what was run is kept in fuzz/runs.txt and printed as
+//! docs/fuzzing.md.
 //!
 //! On the project's own stable compiler: the coverage that libFuzzer needs is a pass of LLVM (`-Cpasses=sancov-module`),
 //! which needs no nightly. What only nightly gives is the address sanitizer; the parsers hold no unsafe code, and what they
@@ -31,6 +32,8 @@ pub struct Target {
 pub const TIMEOUT_S: u32 = 10;
 /// Seconds on the wall after which libFuzzer gives up an input: a process of low priority may get that little of a busy machine.
 const GIVEN_UP_S: u32 = 12 * TIMEOUT_S;
+/// Of a campaign, what is lost at most when it is cut off.
+const SLICE_S: f64 = 180.0;
 /// What libFuzzer exits with then (FuzzerOptions.h, TimeoutExitCode).
 const GAVE_UP: i32 = 70;
 
@@ -119,7 +122,12 @@ pub fn task(arguments: &[String]) -> Result<()> {
     }
     for target in chosen {
         let spent = campaign(target, minutes * 60.0)?;
-        eprintln!("{}: {} inputs in {:.1} CPU minutes", target.name, spent.executions, spent.cpu_s / 60.0);
+        eprintln!(
+            "{}: {} inputs in {:.1} CPU minutes of this build",
+            target.name,
+            spent.executions,
+            spent.cpu_s / 60.0
+        );
     }
     Ok(())
 }
@@ -154,13 +162,15 @@ fn build() -> Result<()> {
     stats::built()
 }
 
-/// Runs until so much CPU time was spent, as a busy machine gives less than it shows on the clock.
+/// Runs until this build has had so much CPU time, as a busy machine gives less than it shows on the clock. What an earlier
+/// campaign of the same build had counts, and each slice is kept as it ends: one that was cut off is gone on with.
 fn campaign(target: &Target, cpu_s: f64) -> Result<Run> {
-    let mut total = Run::default();
+    let mut total = stats::had(target.name)?;
     while cpu_s - total.cpu_s > 1.0 {
         // Each start reads all of the corpus again: never for a moment only.
-        let run = slice(target, (cpu_s - total.cpu_s).max(20.0))?;
+        let run = slice(target, (cpu_s - total.cpu_s).clamp(20.0, SLICE_S))?;
         ensure!(run.cpu_s > 0.0, "{} used no CPU time", target.name);
+        stats::keep(target.name, &run)?;
         total.add(&run);
     }
     Ok(total)
@@ -200,10 +210,8 @@ fn slice(target: &Target, seconds: f64) -> Result<Run> {
         let last: Vec<&str> = said.lines().skip(from).collect();
         bail!("{}: {}\n{}", target.name, output.status, last.join("\n"));
     }
-    let run = Run::read(&said, used)
-        .with_context(|| format!("{}: its last words are not libFuzzer's:\n{said}", target.name))?;
-    stats::keep(target.name, &run)?;
-    Ok(run)
+    Run::read(&said, used)
+        .with_context(|| format!("{}: its last words are not libFuzzer's:\n{said}", target.name))
 }
 
 /// Of the inputs that libFuzzer found slow those that are: the others are forgotten.

@@ -1,4 +1,4 @@
-//! docs/fuzzing.md, made of what was run in this checkout. What was found is told by hand, in docs/fuzzing-found.md, and
+//! docs/fuzzing.md, made of the runs in fuzz/runs.txt. What was found is told by hand, in docs/fuzzing-found.md, and
 //! copied: a machine does not know why a crash was one.
 
 use std::fmt::Write as _;
@@ -13,8 +13,8 @@ pub(super) fn write() -> Result<()> {
     let root = project::root();
     let mut page = String::from(
         "# Hostile bytes\n\n\
-        Written by `cargo xtask fuzz --page` from the runs of one checkout. `cargo xtask fuzz --minutes 30 --all` is the whole\n\
-        campaign, 30 CPU minutes for each target; `cargo xtask test` gives each target some seconds (fuzz/README.md says how it works).\n\n",
+        Written by `cargo xtask fuzz --page` from fuzz/runs.txt. `cargo xtask fuzz --minutes 30 --all` is the whole campaign,\n\
+        30 CPU minutes for each target; one that was cut off is gone on with by the same command. `cargo xtask test` gives each target some seconds (fuzz/README.md says how it works).\n\n",
     );
     writeln!(
         page,
@@ -46,7 +46,7 @@ pub(super) fn write() -> Result<()> {
     page.push('\n');
     page.push_str(&std::fs::read_to_string(&found).with_context(|| format!("read {}", found.display()))?);
     let all = TARGETS.iter().any(|t| stats::kept(t.name).0.executions > 0);
-    ensure!(all, "nothing was run in this checkout");
+    ensure!(all, "fuzz/runs.txt holds no run");
     std::fs::write(root.join("docs/fuzzing.md"), page).context("write docs/fuzzing.md")
 }
 

@@ -1,4 +1,5 @@
-//! What each run of a fuzz target did, by libFuzzer's own account and the kernel's, kept in lines of text below target/.
+//! What each run of a campaign did, by libFuzzer's own account and the kernel's, kept in lines of text in fuzz/runs.txt, which is
+//! committed: a campaign is longer than most machines are at hand.
 //! It judges nothing.
 
 use std::io::Write as _;
@@ -58,7 +59,7 @@ pub(super) fn children_cpu_s() -> Result<f64> {
 }
 
 fn file() -> PathBuf {
-    project::target().join("fuzz/runs.txt")
+    project::root().join("fuzz/runs.txt")
 }
 
 /// Writes down what the targets are built of.
@@ -66,32 +67,58 @@ pub(super) fn built() -> Result<()> {
     std::fs::write(project::target().join("fuzz/commit"), commit()?).context("write target/fuzz/commit")
 }
 
-/// The commit of the sources; a plus where they were changed since.
+/// What the targets are made of.
+const SOURCES: [&str; 7] = [
+    "Cargo.toml",
+    "tracer-common",
+    "tracer-user",
+    "fuzz/Cargo.lock",
+    "fuzz/bases",
+    "fuzz/fuzz_targets",
+    "fuzz/src",
+];
+
+/// The commit that last changed the sources; a plus where they were changed since.
 fn commit() -> Result<String> {
-    let head = ["rev-parse", "--short=10", "HEAD"];
-    let commit = command::output(Command::new("git").args(head).current_dir(project::root()))?;
-    let changed = ["status", "--porcelain", "--untracked-files=no", "--", "tracer-user", "fuzz"];
-    let changed = command::output(Command::new("git").args(changed).current_dir(project::root()))?;
+    let git = |words: &[&str]| {
+        command::output(Command::new("git").args(words).arg("--").args(SOURCES).current_dir(project::root()))
+    };
+    let commit = git(&["log", "-1", "--format=%h", "--abbrev=10"])?;
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
     Ok(if changed.is_empty() { commit } else { format!("{commit}+") })
 }
 
-/// Adds a run to those of this checkout.
+/// The commit that the targets here are built of.
+fn build() -> Result<String> {
+    std::fs::read_to_string(project::target().join("fuzz/commit")).context("the targets are not built")
+}
+
+/// Adds a run to those that are kept.
 pub(super) fn keep(target: &str, run: &Run) -> Result<()> {
     let Run { executions, cpu_s, peak_rss_mb, edges, features } = run;
-    let commit = std::fs::read_to_string(project::target().join("fuzz/commit")).context("not built")?;
+    let commit = build()?;
     let line = format!("{target} {commit} {executions} {cpu_s:.2} {peak_rss_mb} {edges} {features}\n");
     let mut file =
         std::fs::OpenOptions::new().create(true).append(true).open(file()).context("open runs.txt")?;
     file.write_all(line.as_bytes()).context("write runs.txt")
 }
 
-/// All runs of one build of a target in this checkout, and the commit that was built: of the build that ran longest, as
-/// each later one begins with some seconds.
+/// All runs of one build of a target, and the commit that was built: of the build that ran longest.
 pub(super) fn kept(target: &str) -> (Run, Option<String>) {
-    sum(&std::fs::read_to_string(file()).unwrap_or_default(), target)
+    let builds = builds(&std::fs::read_to_string(file()).unwrap_or_default(), target);
+    let longest = builds.into_iter().max_by(|(_, a), (_, b)| a.cpu_s.total_cmp(&b.cpu_s));
+    longest.map_or_else(Default::default, |(commit, run)| (run, Some(commit)))
 }
 
-fn sum(text: &str, target: &str) -> (Run, Option<String>) {
+/// What this build of a target has had. Changed sources have no name that says which: they begin anew.
+pub(super) fn had(target: &str) -> Result<Run> {
+    let build = build()?;
+    let builds = builds(&std::fs::read_to_string(file()).unwrap_or_default(), target);
+    let same = builds.into_iter().find(|(commit, _)| *commit == build && !build.ends_with('+'));
+    Ok(same.map_or_else(Default::default, |(_, run)| run))
+}
+
+fn builds(text: &str, target: &str) -> Vec<(String, Run)> {
     let mut builds: Vec<(String, Run)> = Vec::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -112,8 +139,7 @@ fn sum(text: &str, target: &str) -> (Run, Option<String>) {
             None => builds.push((commit.to_owned(), run)),
         }
     }
-    let longest = builds.into_iter().max_by(|(_, a), (_, b)| a.cpu_s.total_cmp(&b.cpu_s));
-    longest.map_or_else(Default::default, |(commit, run)| (run, Some(commit)))
+    builds
 }
 
 #[cfg(test)]
@@ -136,7 +162,9 @@ mod tests {
         let text = "elf aa 9 121.00 30 5 6\nelf bb 10 120.00 30 7 9\nx86 bb 1 1.00 1 1 1\n\
             elf bb 20 60.50 35 8 9\nelf cc 3 10.00 99 99 99\n";
         let both = Run { executions: 30, cpu_s: 180.5, peak_rss_mb: 35, edges: 8, features: 9 };
-        assert_eq!(sum(text, "elf"), (both, Some("bb".to_owned())));
-        assert_eq!(sum(text, "dwarf"), (Run::default(), None));
+        let found = builds(text, "elf");
+        assert_eq!(found.iter().map(|(commit, _)| commit.as_str()).collect::<Vec<_>>(), ["aa", "bb", "cc"]);
+        assert_eq!(found[1].1, both);
+        assert_eq!(builds(text, "dwarf"), []);
     }
 }
