@@ -72,7 +72,9 @@ fn the_demo_is_judged_on_debians_kernel() {
 
     let sampled: Value =
         serde_json::from_str(&value("SAMPLED ")).unwrap_or_else(|error| panic!("{error}\n{said}"));
-    assert_eq!(sampled["session"]["counters"].as_object().map(serde_json::Map::len), Some(0), "{sampled:#}");
+    // A goroutine may change while an emulated processor reads it: that is counted and harms no figure. Nothing else is lost.
+    let lost = sampled["session"]["counters"].as_object().unwrap();
+    assert_eq!(lost.keys().find(|name| *name != "goroutine_torn"), None, "{sampled:#}");
     let leak = sampled["allocations"].as_array().unwrap().iter().find(|row| row["type"] == "main.session");
     assert!(leak.is_some_and(|row| row["samples"].as_u64() > Some(10)), "{sampled:#}");
 
