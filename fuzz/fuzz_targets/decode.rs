@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut ledger = Ledger::new(Slot(0), KTime(0));
     for piece in bytes.chunks(1100) {
         if let Some(record) = decode::decode(piece) {
-            ledger.apply(&record);
+            ledger.apply(record);
         }
     }
 });

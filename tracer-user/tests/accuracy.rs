@@ -83,13 +83,13 @@ fn sampled(records: &[Record], mean: u64, seed: u64) -> HeapProfile {
     for record in records {
         match &record.body {
             Body::Note(Note::Sampling { .. }) => {
-                ledger.apply(&Record { body: Body::Note(Note::Sampling { mean }), ..record.clone() });
+                ledger.apply(Record { body: Body::Note(Note::Sampling { mean }), ..record.clone() });
             }
             Body::Event(Event::Sample(object)) => {
                 if sample::hits(left, object.size.0) {
                     left = sample::distance(mean, random.next());
                     taken.insert(SampleKey { address: object.address, at: record.time });
-                    ledger.apply(record);
+                    ledger.apply(record.clone());
                 } else {
                     left -= object.size.0 as i64;
                 }
@@ -103,9 +103,9 @@ fn sampled(records: &[Record], mean: u64, seed: u64) -> HeapProfile {
                     ..fates.clone()
                 });
                 let body = Body::Reading(Reading { from: *from, gc_cycle: *gc_cycle, readout });
-                ledger.apply(&Record { body, ..record.clone() });
+                ledger.apply(Record { body, ..record.clone() });
             }
-            _ => ledger.apply(record),
+            _ => ledger.apply(record.clone()),
         }
     }
     Symbolizer::new().evidence(&ledger, &Nameless).profile.expect("the session sampled")
@@ -156,7 +156,7 @@ fn stated_errors_are_the_errors_there_are() {
         stack.iter().map(|place| truth.places[*place as usize].frame.clone()).collect()
     };
     let mut asked: BTreeMap<Vec<Frame>, BTreeSet<u64>> = BTreeMap::new();
-    for sample in &truth.samples {
+    for sample in truth.samples.iter() {
         asked.entry(frames(&sample.stack)).or_default().insert(sample.chosen_by);
     }
     let size = |stack: &[Frame]| asked.get(stack).filter(|s| s.len() == 1).and_then(BTreeSet::first);

@@ -9,7 +9,7 @@ use tracer_user::record::reading::{
     SizeClasses,
 };
 use tracer_user::record::{Body, Event, Note, Reading, Readout, Record, Slot};
-use tracer_user::symbolize::{Evidence, Frame, Names, PcKind, Symbolizer, TypeInfo};
+use tracer_user::symbolize::{Evidence, Frame, Line, Names, PcKind, Symbolizer, TypeInfo};
 use tracer_user::units::{Bytes, KTime, ProcAddr, StackId};
 
 const SECOND: u64 = 1_000_000_000;
@@ -34,11 +34,13 @@ impl Names for Table {
     fn frames(&self, pc: ProcAddr, _: PcKind) -> Vec<Frame> {
         let found = FUNCTIONS.get(pc.0 as usize / 16);
         found
-            .map(|(function, line)| Frame {
-                function: (*function).to_owned(),
-                file: "/src/main.go".to_owned(),
-                line: *line,
-                ..Frame::default()
+            .map(|(function, line)| {
+                Frame::from(Line {
+                    function: (*function).to_owned(),
+                    file: "/src/main.go".to_owned(),
+                    line: *line,
+                    ..Line::default()
+                })
             })
             .into_iter()
             .collect()
@@ -155,7 +157,7 @@ fn session(seconds: u64, leak: u64) -> Vec<Record> {
 fn judged(records: &[Record]) -> (Evidence, Judgement) {
     let mut ledger = Ledger::new(Slot(0), KTime(0));
     for record in records {
-        ledger.apply(record);
+        ledger.apply(record.clone());
     }
     let evidence = Symbolizer::new().evidence(&ledger, &Table);
     let judgement = judge(&evidence);

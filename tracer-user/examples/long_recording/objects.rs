@@ -17,6 +17,8 @@ const STACKS: u64 = 20_000;
 /// Of ten stacks one allocates objects that may outlive a cycle: the ledger has histories of 4 096 groups.
 const LASTING: u64 = 10;
 const TYPES: u64 = 500;
+/// Return addresses that stacks are made of.
+const CALLS: u64 = 20_000;
 
 /// A sequence that its seed alone decides (Knuth's MMIX constants).
 struct Numbers(u64);
@@ -103,7 +105,7 @@ impl Objects {
 
     fn stack(&mut self, site: u64) -> Event {
         let depth = 8 + self.numbers.next() % 17;
-        let frames = (0..depth).map(|_| ProcAddr(0x40_1000 + self.numbers.next() % (8 << 20))).collect();
+        let frames = (0..depth).map(|_| ProcAddr(0x40_1000 + self.numbers.next() % CALLS * 400)).collect();
         Event::Stack { id: id(site), frames, truncated: false }
     }
 

@@ -2,7 +2,6 @@
 
 use tracer_user::record::Readout;
 use tracer_user::record::census::{Amount, Candidate, Census, CensusClass, Population, Spans, TypeShare};
-use tracer_user::record::profile::{Bucket, Profile, Sampled};
 use tracer_user::record::reading::{
     AllocClass, AllocCount, Counts, Gc, GoState, GoroutineGroup, Goroutines, MapState, Maps, Process,
     SiteWaits, SizeClass, SizeClasses, Waits,
@@ -12,8 +11,6 @@ use tracer_user::units::{Bytes, Goid, KTime, ProcAddr, StackId};
 /// Types that a census tells of.
 pub(super) const TYPES: u64 = 400;
 pub(super) const MAPS: u64 = 64;
-/// Stacks and sizes in the runtime's own memory profile.
-pub(super) const BUCKETS: u64 = 1_500;
 /// Groups of goroutines, each of a creation site of its own.
 pub(super) const GROUPS: u64 = 20;
 
@@ -155,16 +152,4 @@ pub(super) fn census(round: u64) -> Readout {
 
 fn candidate(n: u64) -> Candidate {
     Candidate { type_addr: ProcAddr(0x50_0000 + n * 64), array: n.is_multiple_of(3) }
-}
-
-pub(super) fn profile(round: u64) -> Readout {
-    let bucket = |n: u64| Bucket {
-        stack: (0..6 + n % 13).map(|depth| ProcAddr(0x40_1000 + n * 640 + depth * 32)).collect(),
-        size: Bytes(32 + n % 60 * 16),
-        published: Sampled { allocs: 10 + round * (1 + n % 3), frees: round * (1 + n % 3) },
-        last_gc: Sampled { allocs: n % 4, frees: n % 3 },
-        since_gc: Sampled { allocs: n % 2, frees: 0 },
-    };
-    let buckets = (0..BUCKETS).map(bucket).collect();
-    Readout::Profile(Profile { rate: 512 << 10, cycle: round as u32, buckets, cut: false })
 }

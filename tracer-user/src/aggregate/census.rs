@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use indexmap::Equivalent;
+
 use super::numbers::Numbers;
 use super::series::Series;
 use crate::record::census::{Amount, Candidate, Census, Population, TypeShare};
@@ -19,6 +21,25 @@ pub const MAX_TYPES: usize = 1_024;
 
 /// Types of objects in one size class.
 pub type TypeKey = (u8, Vec<Candidate>);
+
+/// The same where a census holds them. It hashes as its key does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TypesOf<'a> {
+    pub class: u8,
+    pub candidates: &'a [Candidate],
+}
+
+impl TypesOf<'_> {
+    fn key(&self) -> TypeKey {
+        (self.class, self.candidates.to_vec())
+    }
+}
+
+impl Equivalent<TypeKey> for TypesOf<'_> {
+    fn equivalent(&self, (class, candidates): &TypeKey) -> bool {
+        self.class == *class && self.candidates == candidates.as_slice()
+    }
+}
 
 /// What one GC cycle left. Rows that are not here were not met: there were none.
 #[derive(Clone, PartialEq, Debug)]
@@ -84,24 +105,24 @@ impl Default for CensusHistory {
 }
 
 impl CensusHistory {
-    pub(super) fn apply(&mut self, time: KTime, census: &Census) {
+    pub(super) fn apply(&mut self, time: KTime, census: Census) {
         // Two censuses of one cycle say the same of what survived it; the first of them is the point. Before the
         // first cycle nothing is known to live.
         let repeated = self.newest.as_ref().is_some_and(|(_, last)| last.cycle_end >= census.cycle_end);
         if !repeated && census.cycle_end > 0 {
-            self.point(time, census);
+            self.point(time, &census);
         }
-        self.newest = Some((time, census.clone()));
+        self.newest = Some((time, census));
     }
 
     fn point(&mut self, time: KTime, census: &Census) {
         let classes = census.classes.iter().map(|c| ((c.class, c.noscan), c.survived)).collect();
-        let mut now: Vec<(TypeKey, TypeTotal)> =
+        let mut now: Vec<(TypesOf<'_>, TypeTotal)> =
             totals(census.types.as_deref().unwrap_or_default()).into_iter().collect();
         now.sort_by_key(|(_, total)| std::cmp::Reverse(total.amount.bytes));
         let mut types = Vec::with_capacity(now.len());
         for (key, total) in now {
-            let Some(followed) = self.followed.give(key) else { continue };
+            let Some(followed) = self.followed.give(&key, TypesOf::key) else { continue };
             let objects_stderr = total.objects_stderr as f32;
             types.push(TypePoint { followed, amount: total.amount, objects_stderr });
         }
@@ -119,7 +140,7 @@ impl CensusHistory {
         &self.points
     }
     /// The types followed and what points call them.
-    pub fn followed(&self) -> &BTreeMap<TypeKey, u32> {
+    pub fn followed(&self) -> impl ExactSizeIterator<Item = (&TypeKey, u32)> {
         self.followed.known()
     }
     /// Types that found no room, over all censuses.
@@ -139,8 +160,8 @@ impl CensusPoint {
 }
 
 /// The shares scaled to all objects of their class, per type and class.
-pub fn totals(shares: &[TypeShare]) -> BTreeMap<TypeKey, TypeTotal> {
-    let mut sums: BTreeMap<TypeKey, TypeTotal> = BTreeMap::new();
+pub fn totals(shares: &[TypeShare]) -> BTreeMap<TypesOf<'_>, TypeTotal> {
+    let mut sums: BTreeMap<TypesOf<'_>, TypeTotal> = BTreeMap::new();
     for share in shares {
         let TypeShare { class, candidates, hits, bytes, looked_at, of, population } = share;
         if *hits == 0 || looked_at < hits {
@@ -158,7 +179,7 @@ pub fn totals(shares: &[TypeShare]) -> BTreeMap<TypeKey, TypeTotal> {
         let rest = ((all - n) / (all - 1.0).max(1.0)).max(0.0);
         let stderr = all * (part * (1.0 - part) / n * rest).sqrt();
         let size = of.bytes.0 as f64 / all.max(1.0);
-        sums.entry((*class, candidates.clone())).or_default().add(&TypeTotal {
+        sums.entry(TypesOf { class: *class, candidates }).or_default().add(&TypeTotal {
             amount: Amount { objects, bytes: Bytes(bytes) },
             objects_stderr: stderr,
             bytes_stderr: stderr * size,
@@ -194,14 +215,17 @@ mod tests {
 
     #[test]
     fn a_sample_is_scaled_with_its_error_and_a_whole_class_has_none() {
-        let all = totals(&[share(1, 250, 1_000, 100_000), share(2, 750, 1_000, 100_000)]);
-        let one = &all[&key(1)];
+        let (shares, first) = ([share(1, 250, 1_000, 100_000), share(2, 750, 1_000, 100_000)], key(1).1);
+        let of_first = TypesOf { class: 8, candidates: &first };
+        let all = totals(&shares);
+        let one = &all[&of_first];
         assert_eq!(one.amount, Amount { objects: 25_000, bytes: Bytes(2_400_000) });
         // sqrt(0.25 * 0.75 / 1000) of 100 000, less one per cent looked at.
         assert!((one.objects_stderr - 1_362.4).abs() < 1.0, "{}", one.objects_stderr);
         assert!((one.bytes_stderr - 1_362.4 * 96.0).abs() < 96.0);
-        let whole = totals(&[share(1, 30, 40, 40)]);
-        let one = &whole[&key(1)];
+        let shares = [share(1, 30, 40, 40)];
+        let whole = totals(&shares);
+        let one = &whole[&of_first];
         assert_eq!((one.amount.objects, one.objects_stderr), (30, 0.0));
     }
 
@@ -223,7 +247,7 @@ mod tests {
         };
         let mut h = CensusHistory::default();
         for (t, (cycle, objects)) in [(5, 10), (5, 12), (6, 20), (7, 0), (9, 4)].iter().enumerate() {
-            h.apply(KTime(t as u64), &census(*cycle, *objects));
+            h.apply(KTime(t as u64), census(*cycle, *objects));
         }
         let points: Vec<(u32, u64)> = h
             .points()
@@ -237,11 +261,12 @@ mod tests {
     fn types_are_capped_the_largest_stay_and_the_cut_is_counted() {
         let shares = (0..MAX_TYPES as u64 + 9).map(|i| share(i, i + 1, 10_000, 10_000)).collect();
         let mut h = CensusHistory::default();
-        h.apply(KTime(1), &Census { cycle: 1, cycle_end: 1, types: Some(shares), ..Census::default() });
+        h.apply(KTime(1), Census { cycle: 1, cycle_end: 1, types: Some(shares), ..Census::default() });
         assert_eq!((h.followed().len(), h.types_cut()), (MAX_TYPES, 9));
-        assert!(!h.followed().contains_key(&key(0)));
+        let followed: BTreeMap<&TypeKey, u32> = h.followed().collect();
+        assert!(!followed.contains_key(&key(0)));
         let newest = h.points().last().expect("one census is one point");
-        let most = h.followed()[&key(MAX_TYPES as u64 + 8)];
+        let most = followed[&key(MAX_TYPES as u64 + 8)];
         assert_eq!(newest.of_type(most).0.objects, MAX_TYPES as u64 + 9);
     }
 }

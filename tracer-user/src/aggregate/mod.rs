@@ -114,44 +114,44 @@ impl Ledger {
     }
 
     /// Believes one record. Never fails: what cannot be kept is counted.
-    pub fn apply(&mut self, record: &Record) {
+    pub fn apply(&mut self, record: Record) {
         let Record { slot, time, body } = record;
-        if *slot != self.slot {
+        if slot != self.slot {
             self.misrouted += 1;
             return;
         }
-        self.now = self.now.max(*time);
+        self.now = self.now.max(time);
         match body {
             Body::Event(Event::Stack { id, frames, truncated }) => {
                 self.session.events += 1;
-                if !self.stacks.add(*id, frames, *truncated) {
+                if !self.stacks.add(id, frames, truncated) {
                     self.lose(Counter::StackTableFull, 1);
                 }
             }
             Body::Event(Event::Sample(sample)) => {
                 self.session.events += 1;
-                if !self.samples.sample(*time, sample) {
+                if !self.samples.sample(time, &sample) {
                     self.lose(Counter::SampleUnfollowed, 1);
                 }
             }
             Body::Reading(reading) => {
                 let cycle = reading.gc_cycle;
-                match &reading.readout {
-                    Readout::Gc(gc) => self.gc.apply(*time, gc),
-                    Readout::SizeClasses(sizes) => self.sizes.apply(*time, cycle, sizes),
-                    Readout::Census(census) => self.census.apply(*time, census),
+                match reading.readout {
+                    Readout::Gc(gc) => self.gc.apply(time, &gc),
+                    Readout::SizeClasses(sizes) => self.sizes.apply(time, cycle, &sizes),
+                    Readout::Census(census) => self.census.apply(time, census),
                     Readout::Goroutines(g) => {
-                        self.goroutines.apply(*time, g);
+                        self.goroutines.apply(time, &g);
                         self.lose(Counter::GoroutineTorn, g.skipped.saturating_sub(g.swapped));
                         self.lose(Counter::PageSwapped, g.swapped.saturating_add(g.stackless));
                     }
-                    Readout::Waits(waits) => self.goroutines.waits(waits),
-                    Readout::Maps(maps) => self.maps.apply(*time, maps),
-                    Readout::Process(p) => self.process.apply(*time, p, self.gc.newest()),
-                    Readout::Profile(p) => self.profile.apply(*time, p),
-                    Readout::Fates(fates) => self.samples.tell(*time, fates),
+                    Readout::Waits(waits) => self.goroutines.waits(&waits),
+                    Readout::Maps(maps) => self.maps.apply(time, &maps),
+                    Readout::Process(p) => self.process.apply(time, &p, self.gc.newest()),
+                    Readout::Profile(p) => self.profile.apply(time, p),
+                    Readout::Fates(fates) => self.samples.tell(time, &fates),
                     Readout::Counts(counts) => {
-                        self.tallies.apply(*time, counts);
+                        self.tallies.apply(time, &counts);
                         for (counter, n) in &counts.losses {
                             let held = self.told.entry(*counter).or_default();
                             *held = (*held).max(*n);
@@ -159,7 +159,7 @@ impl Ledger {
                     }
                 }
             }
-            Body::Note(note) => self.note(note),
+            Body::Note(note) => self.note(&note),
         }
     }
 

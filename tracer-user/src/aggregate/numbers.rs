@@ -3,37 +3,48 @@
 //! Apart because every history whose points hold a row per key uses it: a number costs four bytes where a key costs a
 //! stack. Numbers are never given anew.
 
-use std::collections::BTreeMap;
+use std::hash::Hash;
+
+use foldhash::quality::RandomState;
+use indexmap::{Equivalent, IndexSet};
 
 /// Numbers given so far.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Numbers<K> {
-    known: BTreeMap<K, u32>,
+pub struct Numbers<K: Eq + Hash> {
+    known: IndexSet<K, RandomState>,
     cap: usize,
     cut: u64,
 }
 
-impl<K: Ord> Numbers<K> {
+impl<K: Eq + Hash> Numbers<K> {
     /// None yet; at most `cap` of them.
     pub(super) fn new(cap: usize) -> Self {
-        Self { known: BTreeMap::new(), cap, cut: 0 }
+        Self { known: IndexSet::default(), cap, cut: 0 }
     }
 
     /// The key's number, a new one where it has none and there is room; what finds no room is counted.
-    pub(super) fn give(&mut self, key: K) -> Option<u32> {
-        let next = self.known.len();
-        match self.known.get(&key) {
-            Some(number) => Some(*number),
-            None if next >= self.cap => {
+    pub(super) fn give<Q>(&mut self, key: &Q, own: impl FnOnce(&Q) -> K) -> Option<u32>
+    where
+        Q: Equivalent<K> + Hash,
+    {
+        match self.known.get_index_of(key) {
+            Some(number) => Some(number as u32),
+            None if self.known.len() >= self.cap => {
                 self.cut += 1;
                 None
             }
-            None => Some(*self.known.entry(key).or_insert(next as u32)),
+            None => Some(self.known.insert_full(own(key)).0 as u32),
         }
     }
 
-    pub fn known(&self) -> &BTreeMap<K, u32> {
-        &self.known
+    /// The number of a key that has one.
+    pub fn of(&self, key: &K) -> Option<u32> {
+        self.known.get_index_of(key).map(|number| number as u32)
+    }
+
+    /// Every key that has a number, by its number.
+    pub fn known(&self) -> impl ExactSizeIterator<Item = (&K, u32)> {
+        self.known.iter().enumerate().map(|(number, key)| (key, number as u32))
     }
 
     /// How often a key found no room.
@@ -49,7 +60,7 @@ mod tests {
     #[test]
     fn keys_keep_their_numbers_and_what_finds_no_room_is_counted() {
         let mut numbers = Numbers::new(2);
-        let given = ["a", "b", "a", "c", "c", "b"].map(|key| numbers.give(key));
+        let given = ["a", "b", "a", "c", "c", "b"].map(|key| numbers.give(&key, |key| *key));
         assert_eq!(given, [Some(0), Some(1), Some(0), None, None, Some(1)]);
         assert_eq!((numbers.known().len(), numbers.cut()), (2, 2));
     }

@@ -5,12 +5,14 @@
 //! sweep under way has not reached. Buckets are told apart by a hash of their stack and size, so that a history costs
 //! eight bytes per bucket and point. Nothing is scaled here.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::BuildHasher as _;
+
+use foldhash::quality::FixedState;
 
 use super::numbers::Numbers;
 use super::series::Series;
 use crate::record::profile::{Bucket, Profile};
-use crate::units::{Bytes, KTime};
+use crate::units::KTime;
 
 /// Points kept: as many as the statistics look at.
 pub const MAX_POINTS: usize = 128;
@@ -51,20 +53,33 @@ impl Default for ProfileHistory {
 }
 
 impl ProfileHistory {
-    pub(super) fn apply(&mut self, time: KTime, profile: &Profile) {
+    pub(super) fn apply(&mut self, time: KTime, profile: Profile) {
         self.first_rate.get_or_insert(profile.rate);
         self.cut = self.cut.saturating_add(u64::from(profile.cut));
         let repeated = self.points.last().is_some_and(|last| last.cycle == profile.cycle);
         if !repeated {
-            self.point(time, profile);
+            self.point(time, &profile);
         }
-        self.newest = Some((time, profile.clone()));
+        self.newest = Some((time, profile));
     }
 
+    /// Buckets that have no number yet get theirs in the order of what they hold, most bytes first.
     fn point(&mut self, time: KTime, profile: &Profile) {
-        let holding = profile.buckets.iter().filter(|b| b.published.live() > 0);
-        let rows = holding.map(|b| (key(b), b.published.live(), b.size)).collect();
-        self.points.push(ProfilePoint::new(time, profile.cycle, rows, &mut self.followed));
+        let short = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let (mut live, mut new) = (Vec::with_capacity(profile.buckets.len().min(MAX_BUCKETS)), Vec::new());
+        for bucket in profile.buckets.iter().filter(|b| b.published.live() > 0) {
+            let (key, held) = (key(bucket), bucket.published.live());
+            match self.followed.of(&key) {
+                Some(number) => live.push((number, short(held))),
+                None => new.push((key, held, bucket.size)),
+            }
+        }
+        new.sort_by_key(|(_, held, size)| std::cmp::Reverse(held.saturating_mul(size.0)));
+        for (key, held, _) in new {
+            live.extend(self.followed.give(&key, |key| *key).map(|number| (number, short(held))));
+        }
+        live.sort_unstable();
+        self.points.push(ProfilePoint { time, cycle: profile.cycle, live });
     }
 
     pub fn newest(&self) -> Option<(KTime, &Profile)> {
@@ -78,7 +93,7 @@ impl ProfileHistory {
 
     /// What points call a bucket; absent where it is not followed.
     pub fn followed(&self, bucket: &Bucket) -> Option<u32> {
-        self.followed.known().get(&key(bucket)).copied()
+        self.followed.of(&key(bucket))
     }
 
     /// The rate at the first reading, where the newest has another: older samples were taken at it.
@@ -97,31 +112,14 @@ impl ProfileHistory {
 }
 
 impl ProfilePoint {
-    /// Of keys with their live objects and the bytes of each; those with most bytes are numbered first.
-    pub(super) fn new<K: Ord>(
-        time: KTime,
-        cycle: u32,
-        mut rows: Vec<(K, u64, Bytes)>,
-        numbers: &mut Numbers<K>,
-    ) -> Self {
-        rows.sort_by_key(|(_, live, size)| std::cmp::Reverse(live.saturating_mul(size.0)));
-        let row = |(key, live, _)| Some((numbers.give(key)?, u32::try_from(live).unwrap_or(u32::MAX)));
-        let mut live: Vec<(u32, u32)> = rows.into_iter().filter_map(row).collect();
-        live.sort_unstable();
-        Self { time, cycle, live }
-    }
-
     /// Live sampled objects of a followed bucket.
     pub fn of(&self, followed: u32) -> u64 {
         self.live.binary_search_by_key(&followed, |row| row.0).map_or(0, |n| u64::from(self.live[n].1))
     }
 }
 
-/// The same on every machine and in every run: the hasher has fixed keys.
 fn key(bucket: &Bucket) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&bucket.stack, bucket.size).hash(&mut hasher);
-    hasher.finish()
+    FixedState::default().hash_one((&bucket.stack, bucket.size))
 }
 
 #[cfg(test)]
@@ -145,7 +143,7 @@ mod tests {
         let mut h = ProfileHistory::default();
         for (t, cycle, a, b) in [(1, 7, 5, 0), (2, 7, 9, 9), (3, 8, 6, 2), (4, 9, 0, 3)] {
             let buckets = vec![bucket(1, a), bucket(2, b)];
-            h.apply(KTime(t), &Profile { rate: 1, cycle, buckets, cut: false });
+            h.apply(KTime(t), Profile { rate: 1, cycle, buckets, cut: false });
         }
         let series = |pc| {
             let followed = h.followed(&bucket(pc, 0)).expect("it held something");
@@ -160,7 +158,7 @@ mod tests {
     fn buckets_past_the_cap_are_counted_and_the_largest_stay() {
         let buckets = (0..MAX_BUCKETS as u64 + 5).map(|n| bucket(n, n + 1)).collect();
         let mut h = ProfileHistory::default();
-        h.apply(KTime(1), &Profile { rate: 1, cycle: 1, buckets, cut: false });
+        h.apply(KTime(1), Profile { rate: 1, cycle: 1, buckets, cut: false });
         assert_eq!((h.points().last().map(|p| p.live.len()), h.unfollowed()), (Some(MAX_BUCKETS), 5));
         assert_eq!(h.followed(&bucket(4, 0)), None);
         assert!(h.followed(&bucket(5, 0)).is_some());

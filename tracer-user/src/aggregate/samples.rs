@@ -3,9 +3,12 @@
 //! Objects are held until they are known to be dead, at most [`MAX_FOLLOWED`]; groups at most [`MAX_GROUPS`]. What does
 //! not fit is counted under the unknown stack, as unknown: it is in the totals and never live.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
-use super::numbers::Numbers;
+use foldhash::quality::RandomState;
+use indexmap::IndexMap;
+
 use super::profile::{MAX_BUCKETS, MAX_POINTS, ProfilePoint};
 use super::series::Series;
 use crate::record::reading::AllocClass;
@@ -45,15 +48,28 @@ enum Told {
     Unknown,
 }
 
+/// A group under way.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+struct Group {
+    held: Followed,
+    /// What points call it.
+    number: Option<u32>,
+}
+
 /// What is known of all samples.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SampleStore {
     mean: Option<u64>,
-    groups: BTreeMap<SampleGroup, Followed>,
+    /// In the order in which they were met.
+    groups: IndexMap<SampleGroup, Group, RandomState>,
+    objects: HashMap<SampleKey, (u32, Told), RandomState>,
     points: Series<ProfilePoint>,
-    /// What points call a group.
-    numbers: Numbers<SampleGroup>,
-    objects: HashMap<SampleKey, (SampleGroup, Told)>,
+    /// Of each group that points have a number for, how many live.
+    living: Vec<u32>,
+    /// Groups that have living objects and no number.
+    unnumbered: BTreeSet<u32>,
+    /// How often a group found no number.
+    numbers_cut: u64,
     cycle: Option<u32>,
     newest: Option<KTime>,
     groups_cut: u64,
@@ -64,10 +80,12 @@ impl Default for SampleStore {
     fn default() -> Self {
         Self {
             mean: None,
-            groups: BTreeMap::new(),
+            groups: IndexMap::default(),
+            objects: HashMap::default(),
             points: Series::new(MAX_POINTS),
-            numbers: Numbers::new(MAX_BUCKETS),
-            objects: HashMap::new(),
+            living: Vec::new(),
+            unnumbered: BTreeSet::new(),
+            numbers_cut: 0,
             cycle: None,
             newest: None,
             groups_cut: 0,
@@ -84,23 +102,38 @@ impl SampleStore {
     /// Whether the object is followed.
     pub(super) fn sample(&mut self, at: KTime, sample: &Sample) -> bool {
         let Sample { address, stack, type_addr, class, size, g: _, born: _ } = *sample;
-        let mut group = SampleGroup { stack, type_addr, class, size };
-        if self.groups.len() >= MAX_GROUPS && !self.groups.contains_key(&group) {
-            self.groups_cut += 1;
-            group = SampleGroup { stack: StackId(0), type_addr: None, ..group };
-        }
+        let place = self.place(SampleGroup { stack, type_addr, class, size });
         self.newest = Some(at);
-        let key = SampleKey { address, at };
-        let follows = self.objects.len() < MAX_FOLLOWED && !self.objects.contains_key(&key);
-        let held = self.groups.entry(group).or_default();
+        let room = self.objects.len() < MAX_FOLLOWED;
+        let follows = match self.objects.entry(SampleKey { address, at }) {
+            Entry::Vacant(free) if room => {
+                free.insert((place, Told::Nothing));
+                true
+            }
+            _ => false,
+        };
+        let held = &mut self.groups[place as usize].held;
         held.taken += 1;
         if follows {
             held.fresh += 1;
-            self.objects.insert(key, (group, Told::Nothing));
         } else {
             held.unknown += 1;
         }
         follows
+    }
+
+    /// The group's place in `groups`, a new one where there is room.
+    fn place(&mut self, group: SampleGroup) -> u32 {
+        let group = if self.groups.len() < MAX_GROUPS || self.groups.contains_key(&group) {
+            group
+        } else {
+            self.groups_cut += 1;
+            SampleGroup { stack: StackId(0), type_addr: None, ..group }
+        };
+        let entry = self.groups.entry(group);
+        let place = entry.index() as u32;
+        entry.or_default();
+        place
     }
 
     pub(super) fn tell(&mut self, at: KTime, fates: &Fates) {
@@ -120,18 +153,43 @@ impl SampleStore {
     }
 
     fn point(&mut self, time: KTime, cycle: u32) {
-        let holding = self.groups.iter().filter(|(_, held)| held.live > 0);
-        let rows = holding.map(|(group, held)| (*group, held.live, group.size)).collect();
-        self.points.push(ProfilePoint::new(time, cycle, rows, &mut self.numbers));
+        self.number_new();
+        let rows = self.living.iter().enumerate().filter(|(_, live)| **live > 0);
+        let live = rows.map(|(number, live)| (number as u32, *live)).collect();
+        self.points.push(ProfilePoint { time, cycle, live });
+    }
+
+    /// Gives numbers to those that live and have none, while there are any: first to those with most bytes.
+    fn number_new(&mut self) {
+        let free = MAX_BUCKETS - self.living.len();
+        if free > 0 {
+            let mut new: Vec<u32> = self.unnumbered.iter().copied().collect();
+            new.sort_by_cached_key(|place| {
+                let (of, group) = self.groups.get_index(*place as usize)?;
+                Some((std::cmp::Reverse(group.held.live.saturating_mul(of.size.0)), *of))
+            });
+            for place in new.into_iter().take(free) {
+                let group = &mut self.groups[place as usize];
+                group.number = Some(self.living.len() as u32);
+                self.living.push(u32::try_from(group.held.live).unwrap_or(u32::MAX));
+                self.unnumbered.remove(&place);
+            }
+        }
+        self.numbers_cut += self.unnumbered.len() as u64;
     }
 
     /// `None`: dead, and no longer held.
     fn move_to(&mut self, key: SampleKey, told: Option<Told>) {
-        let Some((group, was)) = self.objects.get_mut(&key) else {
+        let Entry::Occupied(mut object) = self.objects.entry(key) else {
             self.misplaced += 1;
             return;
         };
-        let Some(held) = self.groups.get_mut(group) else { return };
+        let (place, was) = *object.get();
+        match told {
+            None => drop(object.remove()),
+            Some(told) => object.get_mut().1 = told,
+        }
+        let Group { held, number, .. } = &mut self.groups[place as usize];
         let left = match was {
             Told::Nothing => &mut held.fresh,
             Told::Lives => &mut held.live,
@@ -144,9 +202,11 @@ impl SampleStore {
             Some(Told::Unknown) => held.unknown += 1,
             Some(Told::Nothing) => held.fresh += 1,
         }
-        match told {
-            None => drop(self.objects.remove(&key)),
-            Some(told) => *was = told,
+        match number {
+            // At most MAX_FOLLOWED objects are held.
+            Some(number) => self.living[*number as usize] = held.live as u32,
+            None if held.live > 0 => drop(self.unnumbered.insert(place)),
+            None => drop(self.unnumbered.remove(&place)),
         }
     }
 
@@ -154,8 +214,11 @@ impl SampleStore {
     pub fn mean(&self) -> Option<u64> {
         self.mean
     }
-    pub fn groups(&self) -> &BTreeMap<SampleGroup, Followed> {
-        &self.groups
+    /// In the order of the groups.
+    pub fn groups(&self) -> impl ExactSizeIterator<Item = (&SampleGroup, &Followed)> {
+        let mut sorted: Vec<(&SampleGroup, &Group)> = self.groups.iter().collect();
+        sorted.sort_unstable_by_key(|(group, _)| *group);
+        sorted.into_iter().map(|(group, under_way)| (group, &under_way.held))
     }
     /// The newest cycle that told something.
     pub fn cycle(&self) -> Option<u32> {
@@ -167,7 +230,8 @@ impl SampleStore {
     }
     /// When each object that is known to live was allocated, with its group.
     pub fn living(&self) -> impl Iterator<Item = (SampleGroup, KTime)> {
-        let lives = |(key, (group, told)): (&SampleKey, &'_ (SampleGroup, Told))| {
+        let lives = |(key, (place, told)): (&SampleKey, &'_ (u32, Told))| {
+            let (group, _) = self.groups.get_index(*place as usize)?;
             (*told == Told::Lives).then_some((*group, key.at))
         };
         self.objects.iter().filter_map(lives)
@@ -178,10 +242,10 @@ impl SampleStore {
     }
     /// What points call a group; absent where none of it ever lived, or it is not followed.
     pub fn number(&self, group: &SampleGroup) -> Option<u32> {
-        self.numbers.known().get(group).copied()
+        self.groups.get(group)?.number
     }
     pub(super) fn unfollowed(&self) -> u64 {
-        self.numbers.cut()
+        self.numbers_cut
     }
     pub(super) fn groups_cut(&self) -> u64 {
         self.groups_cut
@@ -214,10 +278,9 @@ mod tests {
     }
 
     fn only(store: &SampleStore) -> Followed {
-        let [held] = store.groups().values().copied().collect::<Vec<_>>()[..] else {
-            panic!("{:?}", store.groups())
-        };
-        held
+        let mut all = store.groups();
+        assert_eq!(all.len(), 1);
+        *all.next().unwrap().1
     }
 
     #[test]
@@ -241,7 +304,7 @@ mod tests {
         store.tell(KTime(11), &Fates { cycle: 6, died, ..Fates::default() });
         assert_eq!(only(&store), Followed { taken: 4, live: 0, dead: 3, fresh: 1, unknown: 0 });
         assert_eq!((store.cycle(), store.misplaced()), (Some(6), 1), "told twice");
-        let number = store.number(store.groups().keys().next().unwrap()).unwrap();
+        let number = store.number(store.groups().next().unwrap().0).unwrap();
         let points: Vec<(u32, u64)> = store.points().iter().map(|p| (p.cycle, p.of(number))).collect();
         assert_eq!(points, [(3, 2), (5, 1), (6, 0)]);
     }

@@ -19,14 +19,14 @@ pub struct Stack {
 /// All stacks of one target.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Stacks {
-    by_id: HashMap<StackId, Stack>,
+    by_id: HashMap<StackId, Stack, foldhash::quality::RandomState>,
     frames: usize,
 }
 
 impl Stacks {
     /// Keeps a stack; false where the table is full. An id seen before keeps its first frames: the id is their
     /// hash.
-    pub(super) fn add(&mut self, id: StackId, frames: &[ProcAddr], truncated: bool) -> bool {
+    pub(super) fn add(&mut self, id: StackId, frames: Vec<ProcAddr>, truncated: bool) -> bool {
         if self.by_id.contains_key(&id) {
             return true;
         }

@@ -174,7 +174,7 @@ fn reading(time: u64, readout: Readout) -> Record {
 fn ledger(records: &[Record]) -> Ledger {
     let mut ledger = Ledger::new(Slot(0), KTime(0));
     for record in records {
-        ledger.apply(record);
+        ledger.apply(record.clone());
     }
     ledger
 }
@@ -239,7 +239,7 @@ proptest! {
 fn a_full_table_of_stacks_is_counted() {
     let mut held = Ledger::new(Slot(0), KTime(0));
     for id in 0..stacks::MAX_STACKS as u64 + 3 {
-        held.apply(&Record {
+        held.apply(Record {
             slot: Slot(0),
             time: KTime(1),
             body: Body::Event(Event::Stack { id: StackId(id), frames: vec![], truncated: false }),

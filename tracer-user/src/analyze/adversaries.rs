@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::symbolize::evidence::{
     AllocSite, Allocations, Amount, ClassPoint, GcPoint, GcState, GoroutineGroup, GoroutinePoint,
-    GoroutineSite, Goroutines, MapHeld, MapPoint, MapRow, SizeClass,
+    GoroutineSite, Goroutines, Line, MapHeld, MapPoint, MapRow, SizeClass,
 };
 
 mod live;
@@ -28,7 +28,7 @@ impl Lcg {
 }
 
 fn frame(function: &str, line: u32) -> Frame {
-    Frame { function: function.into(), file: "m.go".into(), line, ..Frame::default() }
+    Frame::from(Line { function: function.into(), file: "m.go".into(), line, ..Line::default() })
 }
 
 fn stack(functions: &[&str]) -> Vec<Frame> {

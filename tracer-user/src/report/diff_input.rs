@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::diff_lines;
 use super::model::{LINES_SCHEMA, SCHEMA};
 use super::pprof_proto::{self as proto, Profile};
-use crate::symbolize::{Frame, user_site};
+use crate::symbolize::{Frame, Line, user_site};
 
 /// Largest file. A JSON document takes about ten times its size as values.
 pub const MAX_BYTES: u64 = 64 << 20;
@@ -207,11 +207,11 @@ impl Input {
             let mut frames = Vec::new();
             for line in sample.location_id.iter().filter_map(|id| locations.get(id)).flat_map(|l| &l.line) {
                 let function = functions.get(&line.function_id);
-                frames.push(Frame {
+                frames.push(Frame::from(Line {
                     function: function.map_or_else(String::new, |f| text(f.name).to_owned()),
                     line: u32::try_from(line.line).unwrap_or(0),
-                    ..Frame::default()
-                });
+                    ..Line::default()
+                }));
                 if frames.len() >= MAX_FRAMES {
                     break;
                 }

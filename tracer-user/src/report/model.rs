@@ -7,8 +7,11 @@
 mod lines;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
+
+use crate::symbolize::profile::{Place, Sample};
 
 pub use lines::{LINES_SCHEMA, Line};
 
@@ -409,32 +412,11 @@ pub struct HeapProfile {
     pub samples: HeapSamples,
 }
 
-/// The sampled objects as found, unscaled.
+/// The sampled objects as found, unscaled, and what their stacks are made of.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct HeapSamples {
-    pub samples: Vec<HeapSample>,
-    pub places: Vec<Place>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HeapSample {
-    /// Indices of places, innermost first.
-    pub stack: Vec<u32>,
-    pub type_name: Option<String>,
-    pub cause: String,
-    /// Bytes per object.
-    pub size: u64,
-    /// Bytes by which it was sampled.
-    pub chosen_by: u64,
-    pub allocs: u64,
-    pub frees: u64,
-}
-
-/// One frame of a sampled stack.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
-    pub address: u64,
-    pub frame: Frame,
+    pub samples: Arc<Vec<Sample>>,
+    pub places: Arc<Vec<Place>>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]

@@ -12,6 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use prost::Message as _;
 
+use super::build::frame;
 use super::folded::Profile as Wanted;
 use super::model::{Frame, HeapProfile};
 use super::pprof_proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
@@ -156,9 +157,10 @@ impl Builder {
             ));
         }
         let design = ByBytes { mean: heap.sample_bytes };
-        for sample in &heap.samples.samples {
-            let live = sample.allocs.saturating_sub(sample.frees);
-            if sample.allocs == 0 && live == 0 {
+        let places: Vec<_> = heap.samples.places.iter().map(|p| (p.address, frame(&p.frame))).collect();
+        for sample in heap.samples.samples.iter() {
+            let (allocs, live) = (sample.counts.allocs, sample.counts.live());
+            if allocs == 0 && live == 0 {
                 continue;
             }
             // runtime/pprof/protomem.go, scaleHeapSample: both figures are cut, not rounded.
@@ -168,15 +170,15 @@ impl Builder {
                 let bytes = n.saturating_mul(sample.size);
                 [(n as f64 * scale) as i64, (bytes as f64 * scale) as i64]
             };
-            let places = sample.stack.iter().filter_map(|i| heap.samples.places.get(*i as usize));
-            let location_id = self.stack(places.map(|p| (p.address, &p.frame)));
+            let stack = sample.stack.iter().filter_map(|i| places.get(*i as usize));
+            let location_id = self.stack(stack.map(|(address, frame)| (*address, frame)));
             let mut label =
                 vec![Label { key: self.text("bytes"), num: number(sample.size), ..Label::default() }];
             if let Some(name) = &sample.type_name {
                 label.push(Label { key: self.text("type"), str: self.text(name), ..Label::default() });
             }
-            label.extend(self.cause(&sample.cause));
-            let value = [scaled(sample.allocs), scaled(live)].concat();
+            label.extend(self.cause(sample.cause.name()));
+            let value = [scaled(allocs), scaled(live)].concat();
             self.profile.sample.push(Sample { location_id, value, label });
         }
     }

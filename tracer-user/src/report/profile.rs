@@ -1,9 +1,11 @@
 //! An account of the heap by samples, the runtime's own or ours, in the model's words.
 
-use super::build::{MAX_ALLOCATIONS, frame, frames};
-use super::model::{Allocated, Allocation, HeapProfile, HeapSample, HeapSamples, Place};
+use std::sync::Arc;
+
+use super::build::{MAX_ALLOCATIONS, frames};
+use super::model::{Allocated, Allocation, HeapProfile, HeapSamples};
 use super::{growth, sizes};
-use crate::symbolize::profile::{self, Amounts, ProfileSite, ProfileSource, Sample};
+use crate::symbolize::profile::{self, Amounts, ProfileSite, ProfileSource};
 
 /// The rows, the largest first.
 pub(super) fn allocations(profile: &profile::HeapProfile) -> Vec<Allocation> {
@@ -53,26 +55,7 @@ pub(super) fn heap_profile(profile: &profile::HeapProfile) -> HeapProfile {
         freed: estimated(freed, rate),
         allocated_since_gc: estimated(since_gc, rate),
         unknown: some(unknown, rate),
-        samples: HeapSamples {
-            samples: profile.samples.iter().map(sample).collect(),
-            places: profile
-                .places
-                .iter()
-                .map(|p| Place { address: p.address, frame: frame(&p.frame) })
-                .collect(),
-        },
-    }
-}
-
-fn sample(s: &Sample) -> HeapSample {
-    HeapSample {
-        stack: s.stack.clone(),
-        type_name: s.type_name.clone(),
-        cause: s.cause.name().to_owned(),
-        size: s.size,
-        chosen_by: s.chosen_by,
-        allocs: s.counts.allocs,
-        frees: s.counts.frees,
+        samples: HeapSamples { samples: Arc::clone(&profile.samples), places: Arc::clone(&profile.places) },
     }
 }
 

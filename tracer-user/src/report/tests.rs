@@ -1,6 +1,7 @@
 //! Goldens of every exporter from one model value, built from evidence the rules have judged.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::build::{Attach, LimitFacts, LimitSource, Sampler, used_of_cgroup};
 use super::folded::{Folded, Profile};
@@ -14,12 +15,12 @@ use super::*;
 use crate::analyze::judge;
 use crate::symbolize::evidence::{
     AllocSite, Allocations, Amount, Cause, Census, CensusClass, ClassPoint, EndedBy, Evidence, Frame,
-    GcPoint, GcState, GoroutineGroup, GoroutinePoint, GoroutineSite, Goroutines, Harm, Loss, MapHeld,
+    GcPoint, GcState, GoroutineGroup, GoroutinePoint, GoroutineSite, Goroutines, Harm, Line, Loss, MapHeld,
     MapPoint, MapRow, MapSite, Pauses, ProbeRow, ProcessPoint, ProcessState, Remark, SizeClass, TypeRow,
 };
 
 fn frame(function: &str, file: &str, line: u32) -> Frame {
-    Frame { function: function.into(), file: format!("/src/{file}"), line, ..Frame::default() }
+    Frame::from(Line { function: function.into(), file: format!("/src/{file}"), line, ..Line::default() })
 }
 
 fn site(id: &str, stack: Vec<Frame>, ty: &str, cause: Cause, class: u8, size: u64, n: u64) -> AllocSite {
@@ -498,13 +499,13 @@ fn nothing_of_the_target_reaches_the_terminal_raw() {
     let evil = "main.\u{1b}]0;owned\u{7}\u{202e}f\r\n";
     let mut e = evidence();
     let all = e.allocations.as_mut().expect("the sample has it");
-    all.sites[1].stack[0].function = evil.into();
+    all.sites[1].stack[0] = frame(evil, "cache.go", 43);
     all.sites[1].type_name = Some(evil.into());
-    e.maps[0].sites[0].stack[0].function = evil.into();
+    e.maps[0].sites[0].stack[0] = frame(evil, "cache.go", 42);
     e.maps[0].type_name = Some(evil.into());
     let g = e.goroutines.as_mut().expect("the sample has it");
     g.sites[0].created_by = Some(frame(evil, evil, 1));
-    g.sites[0].groups[0].stack[0].function = evil.into();
+    g.sites[0].groups[0].stack[0] = frame(evil, "cache.go", 42);
     g.sites[0].groups[0].state = evil.into();
     let r = report(&facts(), &e, &judge(&e));
     assert_eq!(r.findings.len(), 2);
@@ -629,7 +630,7 @@ fn sampled() -> Report {
         since_gc: amounts(0),
         unknown: amounts(0),
     };
-    let inlined = Frame { inlined: true, ..frame("main.grow", "cache.go", 12) };
+    let inlined = Line { inlined: true, ..(*frame("main.grow", "cache.go", 12)).clone() }.into();
     let stack = vec![inlined, frame("main.(*Cache).Put", "cache.go", 42)];
     let place = |address, frame: &Frame| Place { address, frame: frame.clone() };
     let mut evidence = evidence();
@@ -653,15 +654,15 @@ fn sampled() -> Report {
             points: Vec::new(),
         }],
         total: site,
-        samples: vec![Sample {
-            stack: vec![0, 1],
+        samples: Arc::new(vec![Sample {
+            stack: Arc::new([0, 1]),
             type_name: None,
             cause: Cause::MakeSlice,
             size: 4096,
             chosen_by: 4096,
             counts: Sampled { allocs: 12, frees: 5 },
-        }],
-        places: vec![place(0x40_1000, &stack[0]), place(0x40_1008, &stack[1])],
+        }]),
+        places: Arc::new(vec![place(0x40_1000, &stack[0]), place(0x40_1008, &stack[1])]),
     });
     report(&facts(), &evidence, &judge(&evidence))
 }

@@ -13,7 +13,7 @@ use crate::{
             types::TypeInfo as GoTypeInfo,
         },
     },
-    symbolize::{Frame, Names, PcKind, TypeInfo},
+    symbolize::{Frame, Line, Names, PcKind, TypeInfo},
     units::{ImageAddr, LoadBias, ProcAddr},
 };
 
@@ -87,13 +87,14 @@ impl Names for ImageNames {
         let frames = self.frames_of(self.bias.to_image(pc), kind);
         frames
             .into_iter()
-            .map(|GoFrame { function, file, line, inlined, wrapper }| Frame {
+            .map(|GoFrame { function, file, line, inlined, wrapper }| Line {
                 function,
                 file: if file == "?" { String::new() } else { file },
                 line,
                 inlined,
                 wrapper,
             })
+            .map(Frame::from)
             .collect()
     }
 

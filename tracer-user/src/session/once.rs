@@ -29,7 +29,7 @@ pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
     let target = Arc::new(Target::open(pid)?);
     let mut ledger = Ledger::new(Slot(0), clock::now());
     if let Some(note) = target.caveat() {
-        ledger.apply(&Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) });
+        ledger.apply(Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) });
     }
     let reason = "one reading".to_owned();
     let (profile, reason) = match about {
@@ -37,7 +37,7 @@ pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
         Once::Goroutines => (None, reason),
     };
     for record in reader::once(&target, about, profile)? {
-        ledger.apply(&record);
+        ledger.apply(record);
     }
     let image: Arc<GoImage> = Arc::clone(&target.image);
     let names = ImageNames { image, bias: target.bias, more: More::Live(Arc::clone(&target.plugins)) };
@@ -54,7 +54,7 @@ pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
     let opening = facts::opening(&opened, Sampler::None, Events::default(), SystemTime::now(), &capabilities);
     for note in opening.into_iter().chain(facts::now(&opened)) {
         // What is said of the reading was true when it ended: no time passes.
-        ledger.apply(&Record { slot: Slot(0), time: ledger.now(), body: Body::Note(note) });
+        ledger.apply(Record { slot: Slot(0), time: ledger.now(), body: Body::Note(note) });
     }
     let report = facts::report(&ledger, &mut Symbolizer::new(), &names, false);
     Ok(report.expect("the session has said whose it is"))

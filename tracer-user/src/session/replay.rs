@@ -46,7 +46,7 @@ pub fn replay(from: impl Read) -> Result<Replayed, SessionError> {
         Item::Piece(Slot(0), at, bytes) => pieces.add(at, bytes),
         Item::Image(..) | Item::Piece(..) => {}
         Item::Record(record) => {
-            ledger.get_or_insert_with(|| Ledger::new(Slot(0), record.time)).apply(&record);
+            ledger.get_or_insert_with(|| Ledger::new(Slot(0), record.time)).apply(record);
         }
     })?;
     let lacks_names = pieces.cut();
@@ -103,7 +103,7 @@ const MAX_PLUGIN_TABLES: u64 = 256 << 20;
 /// Believes that the recording lacks something.
 fn cut(ledger: &mut Ledger, why: String) {
     let time = ledger.now();
-    ledger.apply(&Record { slot: Slot(0), time, body: Body::Note(Note::RecordingCut { why }) });
+    ledger.apply(Record { slot: Slot(0), time, body: Body::Note(Note::RecordingCut { why }) });
 }
 
 /// What a recording says that is not in it, or shows.

@@ -144,7 +144,7 @@ impl<'s, 'a> Session<'s, 'a> {
         let sampled = setup.probed().sampled.then_some(Note::Sampling { mean: setup.sample_bytes });
         for note in opening.into_iter().chain(notes(&opened)).chain(sampled) {
             let record = Record { slot: Slot(0), time: started, body: Body::Note(note) };
-            believe(&mut ledger, recording.as_mut(), &record);
+            believe(&mut ledger, recording.as_mut(), record);
         }
         let drain = start_drain(&mut opened, &output, &wakes)?;
         let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
@@ -185,7 +185,7 @@ impl<'s, 'a> Session<'s, 'a> {
     fn run(mut self, mut child: Option<&mut Running>) -> Result<EndedBy, SessionError> {
         let by = loop {
             match self.inbox.recv_timeout(TICK) {
-                Ok(Wake::Drained { began, records }) => self.drained(began, &records),
+                Ok(Wake::Drained { began, records }) => self.drained(began, records),
                 Ok(Wake::Read(records) | Wake::LastRead(records)) => self.read(records),
                 Ok(Wake::AskedRead(records)) => {
                     self.read(records);
@@ -252,27 +252,31 @@ impl<'s, 'a> Session<'s, 'a> {
         self.ledger.now() > self.ledger.started() && self.fence.is_empty()
     }
 
-    fn drained(&mut self, began: crate::units::KTime, records: &[Record]) {
+    fn drained(&mut self, began: crate::units::KTime, records: Vec<Record>) {
         for record in records {
+            let unfollowed = self.follow(&record);
             self.apply(record);
-            self.follow(record);
+            if let Some(unknown) = unfollowed {
+                self.apply(unknown);
+            }
         }
         for record in self.fence.release(began) {
-            self.apply(&record);
+            self.apply(record);
         }
     }
 
-    /// Has a sampled object looked at from now on.
-    fn follow(&mut self, record: &Record) {
+    /// Has a sampled object looked at from now on; where that cannot be, what is then known of it.
+    fn follow(&self, record: &Record) -> Option<Record> {
         let (Some(follower), Body::Event(Event::Sample(sample))) = (&self.follower, &record.body) else {
-            return;
+            return None;
         };
         let key = SampleKey { address: sample.address, at: record.time };
-        if !follower.follow(key, sample) {
-            let readout = Readout::Fates(Fates { unknown: vec![key], ..Fates::default() });
-            let body = Body::Reading(Reading { from: record.time, gc_cycle: None, readout });
-            self.apply(&Record { slot: Slot(0), time: record.time, body });
+        if follower.follow(key, sample) {
+            return None;
         }
+        let readout = Readout::Fates(Fates { unknown: vec![key], ..Fates::default() });
+        let body = Body::Reading(Reading { from: record.time, gc_cycle: None, readout });
+        Some(Record { slot: Slot(0), time: record.time, body })
     }
 
     fn read(&mut self, records: Vec<Record>) {
@@ -284,7 +288,7 @@ impl<'s, 'a> Session<'s, 'a> {
         }
         let ready = if self.drain.is_some() { self.fence.hold(records) } else { records };
         for record in ready {
-            self.apply(&record);
+            self.apply(record);
         }
     }
 
@@ -314,13 +318,13 @@ impl<'s, 'a> Session<'s, 'a> {
     }
 
     /// The one way into the ledger: what is believed is what is recorded, in the same order.
-    fn apply(&mut self, record: &Record) {
+    fn apply(&mut self, record: Record) {
         believe(&mut self.ledger, self.recording.as_mut(), record);
     }
 
     /// A note as of now.
     fn say(&mut self, note: Note) {
-        self.apply(&Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) });
+        self.apply(Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) });
     }
 
     /// Keeps the recording going, and tells once where it ends.
@@ -355,7 +359,7 @@ impl<'s, 'a> Session<'s, 'a> {
         if let Some(note) = self.recording.as_mut().and_then(Recording::newly_lost) {
             // Not recorded: it is about what the recording could not take.
             let time = self.ledger.now();
-            self.ledger.apply(&Record { slot: Slot(0), time, body: Body::Note(note) });
+            self.ledger.apply(Record { slot: Slot(0), time, body: Body::Note(note) });
         }
         facts::report(&self.ledger, &mut self.symbolizer, &self.names, true)
             .expect("the session has said whose it is")
@@ -378,13 +382,13 @@ impl<'s, 'a> Session<'s, 'a> {
         let until = Instant::now() + LAST_DRAIN_WITHIN;
         while self.drain.is_some() && Instant::now() < until {
             match self.inbox.recv_timeout(TICK) {
-                Ok(Wake::Drained { began, records }) => self.drained(began, &records),
+                Ok(Wake::Drained { began, records }) => self.drained(began, records),
                 Ok(Wake::DrainEnded) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             }
         }
         for record in self.fence.flush() {
-            self.apply(&record);
+            self.apply(record);
         }
         self.say(Note::End(by));
         self.heard_something()?;
@@ -409,7 +413,7 @@ impl<'s, 'a> Session<'s, 'a> {
                     return;
                 }
                 Ok(Wake::Read(records) | Wake::AskedRead(records)) => self.read(records),
-                Ok(Wake::Drained { began, records }) => self.drained(began, &records),
+                Ok(Wake::Drained { began, records }) => self.drained(began, records),
                 Ok(Wake::Signal(Signal::Report) | Wake::TargetGone | Wake::DrainEnded)
                 | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Wake::Signal(Signal::Interrupt | Signal::Terminate))
@@ -457,11 +461,11 @@ impl log::Log for LogLines {
 }
 
 /// Applies a record, and keeps it where the session is recorded.
-fn believe(ledger: &mut Ledger, recording: Option<&mut Recording>, record: &Record) {
-    ledger.apply(record);
+fn believe(ledger: &mut Ledger, recording: Option<&mut Recording>, record: Record) {
     if let Some(recording) = recording {
-        recording.record(record);
+        recording.record(&record);
     }
+    ledger.apply(record);
 }
 
 /// What was attached and refused.

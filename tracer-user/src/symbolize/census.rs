@@ -6,7 +6,7 @@ use super::Clock;
 use super::evidence::{Census, CensusClass, ClassPoint, TypeInClass, TypePoint, TypeRow};
 use super::memo::Named;
 use crate::aggregate::Ledger;
-use crate::aggregate::census::{CensusHistory, totals};
+use crate::aggregate::census::{CensusHistory, TypesOf, totals};
 use crate::record::census::{Amount, Candidate, TypeShare};
 
 pub(super) fn census(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Option<Census> {
@@ -60,8 +60,8 @@ fn class_points(history: &CensusHistory, clock: Clock, key: (u8, bool)) -> Vec<C
 /// Most bytes first.
 fn types(shares: &[TypeShare], history: &CensusHistory, clock: Clock, named: &mut Named<'_>) -> Vec<TypeRow> {
     let mut rows: BTreeMap<BTreeSet<String>, TypeRow> = BTreeMap::new();
-    for ((_, candidates), total) in totals(shares) {
-        let names = names(&candidates, named);
+    for (TypesOf { candidates, .. }, total) in totals(shares) {
+        let names = names(candidates, named);
         let row = rows
             .entry(names.clone())
             .or_insert_with(|| TypeRow { candidates: names.into_iter().collect(), ..TypeRow::default() });
@@ -72,10 +72,12 @@ fn types(shares: &[TypeShare], history: &CensusHistory, clock: Clock, named: &mu
         row.hits = row.hits.saturating_add(total.hits);
         row.unproven |= total.unproven;
     }
-    for ((class, candidates), followed) in history.followed() {
+    let mut all: Vec<_> = history.followed().collect();
+    all.sort_unstable();
+    for ((class, candidates), followed) in all {
         let Some(row) = rows.get_mut(&names(candidates, named)) else { continue };
         let points = history.points().iter().map(|p| {
-            let (amount, objects_stderr) = p.of_type(*followed);
+            let (amount, objects_stderr) = p.of_type(followed);
             let (objects, bytes) = (amount.objects, amount.bytes.0);
             TypePoint { t: clock.at(p.time), cycle: p.cycle, objects, bytes, objects_stderr }
         });

@@ -4,16 +4,48 @@
 //! start. What was not measured is absent.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use super::profile::HeapProfile;
 pub use crate::goruntime::names::cause::Cause;
 pub use crate::record::note::EndedBy;
 use crate::record::reading::gc_is_off;
 
-/// One frame of a stack, innermost first within a stack.
+/// One frame of a stack, innermost first within a stack. A session has many stacks of few frames: they are shared.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Frame(Arc<Line>);
+
+impl Ord for Frame {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for Frame {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl From<Line> for Frame {
+    fn from(line: Line) -> Self {
+        Self(Arc::new(line))
+    }
+}
+
+impl std::ops::Deref for Frame {
+    type Target = Line;
+
+    fn deref(&self) -> &Line {
+        &self.0
+    }
+}
+
+/// What a frame says.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Frame {
+pub struct Line {
     pub function: String,
     /// Empty where unknown.
     pub file: String,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::evidence::Frame;
+use super::evidence::{Frame, Line};
 use super::stack::{UserStack, allocation_part, user_part};
 use super::{Names, PcKind, TypeInfo};
 use crate::units::ProcAddr;
@@ -44,7 +44,7 @@ impl Named<'_> {
         }
         let mut found = self.names.frames(pc, kind);
         if found.is_empty() {
-            found.push(Frame { function: pc.to_string(), ..Frame::default() });
+            found.push(Line { function: pc.to_string(), ..Line::default() }.into());
         }
         self.memo.frames.insert((pc, kind), found.clone());
         found
@@ -83,6 +83,6 @@ impl Named<'_> {
 
     /// The function that starts at `entry`, without what was inlined into it.
     pub(super) fn function(&mut self, entry: ProcAddr) -> String {
-        self.frames(entry, PcKind::Entry).pop().map(|f| f.function).unwrap_or_default()
+        self.frames(entry, PcKind::Entry).pop().map(|f| f.function.clone()).unwrap_or_default()
     }
 }

@@ -18,7 +18,7 @@ use crate::aggregate::{Ledger, RECORDING_CUT, Remark as LedgerRemark};
 use crate::record::Counter;
 use crate::units::{KTime, ProcAddr};
 
-pub use evidence::{Evidence, Frame};
+pub use evidence::{Evidence, Frame, Line};
 use memo::Memo;
 pub use stack::user_site;
 

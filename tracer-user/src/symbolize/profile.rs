@@ -5,6 +5,7 @@
 //! found, for those who scale themselves.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::Clock;
 use super::evidence::{Cause, Frame};
@@ -46,9 +47,9 @@ pub struct HeapProfile {
     /// Most live bytes first.
     pub sites: Vec<ProfileSite>,
     pub total: SiteAmounts,
-    pub samples: Vec<Sample>,
+    pub samples: Arc<Vec<Sample>>,
     /// What the samples' stacks are made of.
-    pub places: Vec<Place>,
+    pub places: Arc<Vec<Place>>,
 }
 
 /// Sampled allocations that read the same.
@@ -68,7 +69,8 @@ pub struct ProfileSite {
     /// Milliseconds since the living objects were allocated, and how many one of them stands for; empty where that is
     /// not known.
     pub ages: Vec<(u64, u64)>,
-    /// What lived after each GC cycle that was seen. All sites have points at the same moments.
+    /// What lived after each GC cycle that was seen; empty where none of it was seen to live, or it found no room in
+    /// the history. All others have points at the same moments.
     pub points: Vec<SitePoint>,
 }
 
@@ -77,7 +79,6 @@ pub struct ProfileSite {
 pub struct SitePoint {
     /// Seconds since the session's start at which it was read.
     pub t: f64,
-    pub cycle: u32,
     pub live: Amounts,
 }
 
@@ -106,7 +107,7 @@ pub struct Amounts {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sample {
     /// Indices of places, innermost first; without the runtime's own frames in front.
-    pub stack: Vec<u32>,
+    pub stack: Arc<[u32]>,
     /// The runtime's own profile knows no types.
     pub type_name: Option<String>,
     pub cause: Cause,
@@ -198,15 +199,11 @@ impl SiteUnderWay {
         self.sizes.push((*bytes, amounts.allocated.objects.value.round() as u64));
         let stands_for = live(1).objects.value.round() as u64;
         self.ages.extend(ages.iter().map(|age| (*age, stands_for)));
+        let Some(number) = *number else { return };
         if self.points.is_empty() {
-            let none = |p: &ProfilePoint| SitePoint {
-                t: clock.at(p.time),
-                cycle: p.cycle,
-                live: Amounts::default(),
-            };
+            let none = |p: &ProfilePoint| SitePoint { t: clock.at(p.time), live: Amounts::default() };
             self.points = points.iter().map(none).collect();
         }
-        let Some(number) = *number else { return };
         for (sum, point) in self.points.iter_mut().zip(points.iter()) {
             sum.live.add(live(point.of(number)));
         }
@@ -233,7 +230,7 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
     };
     let history = ledger.profile();
     let mut rows: BTreeMap<(Vec<Frame>, Cause), SiteUnderWay> = BTreeMap::new();
-    let mut places = Places::default();
+    let (mut samples, mut places) = (Vec::with_capacity(profile.buckets.len()), Places::default());
     let keeps = keeps_allocator(profile, named);
     for bucket in &profile.buckets {
         let frames: Vec<Frame> = bucket.stack.iter().map(|pc| frame(named, *pc)).collect();
@@ -254,7 +251,7 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
             ages: &[],
         };
         row.add(&sampling, clock, |sampled| Amounts::of(design, sampled, bucket.size.0, bucket.size.0));
-        out.samples.push(Sample {
+        samples.push(Sample {
             stack,
             type_name: None,
             cause,
@@ -263,17 +260,18 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
             counts: view(bucket, collected),
         });
     }
-    out.places = places.all;
+    (out.samples, out.places) = (Arc::new(samples), Arc::new(places.all));
     out.sites = rows.into_iter().map(|((stack, cause), row)| row.finish(stack, None, cause)).collect();
     live_first(&mut out.sites);
     Some(out)
 }
 
-/// Most live bytes first. The rows come sorted by name, so a stable sort is a total order.
+/// Most live bytes first, by name where they have as many. In place: there may be tens of thousands.
 pub(super) fn live_first(sites: &mut [ProfileSite]) {
-    sites.sort_by(|a, b| {
-        let key = |s: &ProfileSite| (s.amounts.live.bytes.value, s.amounts.allocated.bytes.value);
-        key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal)
+    sites.sort_unstable_by(|a, b| {
+        let bytes = |s: &ProfileSite| (s.amounts.live.bytes.value, s.amounts.allocated.bytes.value);
+        let more = bytes(b).partial_cmp(&bytes(a)).unwrap_or(std::cmp::Ordering::Equal);
+        more.then_with(|| (&a.stack, &a.type_name, a.cause).cmp(&(&b.stack, &b.type_name, b.cause)))
     });
 }
 
@@ -299,7 +297,7 @@ pub(super) struct Places {
 impl Places {
     /// The stack as runtime/pprof shows it (protomem.go): without the runtime's frames in front, unless there are no
     /// others, and without the bottom of every goroutine.
-    pub(super) fn stack(&mut self, addresses: &[ProcAddr], frames: &[Frame]) -> Vec<u32> {
+    pub(super) fn stack(&mut self, addresses: &[ProcAddr], frames: &[Frame]) -> Arc<[u32]> {
         let lead = frames.iter().take_while(|f| hidden_in_profiles(&f.function)).count();
         let lead = if lead == frames.len() { 0 } else { lead };
         let shown = addresses.iter().zip(frames).skip(lead).filter(|(_, f)| !is_bottom(&f.function));

@@ -6,6 +6,7 @@
 //! live, as the runtime's own profile has it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Clock;
 use super::evidence::{Cause, Frame};
@@ -21,7 +22,7 @@ use crate::goruntime::names::cause;
 use crate::record::profile::Sampled;
 use crate::record::reading::AllocClass;
 use crate::sampling::ByBytes;
-use crate::units::StackId;
+use crate::units::{ProcAddr, StackId};
 
 /// Large objects take whole pages (runtime/sizeclasses.go, _PageShift).
 const PAGE: u64 = 8192;
@@ -30,10 +31,11 @@ const PAGE: u64 = 8192;
 type RowKey = (Vec<Frame>, Option<String>, Cause);
 
 /// A stack of samples, named.
+#[derive(Clone)]
 struct Site {
     frames: Vec<Frame>,
     cause: Cause,
-    places: Vec<u32>,
+    places: Arc<[u32]>,
 }
 
 /// The rows, and how many stacks were sampled whose frames never arrived.
@@ -56,33 +58,29 @@ pub(super) fn heap_profile(
         ..HeapProfile::default()
     };
     let mut missing = BTreeSet::new();
-    let mut places = Places::default();
+    let groups = store.groups();
+    let (mut samples, mut places) = (Vec::with_capacity(groups.len()), Places::default());
+    let mut keyed: Vec<(RowKey, &SampleGroup, &Followed)> = Vec::with_capacity(groups.len());
     let mut ages: BTreeMap<SampleGroup, Vec<u64>> = BTreeMap::new();
     for (group, born) in store.living() {
         let age_ns = ledger.now().0.saturating_sub(born.0);
         ages.entry(group).or_default().push(age_ns / 1_000_000);
     }
-    let mut rows: BTreeMap<RowKey, SiteUnderWay> = BTreeMap::new();
-    for (group, held) in store.groups() {
+    let mut last: Option<(StackId, Option<ProcAddr>, Site)> = None;
+    for (group, held) in groups {
         let type_name = group.type_addr.and_then(|t| named.type_info(t)).map(|t| t.name);
         if group.stack != StackId(0) && ledger.stacks().get(group.stack).is_none() {
             missing.insert(group.stack);
         }
-        let Site { frames, cause, places: stack } =
-            stack_of(ledger, named, &mut places, group.stack, type_name.as_deref());
-        let bytes = rounded(ledger, group);
-        let amounts = amounts(design, group, *held, bytes, collected);
-        out.total.add(amounts);
-        let row = rows.entry((frames, type_name.clone(), cause)).or_default();
-        let sampling = Sampling {
-            amounts,
-            samples: held.taken,
-            bytes,
-            points: store.points(),
-            number: store.number(group),
-            ages: ages.get(group).map_or(&[], Vec::as_slice),
-        };
-        row.add(&sampling, clock, |sampled| Amounts::of(design, sampled, group.size.0, bytes));
+        // Groups of one stack and type, of several sizes, come one after the other.
+        let known = last.take().filter(|(stack, of, _)| (*stack, *of) == (group.stack, group.type_addr));
+        let site = known.map_or_else(
+            || stack_of(ledger, named, &mut places, group.stack, type_name.as_deref()),
+            |(_, _, site)| site,
+        );
+        last = Some((group.stack, group.type_addr, site.clone()));
+        let Site { frames, cause, places: stack } = site;
+        keyed.push(((frames, type_name.clone(), cause), group, held));
         // What is unknown is in neither count of the live: left out of what was freed, it would be.
         let frees = held.dead.saturating_add(held.unknown);
         let counts = if collected {
@@ -90,13 +88,37 @@ pub(super) fn heap_profile(
         } else {
             Sampled { allocs: held.taken, frees }
         };
-        out.samples.push(Sample { stack, type_name, cause, size: bytes, chosen_by: group.size.0, counts });
+        let (size, chosen_by) = (rounded(ledger, group), group.size.0);
+        samples.push(Sample { stack, type_name, cause, size, chosen_by, counts });
     }
-    out.places = places.all;
-    out.sites = rows
-        .into_iter()
-        .map(|((stack, type_name, cause), row)| row.finish(stack, type_name, cause))
-        .collect();
+    (out.samples, out.places) = (Arc::new(samples), Arc::new(places.all));
+    // What reads the same lies side by side, its groups in their own order.
+    keyed.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+    out.sites.reserve_exact(keyed.chunk_by(|(a, ..), (b, ..)| a == b).count());
+    let mut keyed = keyed.into_iter().peekable();
+    while let Some((key, mut group, mut held)) = keyed.next() {
+        let mut row = SiteUnderWay::default();
+        loop {
+            let bytes = rounded(ledger, group);
+            let amounts = amounts(design, group, *held, bytes, collected);
+            out.total.add(amounts);
+            let sampling = Sampling {
+                amounts,
+                samples: held.taken,
+                bytes,
+                points: store.points(),
+                number: store.number(group),
+                ages: ages.get(group).map_or(&[], Vec::as_slice),
+            };
+            row.add(&sampling, clock, |sampled| Amounts::of(design, sampled, group.size.0, bytes));
+            match keyed.next_if(|(next, ..)| *next == key) {
+                Some((_, next, followed)) => (group, held) = (next, followed),
+                None => break,
+            }
+        }
+        let (stack, type_name, cause) = key;
+        out.sites.push(row.finish(stack, type_name, cause));
+    }
     live_first(&mut out.sites);
     (Some(out), missing.len() as u64)
 }
@@ -109,7 +131,7 @@ fn stack_of(
     type_name: Option<&str>,
 ) -> Site {
     let Some(stack) = ledger.stacks().get(id) else {
-        return Site { frames: Vec::new(), cause: Cause::Other, places: Vec::new() };
+        return Site { frames: Vec::new(), cause: Cause::Other, places: Arc::default() };
     };
     let UserStack { frames, runtime } = named.allocation_stack(&stack.frames, stack.truncated);
     let runtime: Vec<&str> = runtime.iter().map(String::as_str).collect();
@@ -152,7 +174,7 @@ fn amounts(design: ByBytes, group: &SampleGroup, held: Followed, bytes: u64, col
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Names, PcKind, Symbolizer, TypeInfo};
+    use super::super::{Line, Names, PcKind, Symbolizer, TypeInfo};
     use super::*;
     use crate::record::samples::{Born, Fates, Sample as Taken, SampleKey};
     use crate::record::{Body, Event, Note, Reading, Readout, Record, Slot};
@@ -164,7 +186,7 @@ mod tests {
     impl Names for Table {
         fn frames(&self, pc: ProcAddr, _: PcKind) -> Vec<Frame> {
             let function = if pc.0 == 1 { "runtime.newobject" } else { "main.put" };
-            vec![Frame { function: function.into(), line: pc.0 as u32, ..Frame::default() }]
+            vec![Frame::from(Line { function: function.into(), line: pc.0 as u32, ..Line::default() })]
         }
         fn type_info(&self, addr: ProcAddr) -> Option<TypeInfo> {
             (addr.0 == 7).then(|| TypeInfo { name: "main.T".into(), size: 500, pointer_bytes: 8 })
@@ -211,7 +233,7 @@ mod tests {
         records.push(sample(16, 99));
         records.push(record(20, Body::Reading(told)));
         for r in &records {
-            ledger.apply(r);
+            ledger.apply(r.clone());
         }
         let evidence = Symbolizer::new().evidence(&ledger, &Table);
         let profile = evidence.profile.expect("allocations are sampled");
@@ -244,9 +266,9 @@ mod tests {
         let untold = Fates { unknown: vec![key(12)], ..Fates::default() };
         let told = Reading { from: KTime(20), gc_cycle: None, readout: Readout::Fates(untold) };
         let mut ledger = crate::aggregate::Ledger::new(Slot(0), KTime(1));
-        ledger.apply(&record(1, Body::Note(Note::Sampling { mean: 40_000 })));
-        (11..=13).for_each(|at| ledger.apply(&sample(at, 5)));
-        ledger.apply(&record(20, Body::Reading(told)));
+        ledger.apply(record(1, Body::Note(Note::Sampling { mean: 40_000 })));
+        (11..=13).for_each(|at| ledger.apply(sample(at, 5)));
+        ledger.apply(record(20, Body::Reading(told)));
         let profile = Symbolizer::new().evidence(&ledger, &Table).profile.expect("allocations are sampled");
         assert!(!profile.collected);
         let [site] = &profile.sites[..] else { panic!("{:?}", profile.sites) };

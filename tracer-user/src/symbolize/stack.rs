@@ -67,10 +67,11 @@ pub(super) fn site_id(frames: &[Frame]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::evidence::Line;
     use super::*;
 
     fn frame(function: &str, wrapper: bool) -> Frame {
-        Frame { function: function.into(), line: 7, wrapper, ..Frame::default() }
+        Frame::from(Line { function: function.into(), line: 7, wrapper, ..Line::default() })
     }
 
     fn check(all: &[(&str, bool)], want: &[&str]) {
@@ -124,12 +125,11 @@ mod tests {
 
     #[test]
     fn an_id_follows_functions_and_lines_and_not_directories() {
-        let mut a = frame("main.f", false);
-        let one = site_id(std::slice::from_ref(&a));
-        a.file = "/build/2/x.go".into();
-        assert_eq!(site_id(std::slice::from_ref(&a)), one);
-        a.line = 8;
-        assert_ne!(site_id(std::slice::from_ref(&a)), one);
+        let a = Line { function: "main.f".into(), line: 7, ..Line::default() };
+        let id = |line: Line| site_id(&[line.into()]);
+        let one = id(a.clone());
+        assert_eq!(id(Line { file: "/build/2/x.go".into(), ..a.clone() }), one);
+        assert_ne!(id(Line { line: 8, ..a }), one);
         assert_eq!(one.len(), 12);
     }
 }

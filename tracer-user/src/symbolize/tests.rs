@@ -20,12 +20,12 @@ impl Names for Table {
             5 => "runtime.gopark",
             _ => return Vec::new(),
         };
-        vec![Frame {
+        vec![Frame::from(Line {
             function: function.into(),
             file: "m.go".into(),
             line: (pc.0 as u32 & 0xff) / 16,
-            ..Frame::default()
-        }]
+            ..Line::default()
+        })]
     }
     fn type_info(&self, addr: ProcAddr) -> Option<TypeInfo> {
         (addr.0 == 1).then(|| TypeInfo { name: "int".into(), size: 8, pointer_bytes: 0 })
@@ -68,7 +68,7 @@ fn alloc(stack: u64, class: AllocClass, ty: Option<u64>, objects: u64) -> AllocC
 fn evidence(records: &[Record]) -> Evidence {
     let mut ledger = Ledger::new(Slot(0), KTime(1_000_000_000));
     for r in records {
-        ledger.apply(r);
+        ledger.apply(r.clone());
     }
     Symbolizer::new().evidence(&ledger, &Table)
 }

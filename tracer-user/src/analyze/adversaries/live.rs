@@ -36,7 +36,7 @@ fn sampled(site: &Site<'_>, seconds: u32, rng: &mut Lcg) -> Vec<SitePoint> {
         held += binomial(rng, lives - stay, p);
         lived = lives;
         let objects = RATE.objects(held, SIZE);
-        points.push(SitePoint { t, cycle, live: Amounts { objects, bytes: objects.times(SIZE as f64) } });
+        points.push(SitePoint { t, live: Amounts { objects, bytes: objects.times(SIZE as f64) } });
     }
     points
 }

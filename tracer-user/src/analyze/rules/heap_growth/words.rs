@@ -97,7 +97,7 @@ fn evidence(parts: &[HeapPart], total: &HeapTrend, module: Option<&str>) -> Vec<
             if let Some(live) = &c.live {
                 said.push(format!(
                     "{} keeps {} of the growth, {} by a sample of them",
-                    frame.map(|f| f.function).unwrap_or_default(),
+                    frame.map(|f| f.function.clone()).unwrap_or_default(),
                     figures::percent(c.share.min(1.0)),
                     objects(live)
                 ));
@@ -106,7 +106,7 @@ fn evidence(parts: &[HeapPart], total: &HeapTrend, module: Option<&str>) -> Vec<
             said.push(format!(
                 "{}{} makes {} of the {}, {} while {} stay",
                 if i == 0 { "" } else { "also " },
-                frame.map(|f| f.function).unwrap_or_default(),
+                frame.map(|f| f.function.clone()).unwrap_or_default(),
                 figures::percent(c.share),
                 p.size_name(),
                 figures::event_rate(c.objects_per_s),
