@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use tracer_fuzz::patch::Changed;
 use tracer_fuzz::process;
 use tracer_user::goruntime::GoImage;
-use tracer_user::goruntime::heap::census::{self, HeapShape, Limits};
+use tracer_user::goruntime::heap::census::{self, Also, HeapShape, Limits, Read};
 use tracer_user::goruntime::heap::typing::Types;
 use tracer_user::goruntime::names::type_table::TypeTable;
 use tracer_user::goruntime::state::maps::MapKind;
@@ -37,9 +37,15 @@ fuzz_target!(|bytes: &[u8]| {
     // Types are most of the time it takes: one half of the inputs goes without.
     let types = (bytes[0] & 2 == 0).then(|| &types()[which]);
     let kind = if which == 0 { MapKind::Buckets } else { MapKind::Swiss };
-    if let Ok((found, _maps)) =
-        census::read_and_maps(&memory, &process.state, shape, types, Some(kind), limits)
+    let also = Also { maps: Some(kind), profile: process.profile.as_ref() };
+    if let Ok(Read { census: found, sampled, .. }) =
+        census::read_all(&memory, &process.state, shape, types, also, limits)
     {
+        if let Some(Ok((profile, live))) = sampled {
+            assert!(live.looked_at <= live.sampled);
+            assert!(live.rows.iter().all(|row| (row.bucket as usize) < profile.buckets.len()));
+            assert!(live.rows.iter().map(|row| row.objects).sum::<u64>() <= live.looked_at);
+        }
         let spans: u64 = found.classes.iter().map(|class| class.spans).sum();
         assert!(spans + found.torn + found.swapped <= limits.spans as u64);
         for share in found.types.iter().flatten() {

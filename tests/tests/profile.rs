@@ -10,6 +10,7 @@ use tracer_tests::go::{every_version, matrix};
 use tracer_tests::live;
 use tracer_tests::report::{list, number};
 use tracer_tests::target::Target;
+use tracer_tests::tracer::Tracer;
 use tracer_user::goruntime::GoImage;
 use tracer_user::goruntime::state::profile::{self, BucketAddr, Found, Limits};
 use tracer_user::goruntime::state::{StateError, specials};
@@ -217,6 +218,60 @@ fn each_live_sampled_object_is_found_with_its_bucket() {
             let live: BTreeMap<BucketAddr, u64> =
                 live.map(|(at, bucket)| (*at, bucket.now().live())).filter(|(_, n)| *n > 0).collect();
             assert_eq!(by_bucket, live, "{what}");
+        }
+    }
+}
+
+/// Objects of each type that a target keeps.
+const KEPT: u64 = 50;
+
+/// The profile knows stacks and sizes. What the objects of each are is looked up in the heap.
+#[test]
+fn the_types_of_live_sampled_objects_are_told_by_site() {
+    live!(Root, Go);
+    for (go, mode) in matrix() {
+        let what = format!("go{} {}", go.pin.version, mode.name());
+        let mut target = start(&go.build("profile", mode), Some(1));
+        let told = target.ask(&format!("types {KEPT}"));
+        target.ask("gc");
+        let arguments = ["heap", "--pid", &target.pid().to_string(), "--format", "json"];
+        let report = Tracer::run(&arguments, std::time::Duration::from_mins(1)).success().json();
+        let look = &report["heap_profile"]["live_objects"];
+        assert_eq!(
+            (&look["looked_at"], &look["spans_torn"]),
+            (&look["found"], &Value::from(0)),
+            "{what}: {look}"
+        );
+        let rows = report["allocations"].as_array().unwrap();
+        let row = |function: &str| {
+            let of = |row: &&Value| row["stack"][0]["function"] == function;
+            rows.iter().find(of).unwrap_or_else(|| panic!("{what}: no {function}"))
+        };
+        // Before 1.22 the heap tells the types of objects up to 512 bytes.
+        let headers = go.pin.minor() >= 22;
+        for (site, ty) in told.as_object().unwrap() {
+            let row = row(site);
+            let known = headers || site == "main.keepNode";
+            let expected = if known { ty.clone() } else { Value::Null };
+            assert_eq!(row["type"], expected, "{what}: {row:#}");
+            let of: Vec<u64> = list(row, "/live_types").iter().map(|of| number(of, "/objects")).collect();
+            // The first node holds nothing but zeros, as objects of other types of its size may.
+            assert!(of[0] >= KEPT - 1 && of.iter().sum::<u64>() == KEPT, "{what}: {row:#}");
+            assert_eq!(row["live"]["objects"], KEPT, "{what}: {row:#}");
+        }
+        let mixed = |row: &&Value| list(row, "/stack").iter().any(|f| f["function"] == "main.keepMixed");
+        let mixed = rows.iter().filter(mixed).max_by_key(|row| number(row, "/live/bytes")).unwrap();
+        let types: Vec<(&Value, u64)> =
+            list(mixed, "/live_types").iter().map(|t| (&t["types"][0], number(t, "/objects"))).collect();
+        if headers {
+            assert_eq!(mixed["type"], Value::Null, "{what}: {mixed:#}");
+            assert_eq!(
+                types,
+                [(&"main.huge".into(), KEPT / 5 * 4), (&"main.wide".into(), KEPT / 5)],
+                "{what}"
+            );
+        } else {
+            assert_eq!(types, [(&Value::Null, KEPT)], "{what}");
         }
     }
 }

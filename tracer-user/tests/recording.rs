@@ -11,7 +11,7 @@ use tracer_user::record::census::{Amount, Candidate, Census, CensusClass, Popula
 use tracer_user::record::facts::{CodeMapping, Cost, Events, Limit, Links, Opening, Sampler, Subject};
 use tracer_user::record::image::Image;
 use tracer_user::record::note::{EndedBy, Probe};
-use tracer_user::record::profile::{Bucket, Profile, Sampled};
+use tracer_user::record::profile::{Bucket, LiveRow, LiveSampled, Profile, Sampled};
 use tracer_user::record::reading::{
     AllocClass, AllocCount, Counts, Gc, GoState, GoroutineCount, GoroutineGroup, Goroutines, MapCall,
     MapCallCount, MapState, Maps, Process, SizeClass, SizeClasses,
@@ -224,6 +224,20 @@ fn every_kind() -> Vec<Record> {
         }],
         cut: true,
     };
+    let live = LiveSampled {
+        sampled: 40,
+        looked_at: 20,
+        torn: 1,
+        swapped: 2,
+        cut: true,
+        rows: vec![LiveRow {
+            bucket: 0,
+            noscan: true,
+            candidates: vec![Candidate { type_addr: ProcAddr(0x50_0180), array: false }],
+            objects: 7,
+            example: ProcAddr(0xc00_4000),
+        }],
+    };
     let key = |address, at| SampleKey { address: ProcAddr(address), at: KTime(at) };
     let sample = Sample {
         address: ProcAddr(0xc00_1000),
@@ -266,6 +280,7 @@ fn every_kind() -> Vec<Record> {
         read_out(24, Readout::Profile(profile)),
         read_out(24, Readout::Fates(fates)),
         read_out(24, Readout::Waits(waits)),
+        read_out(24, Readout::LiveSampled(live)),
         note(25, Note::ReadingFailed { what: "goroutines".into(), why: "torn".into() }),
         note(26, Note::Replaced { why: "it executed itself".into() }),
         note(27, Note::Limit(Some(Limit { bytes: Bytes(1 << 30), used: Some(Bytes(1 << 29)) }))),
@@ -361,6 +376,7 @@ fn variants_keep_their_places() {
         (1, 7),
         (1, 8),
         (1, 9),
+        (1, 10),
     ];
     expected.extend([(2, 3), (2, 4), (2, 9), (2, 10), (2, 13), (2, 14)]);
     expected.extend(Counter::ALL.map(|_| (2, 5)));
@@ -380,7 +396,7 @@ fn records_keep_their_form() {
 }
 
 /// Of format 1.
-const FORM: (usize, u32) = (910, 112_990_723);
+const FORM: (usize, u32) = (936, 1_842_886_356);
 
 #[test]
 fn a_recording_that_was_cut_off_holds_what_was_whole() {

@@ -149,6 +149,7 @@ impl Ledger {
                     Readout::Maps(maps) => self.maps.apply(time, &maps),
                     Readout::Process(p) => self.process.apply(time, &p, self.gc.newest()),
                     Readout::Profile(p) => self.profile.apply(time, p),
+                    Readout::LiveSampled(live) => self.profile.lives(live),
                     Readout::Fates(fates) => self.samples.tell(time, &fates),
                     Readout::Counts(counts) => {
                         self.tallies.apply(time, &counts);

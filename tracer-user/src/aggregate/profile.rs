@@ -5,13 +5,14 @@
 //! sweep under way has not reached. Buckets are told apart by a hash of their stack and size, so that a history costs
 //! eight bytes per bucket and point. Nothing is scaled here.
 
+use std::collections::BTreeMap;
 use std::hash::BuildHasher as _;
 
 use foldhash::quality::FixedState;
 
 use super::numbers::Numbers;
 use super::series::Series;
-use crate::record::profile::{Bucket, Profile};
+use crate::record::profile::{Bucket, LiveRow, LiveSampled, Profile};
 use crate::units::KTime;
 
 /// Points kept: as many as the statistics look at.
@@ -29,10 +30,27 @@ pub struct ProfilePoint {
     pub live: Vec<(u32, u32)>,
 }
 
+/// What live objects of the profile are.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LiveTypes {
+    /// As read, without the rows.
+    pub found: LiveSampled,
+    /// By what tells buckets apart.
+    rows: BTreeMap<u64, Vec<LiveRow>>,
+}
+
+impl LiveTypes {
+    /// The objects of a bucket that were looked at.
+    pub fn of(&self, bucket: &Bucket) -> &[LiveRow] {
+        self.rows.get(&key(bucket)).map_or(&[], Vec::as_slice)
+    }
+}
+
 /// What is known of the runtime's own profile.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ProfileHistory {
     newest: Option<(KTime, Profile)>,
+    live: Option<LiveTypes>,
     points: Series<ProfilePoint>,
     followed: Numbers<u64>,
     first_rate: Option<u64>,
@@ -44,6 +62,7 @@ impl Default for ProfileHistory {
     fn default() -> Self {
         Self {
             newest: None,
+            live: None,
             points: Series::new(MAX_POINTS),
             followed: Numbers::new(MAX_BUCKETS),
             first_rate: None,
@@ -80,6 +99,22 @@ impl ProfileHistory {
         }
         live.sort_unstable();
         self.points.push(ProfilePoint { time, cycle: profile.cycle, live });
+    }
+
+    /// What the objects of the newest profile are. Later profiles number their buckets anew.
+    pub(super) fn lives(&mut self, mut live: LiveSampled) {
+        let Some((_, profile)) = &self.newest else { return };
+        let mut rows: BTreeMap<u64, Vec<LiveRow>> = BTreeMap::new();
+        for row in std::mem::take(&mut live.rows) {
+            if let Some(bucket) = profile.buckets.get(row.bucket as usize) {
+                rows.entry(key(bucket)).or_default().push(row);
+            }
+        }
+        self.live = Some(LiveTypes { found: live, rows });
+    }
+
+    pub fn live(&self) -> Option<&LiveTypes> {
+        self.live.as_ref()
     }
 
     pub fn newest(&self) -> Option<(KTime, &Profile)> {
@@ -152,6 +187,29 @@ mod tests {
         assert_eq!(series(1), [(7, 5), (8, 6), (9, 0)]);
         assert_eq!(series(2), [(7, 0), (8, 2), (9, 3)]);
         assert_eq!(h.followed(&bucket(3, 0)), None);
+    }
+
+    #[test]
+    fn types_stay_with_their_bucket_when_a_later_profile_has_another_order() {
+        let row = |bucket, objects| LiveRow {
+            bucket,
+            noscan: false,
+            candidates: Vec::new(),
+            objects,
+            example: ProcAddr(0),
+        };
+        let mut h = ProfileHistory::default();
+        h.lives(LiveSampled { rows: vec![row(0, 1)], ..LiveSampled::default() });
+        assert_eq!(h.live(), None, "of no profile");
+        let profile = |order: [u64; 2]| {
+            let buckets = order.map(|pc| bucket(pc, 9)).to_vec();
+            Profile { rate: 1, cycle: 3, buckets, cut: false }
+        };
+        h.apply(KTime(1), profile([1, 2]));
+        h.lives(LiveSampled { rows: vec![row(0, 5), row(1, 7), row(2, 8)], ..LiveSampled::default() });
+        h.apply(KTime(2), profile([2, 1]));
+        let objects = |pc| h.live().unwrap().of(&bucket(pc, 0)).iter().map(|r| r.objects).collect::<Vec<_>>();
+        assert_eq!((objects(1), objects(2), objects(3)), (vec![5], vec![7], vec![]));
     }
 
     #[test]

@@ -71,6 +71,10 @@ impl Record {
                 let candidates = census.types.iter().flatten().flat_map(|share| &share.candidates);
                 candidates.map(|candidate| candidate.type_addr).for_each(&mut *see);
             }
+            Readout::LiveSampled(live) => {
+                let candidates = live.rows.iter().flat_map(|row| &row.candidates);
+                candidates.map(|candidate| candidate.type_addr).for_each(&mut *see);
+            }
             Readout::Maps(maps) => maps.maps.iter().map(|map| map.type_addr).for_each(&mut *see),
             Readout::Gc(_)
             | Readout::SizeClasses(_)

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::census::Candidate;
 use crate::units::{Bytes, ProcAddr};
 
 /// The profile at one moment.
@@ -40,6 +41,36 @@ pub struct Bucket {
 pub struct Sampled {
     pub allocs: u64,
     pub frees: u64,
+}
+
+/// What the objects are that the profile counts as live, of the profile read just before.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LiveSampled {
+    /// Objects found in the lists of specials.
+    pub sampled: u64,
+    /// Of them, those whose types were looked for.
+    pub looked_at: u64,
+    /// Spans whose list changed while it was read: their objects are left out.
+    pub torn: u64,
+    /// Spans in pages that are swapped out.
+    pub swapped: u64,
+    /// Spans or objects were beyond the limits.
+    pub cut: bool,
+    pub rows: Vec<LiveRow>,
+}
+
+/// Objects of one bucket that may be of the same types.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LiveRow {
+    /// Its place among the profile's buckets.
+    pub bucket: u32,
+    /// They hold no pointers: nothing says their type.
+    pub noscan: bool,
+    /// One type, several that cannot be told apart, or none that is known.
+    pub candidates: Vec<Candidate>,
+    pub objects: u64,
+    /// One of them.
+    pub example: ProcAddr,
 }
 
 impl Sampled {

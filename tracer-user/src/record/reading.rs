@@ -7,7 +7,7 @@ use tracer_common::key::{CLASS_BELOW_TINY, CLASS_LARGE};
 use super::census::Census;
 use super::losses;
 pub use super::maps::{MapState, Maps};
-use super::profile::Profile;
+use super::profile::{LiveSampled, Profile};
 use super::samples::Fates;
 pub use super::waits::{SiteWaits, Waits};
 use crate::units::{Bytes, Goid, KTime, ProcAddr, StackId};
@@ -35,6 +35,7 @@ pub enum Readout {
     Profile(Profile),
     Fates(Fates),
     Waits(Waits),
+    LiveSampled(LiveSampled),
 }
 
 /// The GC controller's and memstats' figures.

@@ -407,9 +407,40 @@ pub struct HeapProfile {
     /// Of the allocated: live or freed, which is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<Allocated>,
+    /// Where the runtime's own profile was read: its sampled objects in the heap, whose types `live_types` of the rows tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_objects: Option<LiveObjects>,
     /// For exporters that scale themselves; no part of the schema.
     #[serde(skip)]
     pub samples: HeapSamples,
+}
+
+/// The live objects that the runtime's profiler has sampled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct LiveObjects {
+    pub found: u64,
+    /// Of them, those whose type was looked for.
+    pub looked_at: u64,
+    /// Spans left out because they changed while they were read.
+    pub spans_torn: u64,
+    /// Spans left out because they are swapped out.
+    pub spans_swapped: u64,
+    /// There were more than one reading takes.
+    pub cut: bool,
+}
+
+/// Sampled live objects of one site that may be of the same types.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct LiveType {
+    /// Several cannot be told apart; none is not known.
+    pub types: Vec<String>,
+    /// They hold no pointers: nothing says their type.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_pointers: bool,
+    /// Of those looked at.
+    pub objects: u64,
+    /// The address of one of them.
+    pub example: String,
 }
 
 /// The sampled objects as found, unscaled, and what their stacks are made of.
@@ -440,6 +471,9 @@ pub struct Allocation {
     /// Of the allocated: live or freed, which is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<Allocated>,
+    /// What its sampled live objects were seen to be, most first; where the runtime's own profile was read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub live_types: Vec<LiveType>,
     /// Allocations in the sample that the row is estimated from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<u64>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::build::{MAX_ALLOCATIONS, frames};
-use super::model::{Allocated, Allocation, HeapProfile, HeapSamples};
+use super::model::{Allocated, Allocation, HeapProfile, HeapSamples, LiveObjects, LiveType};
 use super::{growth, sizes};
 use crate::symbolize::profile::{self, Amounts, ProfileSite, ProfileSource};
 
@@ -29,12 +29,22 @@ fn allocation(site: &ProfileSite, profile: &profile::HeapProfile) -> Allocation 
         freed: Some(estimated(freed, rate)),
         allocated_since_gc: Some(estimated(since_gc, rate)),
         unknown: some(unknown, rate),
+        live_types: site.live_types.iter().map(live_type).collect(),
         samples: Some(site.samples),
         sizes: sizes::of_samples(site),
         ages: sizes::ages(site),
         growth: growth::of_site(&site.points),
         size_classes: Vec::new(),
         truncated: false,
+    }
+}
+
+fn live_type(of: &profile::LiveType) -> LiveType {
+    LiveType {
+        types: of.candidates.clone(),
+        no_pointers: of.noscan,
+        objects: of.objects,
+        example: format!("{:#x}", of.example),
     }
 }
 
@@ -55,6 +65,13 @@ pub(super) fn heap_profile(profile: &profile::HeapProfile) -> HeapProfile {
         freed: estimated(freed, rate),
         allocated_since_gc: estimated(since_gc, rate),
         unknown: some(unknown, rate),
+        live_objects: profile.live_look.map(|look| LiveObjects {
+            found: look.found,
+            looked_at: look.looked_at,
+            spans_torn: look.spans_torn,
+            spans_swapped: look.spans_swapped,
+            cut: look.cut,
+        }),
         samples: HeapSamples { samples: Arc::clone(&profile.samples), places: Arc::clone(&profile.places) },
     }
 }

@@ -616,7 +616,7 @@ fn sampled() -> Report {
     use crate::record::profile::Sampled;
     use crate::sampling::ByBytes;
     use crate::symbolize::profile::{
-        Amounts, HeapProfile, Place, ProfileSite, ProfileSource, Sample, SiteAmounts,
+        Amounts, HeapProfile, LiveLook, LiveType, Place, ProfileSite, ProfileSource, Sample, SiteAmounts,
     };
     let design = ByBytes { mean: 524_288 };
     let amounts = |n| {
@@ -648,12 +648,19 @@ fn sampled() -> Report {
             type_name: None,
             cause: Cause::MakeSlice,
             amounts: site,
+            live_types: vec![LiveType {
+                noscan: true,
+                objects: 7,
+                example: 0xc00_0123_4000,
+                ..LiveType::default()
+            }],
             samples: 12,
             sizes: vec![(4096, 1542)],
             ages: Vec::new(),
             points: Vec::new(),
         }],
         total: site,
+        live_look: Some(LiveLook { found: 7, looked_at: 7, ..LiveLook::default() }),
         samples: Arc::new(vec![Sample {
             stack: Arc::new([0, 1]),
             type_name: None,

@@ -1,19 +1,13 @@
 //! The heap census of one target: what is read once per image, and the reading itself.
 
 use super::{plugins, target::Target};
-use crate::{
-    goruntime::{
-        heap::{
-            census::{self, HeapShape, Limits},
-            typing::Types,
-        },
-        names::type_table::TypeTable,
-        state::{
-            StateError,
-            maps::{Known, MapKind},
-        },
+use crate::goruntime::{
+    heap::{
+        census::{self, Also, HeapShape, Limits, Read},
+        typing::Types,
     },
-    record::Census,
+    names::type_table::TypeTable,
+    state::StateError,
 };
 
 /// What is known of the image after the first census.
@@ -31,12 +25,8 @@ struct Image {
 }
 
 impl HeapReader {
-    /// One census, and the large maps of a kind that it came by.
-    pub(super) fn read(
-        &mut self,
-        target: &Target,
-        maps: Option<MapKind>,
-    ) -> Result<(Census, Vec<Known>), StateError> {
+    /// One census, and what else of the heap is asked for.
+    pub(super) fn read(&mut self, target: &Target, also: Also<'_>) -> Result<Read, StateError> {
         let plugins = target.plugins.all();
         if self.plugins != plugins.len() {
             *self = Self { image: None, plugins: plugins.len() };
@@ -48,6 +38,6 @@ impl HeapReader {
             Image { shape: HeapShape::of(&target.image), types }
         });
         let types = image.types.as_ref();
-        census::read_and_maps(&target.memory, &target.state, image.shape, types, maps, Limits::default())
+        census::read_all(&target.memory, &target.state, image.shape, types, also, Limits::default())
     }
 }

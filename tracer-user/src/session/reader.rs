@@ -12,7 +12,10 @@ use std::{
 
 use super::{clock, heap::HeapReader, inbox::Wake, maps::MapFinder, target::Target};
 use crate::{
-    goruntime::state::{StateError, goroutines::Limits, profile, profile::ProfileVars},
+    goruntime::{
+        heap::census::Also,
+        state::{StateError, goroutines::Limits, profile, profile::ProfileVars},
+    },
     host::HostError,
     kernel::tables::Tables,
     record::{Body, Note, Reading, Readout, Record, Slot},
@@ -239,16 +242,31 @@ impl Cadence {
         if census {
             let began = Instant::now();
             let (target, heap) = (&self.sources.target, &mut self.heap);
-            let kind = self.sources.maps.as_ref().map(MapFinder::kind);
-            let mut found = Vec::new();
+            let also = Also {
+                maps: self.sources.maps.as_ref().map(MapFinder::kind),
+                profile: self.sources.profile.as_ref(),
+            };
+            let (mut maps, mut sampled) = (Vec::new(), None);
             records.push(take("the heap census", self.last_cycle, || {
-                heap.read(target, kind).map(|(census, maps)| {
-                    found = maps;
-                    Readout::Census(census)
+                heap.read(target, also).map(|read| {
+                    (maps, sampled) = (read.maps, read.sampled);
+                    Readout::Census(read.census)
                 })
             }));
             if let Some(finder) = &mut self.sources.maps {
-                finder.came_by(&found);
+                finder.came_by(&maps);
+            }
+            match sampled {
+                // With a profile of its own, for they are of one moment.
+                Some(Ok((profile, live))) => {
+                    for readout in [Readout::Profile(profile), Readout::LiveSampled(live)] {
+                        records
+                            .push(take("sampled objects", self.last_cycle, || Ok::<_, StateError>(readout)));
+                    }
+                }
+                // It changed under us: the next census brings another.
+                Some(Err(StateError::Torn { .. })) | None => {}
+                Some(Err(e)) => records.push(failed("sampled objects", &e)),
             }
             self.census_cycle = self.last_cycle;
             self.census_due = next(began, self.interval);

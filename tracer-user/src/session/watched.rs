@@ -90,7 +90,8 @@ impl Watched {
             | Readout::Census(_)
             | Readout::Profile(_)
             | Readout::Waits(_)
-            | Readout::Fates(_) => {}
+            | Readout::Fates(_)
+            | Readout::LiveSampled(_) => {}
         }
     }
 }

@@ -102,7 +102,7 @@ fn add(sum: &mut [TypePoint], other: &[TypePoint]) {
 }
 
 /// A candidate without a name (made while the program runs) leaves the row unknown rather than sure.
-fn names(candidates: &[Candidate], named: &mut Named<'_>) -> BTreeSet<String> {
+pub(super) fn names(candidates: &[Candidate], named: &mut Named<'_>) -> BTreeSet<String> {
     candidates.iter().map(|c| name(*c, named)).collect::<Option<_>>().unwrap_or_default()
 }
 

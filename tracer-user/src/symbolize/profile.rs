@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Clock;
+use super::census::names;
 use super::evidence::{Cause, Frame};
 use super::memo::Named;
 use super::stack::{UserStack, allocation_part, site_id};
@@ -15,7 +16,7 @@ use crate::aggregate::Ledger;
 use crate::aggregate::profile::ProfilePoint;
 use crate::aggregate::series::Series;
 use crate::goruntime::names::cause::{self, hidden_in_profiles, is_allocator, is_bottom};
-use crate::record::profile::{Bucket, Profile, Sampled};
+use crate::record::profile::{Bucket, LiveRow, Profile, Sampled};
 use crate::sampling::{ByBytes, Estimate};
 use crate::units::ProcAddr;
 
@@ -47,6 +48,8 @@ pub struct HeapProfile {
     /// Most live bytes first.
     pub sites: Vec<ProfileSite>,
     pub total: SiteAmounts,
+    /// Absent where no reading of the runtime's profile found the objects themselves.
+    pub live_look: Option<LiveLook>,
     pub samples: Arc<Vec<Sample>>,
     /// What the samples' stacks are made of.
     pub places: Arc<Vec<Place>>,
@@ -58,10 +61,12 @@ pub struct ProfileSite {
     pub id: String,
     /// User frames, innermost first.
     pub stack: Vec<Frame>,
-    /// The runtime's own profile knows no types.
+    /// Where the runtime's own profile, which knows no types, was read: the one type that all its live objects may be of.
     pub type_name: Option<String>,
     pub cause: Cause,
     pub amounts: SiteAmounts,
+    /// What its live objects were seen to be, where the runtime's profile was read; most objects first.
+    pub live_types: Vec<LiveType>,
     /// Allocations in the sample.
     pub samples: u64,
     /// Bytes per object, and about how many of that size were allocated; a size may come several times.
@@ -72,6 +77,28 @@ pub struct ProfileSite {
     /// What lived after each GC cycle that was seen; empty where none of it was seen to live, or it found no room in
     /// the history. All others have points at the same moments.
     pub points: Vec<SitePoint>,
+}
+
+/// Sampled live objects that may be of the same types.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LiveType {
+    /// In order; several cannot be told apart, none is not known.
+    pub candidates: Vec<String>,
+    /// They hold no pointers: nothing says their type.
+    pub noscan: bool,
+    pub objects: u64,
+    /// The address of one.
+    pub example: u64,
+}
+
+/// How the types of live objects were looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LiveLook {
+    pub found: u64,
+    pub looked_at: u64,
+    pub spans_torn: u64,
+    pub spans_swapped: u64,
+    pub cut: bool,
 }
 
 /// What lived of one site after one GC cycle.
@@ -172,6 +199,7 @@ fn view(bucket: &Bucket, collected: bool) -> Sampled {
 pub(super) struct SiteUnderWay {
     amounts: SiteAmounts,
     samples: u64,
+    live_types: Vec<LiveType>,
     sizes: Vec<(u64, u64)>,
     ages: Vec<(u64, u64)>,
     points: Vec<SitePoint>,
@@ -210,9 +238,36 @@ impl SiteUnderWay {
     }
 
     pub(super) fn finish(self, stack: Vec<Frame>, type_name: Option<String>, cause: Cause) -> ProfileSite {
-        let Self { amounts, samples, sizes, ages, points } = self;
+        let Self { amounts, samples, mut live_types, sizes, ages, points } = self;
         let id = if stack.is_empty() { "unknown".to_owned() } else { site_id(&stack) };
-        ProfileSite { id, stack, type_name, cause, amounts, samples, sizes, ages, points }
+        live_types.sort_by(|a, b| b.objects.cmp(&a.objects).then_with(|| a.candidates.cmp(&b.candidates)));
+        ProfileSite { id, stack, type_name, cause, amounts, live_types, samples, sizes, ages, points }
+    }
+
+    /// Adds what the live objects of one bucket were seen to be.
+    fn add_live(&mut self, rows: &[LiveRow], named: &mut Named<'_>) {
+        for row in rows {
+            let candidates: Vec<String> = names(&row.candidates, named).into_iter().collect();
+            let same = |t: &&mut LiveType| t.noscan == row.noscan && t.candidates == candidates;
+            match self.live_types.iter_mut().find(same) {
+                Some(known) => known.objects = known.objects.saturating_add(row.objects),
+                None => self.live_types.push(LiveType {
+                    candidates,
+                    noscan: row.noscan,
+                    objects: row.objects,
+                    example: row.example.0,
+                }),
+            }
+        }
+    }
+
+    /// The one type that all live objects that were looked at may be of. An object of zeros may be of many.
+    fn only_type(&self) -> Option<String> {
+        let (first, others) = self.live_types.split_first()?;
+        let mut left: Vec<&String> = first.candidates.iter().collect();
+        left.retain(|name| others.iter().all(|of| of.candidates.contains(name)));
+        let [one] = left[..] else { return None };
+        Some(one.clone())
     }
 }
 
@@ -251,6 +306,9 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
             ages: &[],
         };
         row.add(&sampling, clock, |sampled| Amounts::of(design, sampled, bucket.size.0, bucket.size.0));
+        if let Some(live) = history.live() {
+            row.add_live(live.of(bucket), named);
+        }
         samples.push(Sample {
             stack,
             type_name: None,
@@ -261,7 +319,18 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         });
     }
     (out.samples, out.places) = (Arc::new(samples), Arc::new(places.all));
-    out.sites = rows.into_iter().map(|((stack, cause), row)| row.finish(stack, None, cause)).collect();
+    out.live_look = history.live().map(|live| LiveLook {
+        found: live.found.sampled,
+        looked_at: live.found.looked_at,
+        spans_torn: live.found.torn,
+        spans_swapped: live.found.swapped,
+        cut: live.found.cut,
+    });
+    let finish = |((stack, cause), row): ((Vec<Frame>, Cause), SiteUnderWay)| {
+        let only = row.only_type();
+        row.finish(stack, only, cause)
+    };
+    out.sites = rows.into_iter().map(finish).collect();
     live_first(&mut out.sites);
     Some(out)
 }

@@ -53,6 +53,7 @@ fn program(sites: &[Site<'_>], seconds: u32, seed: u64) -> Evidence {
         stack: stack(&[site.name, "main.main"]),
         cause: Cause::New,
         amounts: SiteAmounts::default(),
+        live_types: Vec::new(),
         samples: 0,
         sizes: vec![(SIZE, 1)],
         ages: Vec::new(),

@@ -12,15 +12,18 @@ use super::index::{Index, Known};
 use super::map_headers;
 use super::picks::{Pick, Picks};
 use super::sample;
+use super::sampled;
 use super::spans::{self, AllSpans, Decoded, PER_CYCLE, Phase, SPAN_CLASSES, Span, decode};
 use super::typing::{self, Types};
 use crate::goruntime::image::GoImage;
 use crate::goruntime::layout::{CLASS_TO_SIZE, GREEN_TEA, HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::maps::{self, MapKind};
+use crate::goruntime::state::profile::ProfileVars;
 use crate::goruntime::state::{RuntimeState, StateError, StateVars};
 use crate::memory::gather::{Gathered, Request};
 use crate::memory::{FaultKind, ReadAt};
 use crate::record::census::{Amount, Census, CensusClass, Population, Spans};
+use crate::record::profile::{LiveSampled, Profile};
 use crate::units::{Bytes, ProcAddr};
 
 /// How much one pass may look at and keep.
@@ -75,6 +78,8 @@ pub(super) struct Counted {
     /// Objects chosen of them, and which objects they were chosen of.
     pub(super) picks: Picks,
     pub(super) population: Population,
+    /// The generation at the end.
+    pub(super) generation: u32,
 }
 
 /// One reading; with types where they are given. Before 1.22 those of objects above 512 bytes are not known.
@@ -85,29 +90,48 @@ pub fn read(
     types: Option<&Types>,
     limits: Limits,
 ) -> Result<Census, StateError> {
-    read_and_maps(memory, state, shape, types, None, limits).map(|(census, _)| census)
+    read_all(memory, state, shape, types, Also::default(), limits).map(|read| read.census)
 }
 
-/// The same, and the large maps of one kind that were found among the objects, where types are given.
-pub fn read_and_maps(
+/// What else is looked for among the objects, where types are given.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Also<'a> {
+    /// Large maps of one kind.
+    pub maps: Option<MapKind>,
+    /// What the runtime's profiler has sampled.
+    pub profile: Option<&'a ProfileVars>,
+}
+
+/// A census and what else was found.
+#[derive(Debug)]
+pub struct Read {
+    pub census: Census,
+    pub maps: Vec<maps::Known>,
+    pub sampled: Option<Result<(Profile, LiveSampled), StateError>>,
+}
+
+/// A census, and more of the same walk.
+pub fn read_all(
     memory: &dyn ReadAt<ProcAddr>,
     state: &RuntimeState,
     shape: HeapShape,
     types: Option<&Types>,
-    maps: Option<MapKind>,
+    also: Also<'_>,
     limits: Limits,
-) -> Result<(Census, Vec<maps::Known>), StateError> {
+) -> Result<Read, StateError> {
     let (layout, vars) = (state.layout(), state.vars());
     let mut counted = count(memory, layout, vars, shape, limits)?;
-    let mut found = Vec::new();
+    let (mut maps, mut sampled) = (Vec::new(), None);
     if let Some(types) = types.filter(|_| !counted.spans.is_empty()) {
         let sample = sample::read(memory, layout, vars, shape, &mut counted)?;
         counted.census.types = Some(typing::shares(&sample, types, layout));
-        if let Some(kind) = maps {
-            found = map_headers::find(memory, state, shape, kind, &counted.spans, types)?;
+        if let Some(kind) = also.maps {
+            maps = map_headers::find(memory, state, shape, kind, &counted.spans, types)?;
         }
+        let read = |profiler| sampled::read(memory, layout, (vars, profiler), shape, &counted, types);
+        sampled = also.profile.map(read);
     }
-    Ok((counted.census, found))
+    Ok(Read { census: counted.census, maps, sampled })
 }
 
 pub(super) fn count(
@@ -258,7 +282,7 @@ impl<'a> Pass<'a> {
             types: None,
         };
         let Self { index: spans, picks, population, .. } = self;
-        Ok(Counted { census, spans, picks, population })
+        Ok(Counted { census, spans, picks, population, generation: end })
     }
 
     fn sweepgen(&self) -> Result<u32, StateError> {

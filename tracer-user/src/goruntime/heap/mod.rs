@@ -14,5 +14,6 @@ mod marks;
 mod picks;
 mod pointer_bits;
 mod sample;
+mod sampled;
 mod spans;
 pub mod typing;

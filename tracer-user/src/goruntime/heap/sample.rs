@@ -6,6 +6,8 @@
 //! marks are looked at again: an object that did not survive it too is of an unknown type, as is one that cannot be read. It is
 //! not left out, for the others would take its share.
 
+use std::collections::BTreeMap;
+
 use super::bits::Bits;
 use super::census::{Counted, HeapShape};
 use super::index::Index;
@@ -132,6 +134,37 @@ pub(super) fn read(
     Ok(Sample { population, classes })
 }
 
+/// Given objects, in their order. Those without pointers are read as untold.
+pub(super) fn of_picks(
+    memory: &dyn ReadAt<ProcAddr>,
+    layout: &Layout,
+    vars: &StateVars,
+    shape: HeapShape,
+    counted: &Counted,
+    picks: &[Pick],
+) -> Result<Vec<Object>, StateError> {
+    let pointer_bits =
+        PointerBits::new(memory, layout, vars, shape, counted.spans.iter().map(|span| span.start))?;
+    let reader = Reader { memory, layout, vars, shape, index: &counted.spans, pointer_bits };
+    let mut of_class: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+    let untold = |pick: &Pick| {
+        let slot = Bytes(pick.slot());
+        Object { class: pick.spanclass >> 1, slot, hits: 1, bytes: slot, found: Found::Untold }
+    };
+    for (n, pick) in picks.iter().enumerate().filter(|(_, pick)| pick.spanclass & 1 == 0) {
+        of_class.entry(pick.spanclass >> 1).or_default().push(n);
+    }
+    let mut all: Vec<Object> = picks.iter().map(untold).collect();
+    for (class, of) in of_class {
+        let here: Vec<Pick> = of.iter().map(|n| picks[*n]).collect();
+        let read = if class == 0 { reader.single(&here)? } else { reader.objects(class, &here)? };
+        for (n, object) in of.into_iter().zip(read) {
+            all[n] = object;
+        }
+    }
+    Ok(all)
+}
+
 struct Reader<'a> {
     memory: &'a dyn ReadAt<ProcAddr>,
     layout: &'a Layout,
@@ -151,6 +184,23 @@ impl Reader<'_> {
     fn large(&self, large: Large) -> Object {
         let found = large.named.filter(|_| self.tells(0)).map_or(Found::Untold, Found::Typed);
         Object { class: 0, slot: large.slot, hits: large.objects, bytes: large.bytes, found }
+    }
+
+    /// Objects that have a span each.
+    fn single(&self, picks: &[Pick]) -> Result<Vec<Object>, StateError> {
+        let word_of = |pick: &Pick| self.index.find(pick.start.0)?.type_word(self.layout, pick.addr);
+        // What nobody has does not lie at address 0.
+        let requests: Vec<Request> =
+            picks.iter().map(|pick| (word_of(pick).unwrap_or(ProcAddr(0)), 8)).collect();
+        let words = gather(self.memory, &requests).map_err(StateError::reading("large objects' types"))?;
+        let still = self.still(picks)?;
+        let named = |n: usize| word(words.get(n).ok()?, 0).filter(|at| still[n] && *at != 0).map(ProcAddr);
+        let object = |(n, pick): (usize, &Pick)| {
+            let slot = Bytes(pick.slot());
+            let found = named(n).map_or(Found::Untold, Found::Typed);
+            Object { class: 0, slot, hits: 1, bytes: slot, found }
+        };
+        Ok(picks.iter().enumerate().map(object).collect())
     }
 
     fn objects(&self, class: u8, picks: &[Pick]) -> Result<Vec<Object>, StateError> {

@@ -71,6 +71,12 @@ pub(super) fn shares(sample: &Sample, types: &Types, layout: &Layout) -> Vec<Typ
     shares
 }
 
+/// What each object may be of; none that is known is an empty list.
+pub(super) fn candidates(objects: &[Object], types: &Types, layout: &Layout) -> Vec<Vec<Candidate>> {
+    let mut judge = Judge { types, layout, fits: HashMap::new() };
+    objects.iter().map(|object| judge.candidates(object)).collect()
+}
+
 struct Judge<'a> {
     types: &'a Types,
     layout: &'a Layout,
