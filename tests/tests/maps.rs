@@ -81,6 +81,20 @@ fn package_variables_are_read_without_a_probe() {
     }
 }
 
+/// The target counts its own marks, in the memory of the map.
+#[test]
+fn deleted_slots_are_those_that_the_map_has_marked() {
+    live!(Root, Go);
+    for (go, mode) in every_version() {
+        let what = format!("go {} {}", go.pin.version, mode.name());
+        let (report, answer) = traced(&go, mode, &["punch 3000"], &["--sampler", "none"]);
+        let row = row(&report, "map[int64]int").unwrap_or_else(|| panic!("{what}: {}", report["maps"]));
+        assert_eq!(number(row, "/entries"), number(&answer, "/entries"), "{what}");
+        assert!(number(&answer, "/deleted") > 50, "{what}: {answer}");
+        assert_eq!(number(row, "/tombstones"), number(&answer, "/deleted"), "{what}: {row:#}");
+    }
+}
+
 #[test]
 fn large_maps_in_fields_are_found_in_the_heap() {
     live!(Root, EveryGo, Tracer);

@@ -4,6 +4,8 @@
 //! contradicts itself is no map; the hash seed tells one map from the next at an address. Keys and values are never
 //! read. A read of one map costs a header, and its tables only as long as there is budget for them.
 
+mod buckets;
+
 use super::block::Block;
 pub use crate::goruntime::code::hooks::MapKind;
 use crate::memory::ReadAt;
@@ -28,8 +30,16 @@ pub enum Place {
 
 /// Maps read at once: each costs some 50 bytes, in batches.
 pub const MAX_MAPS: usize = 4_096;
-/// Tables read at once, of all maps together; a table holds up to 1024 slots.
-const MAX_TABLES: u64 = 16_384;
+/// What is read at once beyond headers, of all maps together; what would go beyond it is not known of the map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Budget {
+    /// Each holds up to 1024 slots.
+    tables: u64,
+    /// Each holds 8 slots: of most maps all, of large ones none.
+    buckets: u64,
+}
+
+const BUDGET: Budget = Budget { tables: 16_384, buckets: 8_192 };
 /// No map has more entries: each takes at least a byte of a 47-bit address space.
 const MAX_ENTRIES: u64 = 1 << 47;
 
@@ -39,13 +49,13 @@ pub fn read(memory: &dyn ReadAt<ProcAddr>, kind: MapKind, known: &[Known]) -> Ma
     let mut maps = Maps { beyond_cap: later.len() as u64, ..Maps::default() };
     let headers = headers(memory, now, &mut maps.skipped);
     let addresses: Vec<ProcAddr> = headers.iter().map(|(address, _)| *address).collect();
-    let mut tables_left = MAX_TABLES;
+    let mut budget = BUDGET;
     for ((address, known), header) in headers.into_iter().zip(blocks::<HEADER>(memory, &addresses)) {
         let variable = match known.at {
             Place::Variable(at) => Some(at),
             Place::Header(_) => None,
         };
-        let found = header.and_then(|header| Found::of(memory, kind, &header, &mut tables_left));
+        let found = header.and_then(|header| Found::of(memory, kind, &header, known.type_addr, &mut budget));
         let Some(Found { seed, entries, capacity, tombstones }) = found else {
             maps.skipped += 1;
             continue;
@@ -160,19 +170,31 @@ struct Found {
 }
 
 impl Found {
-    fn of(memory: &dyn ReadAt<ProcAddr>, kind: MapKind, bytes: &[u8], tables_left: &mut u64) -> Option<Self> {
+    fn of(
+        memory: &dyn ReadAt<ProcAddr>,
+        kind: MapKind,
+        bytes: &[u8],
+        map_type: ProcAddr,
+        budget: &mut Budget,
+    ) -> Option<Self> {
         let header = Header::decode(kind, bytes)?;
         let Header { entries, seed, parts, storage } = header;
         match kind {
-            // A deleted slot is free again at once.
             MapKind::Buckets => {
                 let slots = if storage.0 == 0 { 0 } else { parts * SLOTS };
-                Some(Self { seed, entries, capacity: Some(slots), tombstones: None })
+                // Those that a growing map has not moved yet lie elsewhere.
+                let moving = Block(bytes).u64(24)? != 0;
+                let tombstones = match storage.0 {
+                    0 => Some(0),
+                    _ if moving => None,
+                    _ => buckets::deleted(memory, storage, parts, map_type, &mut budget.buckets),
+                };
+                Some(Self { seed, entries, capacity: Some(slots), tombstones })
             }
             MapKind::Swiss if parts == 0 => Self::small(memory, header),
             MapKind::Swiss => {
-                let room = if parts <= *tables_left {
-                    *tables_left -= parts;
+                let room = if parts <= budget.tables {
+                    budget.tables -= parts;
                     Room::of(memory, storage, parts)
                 } else {
                     None
@@ -291,6 +313,37 @@ mod tests {
         let bytes = words(&[100, 5 << 32 | 4 << 8, 0xc000, 0, 0, 0]);
         let [map] = one(MapKind::Buckets, &bytes).maps[..] else { panic!("a map") };
         assert_eq!((map.entries, map.seed, map.capacity, map.tombstones), (100, 5, Some(128), None));
+    }
+
+    /// A map of two buckets of 40 bytes, of which the second leads to a third, behind its type.
+    fn buckets(old: u64) -> Vec<u8> {
+        let mut bytes = words(&[9, 5 << 32 | 1 << 8, BASE + 136, old, 0, 0]);
+        bytes.resize(48 + 88, 0);
+        bytes[48 + 82] = 40;
+        for (top, overflow) in
+            [([7, 1, 8, 1, 9, 0, 0, 0], 0), ([9; 8], BASE + 216), ([1, 9, 0, 0, 0, 0, 0, 0], 0)]
+        {
+            bytes.extend(top);
+            bytes.extend(words(&[1, 1, 1, overflow]));
+        }
+        bytes
+    }
+
+    #[test]
+    fn deleted_slots_of_buckets_are_counted_in_overflowing_ones_too() {
+        let known = Known { at: Place::Header(ProcAddr(BASE)), type_addr: ProcAddr(BASE + 48) };
+        let tombstones = |bytes: &[u8]| {
+            let maps = read(&Flat { base: BASE, bytes }, MapKind::Buckets, &[known]).maps;
+            maps.first().map(|map| (map.capacity, map.tombstones))
+        };
+        assert_eq!(tombstones(&buckets(0)), Some((Some(16), Some(3))));
+        assert_eq!(tombstones(&buckets(0x8000)), Some((Some(16), None)), "while it grows");
+        let mut ring = buckets(0);
+        ring[248..256].copy_from_slice(&(BASE + 216).to_le_bytes());
+        assert_eq!(tombstones(&ring), Some((Some(16), None)), "a chain without an end");
+        let mut of_no_map = buckets(0);
+        of_no_map[48 + 82] = 7;
+        assert_eq!(tombstones(&of_no_map), Some((Some(16), None)));
     }
 
     #[test]
