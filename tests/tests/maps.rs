@@ -1,5 +1,6 @@
 //! What maps hold, read from outside, equals what the program itself says: entries of maps that grew and of package
-//! variables, writes and deletions, on both generations of Go's maps. And what is no more is not told.
+//! variables, writes and deletions, on every Go minor: both generations of Go's maps, which meet between 1.23 and 1.24,
+//! and each version's own layout of them. And what is no more is not told.
 
 use std::thread;
 use std::time::Duration;
@@ -48,8 +49,8 @@ fn assert_room(row: &Value, what: &str) {
 
 #[test]
 fn maps_that_grow_are_found_and_hold_what_the_program_says() {
-    live!();
-    for (go, mode) in matrix() {
+    live!(Root, Uprobes, EveryGo, Tracer);
+    for (go, mode) in every_version() {
         let what = format!("go {} {}", go.pin.version, mode.name());
         let (report, answer) = traced(&go, mode, &["run 20000"], &["--sampler", "auto"]);
         for family in answer.as_array().expect("the fixture answers with families") {
@@ -67,8 +68,8 @@ fn maps_that_grow_are_found_and_hold_what_the_program_says() {
 
 #[test]
 fn package_variables_are_read_without_a_probe() {
-    live!();
-    for (go, mode) in matrix() {
+    live!(Root, EveryGo, Tracer);
+    for (go, mode) in every_version() {
         let what = format!("go {} {}", go.pin.version, mode.name());
         let (report, answer) = traced(&go, mode, &["hold 30000"], &["--sampler", "none"]);
         for held in answer.as_array().expect("the fixture answers with what it holds") {
@@ -131,8 +132,8 @@ fn large_maps_in_fields_are_found_in_the_heap() {
 
 #[test]
 fn writes_and_deletions_are_exact() {
-    live!();
-    for (go, mode) in matrix() {
+    live!(Root, Uprobes, EveryGo, Tracer);
+    for (go, mode) in every_version() {
         let what = format!("go {} {}", go.pin.version, mode.name());
         let arguments = ["--sampler", "all", "--events", "map"];
         let (report, answer) = traced(&go, mode, &["hold 5000"], &arguments);

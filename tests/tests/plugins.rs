@@ -13,14 +13,18 @@ use tracer_tests::report::{list, number, text};
 use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
 use tracer_tests::tracer::Tracer;
-use xtask::fixtures::PLUGIN_MINORS;
+use xtask::fixtures::plugin_hosts;
+use xtask::toolchains::EVERY;
 
 const END: Duration = Duration::from_mins(1);
 
-/// The program that loads the plugin lies where it was linked, or anywhere.
-fn hosts() -> impl Iterator<Item = (Go, Mode)> {
-    let all = Go::every().into_iter().filter(|go| PLUGIN_MINORS.contains(&go.pin.minor()));
-    all.flat_map(|go| [Mode::Cgo, Mode::CgoPie].map(|mode| (go.clone(), mode)))
+/// Every Go minor with its plugin; the program that loads it lies where it was linked, or anywhere. Call it behind
+/// `live!(EveryGo)`: a missing toolchain must not pass for a test.
+fn hosts() -> Vec<(Go, Mode)> {
+    let of = |go: Go| plugin_hosts(go.pin.minor()).iter().map(move |mode| (go.clone(), *mode));
+    let all: Vec<(Go, Mode)> = Go::every().into_iter().flat_map(of).collect();
+    assert!(EVERY.iter().all(|pin| all.iter().any(|(go, _)| go.pin == *pin)), "{all:?}");
+    all
 }
 
 fn host(go: &Go, mode: Mode) -> (Target, String) {
@@ -38,7 +42,7 @@ fn functions(stack: &Value) -> Vec<&str> {
 
 #[test]
 fn goroutines_and_types_of_a_plugin_have_their_names() {
-    live!(Root, Go);
+    live!(Root, EveryGo, Tracer);
     for (go, mode) in hosts() {
         let what = format!("go{} {}", go.pin.version, mode.name());
         let (mut target, load) = host(&go, mode);
@@ -66,7 +70,7 @@ fn goroutines_and_types_of_a_plugin_have_their_names() {
 
 #[test]
 fn a_plugin_that_is_loaded_under_way_is_named_live_and_replayed() {
-    live!(Root, Go);
+    live!(Root, Uprobes, EveryGo, Tracer);
     for (go, mode) in hosts() {
         let what = format!("go{} {}", go.pin.version, mode.name());
         let scratch = Scratch::new("plugins");
@@ -105,7 +109,7 @@ fn a_plugin_that_is_loaded_under_way_is_named_live_and_replayed() {
 
 #[test]
 fn what_probes_cannot_see_of_a_plugin_is_said() {
-    live!(Root, Go);
+    live!(Root, Uprobes, EveryGo, Tracer);
     for (go, mode) in hosts() {
         let what = format!("go{} {}", go.pin.version, mode.name());
         let (mut target, load) = host(&go, mode);

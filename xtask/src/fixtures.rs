@@ -42,7 +42,8 @@ impl Mode {
     pub const MATRIX: [Self; 7] =
         [Self::Ordinary, Self::Pie, Self::Bare, Self::Stripped, Self::Cgo, Self::CgoPie, Self::Race];
 
-    fn flags(self) -> &'static [&'static str] {
+    /// What `go build` is told for it.
+    pub fn flags(self) -> &'static [&'static str] {
         match self {
             Self::Ordinary | Self::Stripped | Self::Cgo => &[],
             Self::StrippedPie => &["-buildmode=pie", "-ldflags=-s -w"],
@@ -74,14 +75,21 @@ impl Mode {
     }
 }
 
-/// The Go minors whose plugins are traced: bucket maps and Swiss maps, types without and with headers, an experiment that
-/// is off, and the two newest forms of module data.
-pub const PLUGIN_MINORS: [u32; 5] = [20, 22, 25, 26, 27];
+/// How programs of a Go minor that load plugins are linked: in both ways that exist where a form begins or is newest
+/// (bucket maps and Swiss maps, types without and with headers, an experiment that is off, the two newest forms of module
+/// data), and by turns on the others. Every supported Go builds plugins.
+pub fn plugin_hosts(minor: u32) -> &'static [Mode] {
+    match minor {
+        19 | 23 => &[Mode::Cgo],
+        21 | 24 => &[Mode::CgoPie],
+        _ => &[Mode::Cgo, Mode::CgoPie],
+    }
+}
 
-/// Builds a program that loads a plugin, in the two ways that exist, and the plugin.
-pub fn build_plugins(go: &Path) -> Result<()> {
+/// Builds the programs of that Go minor that load a plugin, and the plugin.
+pub fn build_plugins(go: &Path, minor: u32) -> Result<()> {
     build(go, "leakplugin", Mode::Plugin)?;
-    [Mode::Cgo, Mode::CgoPie].into_iter().try_for_each(|mode| build(go, "pluginhost", mode).map(drop))
+    plugin_hosts(minor).iter().try_for_each(|mode| build(go, "pluginhost", *mode).map(drop))
 }
 
 /// How a program is built.

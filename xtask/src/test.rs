@@ -73,8 +73,8 @@ fn build_fixtures(toolchains: &[Toolchain]) -> Result<()> {
             fixtures::build(&toolchain.go, name, cell.variant)?;
         }
     }
-    for toolchain in toolchains.iter().filter(|t| fixtures::PLUGIN_MINORS.contains(&t.pin.minor())) {
-        fixtures::build_plugins(&toolchain.go)?;
+    for toolchain in toolchains {
+        fixtures::build_plugins(&toolchain.go, toolchain.pin.minor())?;
     }
     for toolchain in toolchains.iter().filter(|toolchain| PINS.contains(&toolchain.pin)) {
         for name in FIXTURES {
