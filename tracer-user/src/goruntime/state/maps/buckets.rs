@@ -49,8 +49,11 @@ pub(super) fn deleted(
     Some(deleted)
 }
 
+/// What is read of a bucket: a word for each.
+type Words = Vec<[u8; 8]>;
+
 /// The marks of each bucket, and where it leads.
-fn read(memory: &dyn ReadAt<ProcAddr>, at: &[ProcAddr], size: u64) -> Option<(Vec<[u8; 8]>, Vec<[u8; 8]>)> {
+fn read(memory: &dyn ReadAt<ProcAddr>, at: &[ProcAddr], size: u64) -> Option<(Words, Words)> {
     let (mut marks, mut next) = (vec![[0; 8]; at.len()], vec![[0; 8]; at.len()]);
     let mut requests: Vec<(ProcAddr, &mut [u8])> = Vec::with_capacity(2 * at.len());
     for ((at, marks), next) in at.iter().zip(&mut marks).zip(&mut next) {
