@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     aggregate::Ledger,
+    analyze::figures,
     capture::{self, End, Item, Sections, sections::Pieces},
     goruntime::{
         error::GoError,
@@ -65,7 +66,8 @@ pub fn replay(from: impl Read) -> Result<Replayed, SessionError> {
     };
     let (plugins, lacking) = plugins(images, &sections);
     if lacking > 0 {
-        cut(ledger, format!("the recording lacks the names of {lacking} plugins; addresses stand for them"));
+        let plugins = figures::counted(lacking as u64, "plugin");
+        cut(ledger, format!("the recording lacks the names of {plugins}; addresses stand for them"));
     }
     let said = ledger.session();
     let nothing = || SessionError::NothingRecorded { offset: end.offset };
