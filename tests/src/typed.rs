@@ -79,7 +79,8 @@ pub fn shares(sessions: &[Session], large_too: bool) -> Types {
         told.small.alone += of_small;
         told.all.kept += small + large;
         told.all.alone += of_small + of_large;
-        missing.insert(name, Kept { small: small - of_small, large: large - of_large });
+        let large = if large_too { large - of_large } else { 0.0 };
+        missing.insert(name, Kept { small: small - of_small, large });
     }
     // The bytes of a row are given to its candidates once.
     for (candidates, row) in rows.iter().filter(|(names, _)| names.len() > 1) {
@@ -117,4 +118,74 @@ pub fn shares(sessions: &[Session], large_too: bool) -> Types {
         told.without_pointers += if class["noscan"] == true { bytes } else { 0.0 };
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Shares of what 1000 bytes in small objects and 2000 in large ones are told as, in the order of [`xtask::accuracy::Told`].
+    fn check(rows: &[(&[&str], u64)], large_too: bool, all: [f64; 4], small: [f64; 4]) {
+        let kept = json!([
+            { "type": "main.a", "objects": 10, "bytes": 600 },
+            { "type": "main.b", "objects": 10, "bytes": 400 },
+            { "type": "main.a", "objects": 1, "bytes": 2000 },
+            { "type": "p (no pointers)", "objects": 10, "bytes": 160 },
+        ]);
+        let row = |(names, bytes): &(&[&str], u64)| match names {
+            [] => json!({ "objects": 1, "bytes": bytes }),
+            [name] => json!({ "type": name, "objects": bytes / 8, "bytes": bytes }),
+            _ => {
+                json!({ "type": names.join(" | "), "candidates": names, "objects": bytes / 8, "bytes": bytes })
+            }
+        };
+        let rows: Vec<Value> = rows.iter().map(row).collect();
+        let classes =
+            json!([{ "noscan": true, "total_bytes": 160 }, { "noscan": false, "total_bytes": 3000 }]);
+        let report = json!({ "heap": { "types": rows, "size_classes": classes } });
+        let told = shares(&[Session { kept, report }], large_too);
+        let figures = |t: xtask::accuracy::Told| [t.kept, t.alone, t.among, t.wrong];
+        assert_eq!((figures(told.all), figures(told.small)), (all, small), "{rows:?} {large_too}");
+        assert_eq!((told.live, told.without_pointers), (3160.0, 160.0));
+    }
+
+    #[test]
+    fn each_byte_is_told_once() {
+        let whole: [(&[&str], u64); 2] = [(&["main.a"], 2600), (&["main.b"], 400)];
+        check(&whole, true, [3000.0, 3000.0, 0.0, 0.0], [1000.0, 1000.0, 0.0, 0.0]);
+        // The large object is known first: what there is of its type may be all its own.
+        check(&[(&["main.a"], 2300)], true, [3000.0, 2300.0, 0.0, 0.0], [1000.0, 300.0, 0.0, 0.0]);
+        check(
+            &[(&["main.a"], 600), (&[], 2400)],
+            false,
+            [3000.0, 600.0, 0.0, 0.0],
+            [1000.0, 600.0, 0.0, 0.0],
+        );
+        // Candidates share the bytes of their row.
+        let both: &[&str] = &["main.a", "main.b"];
+        check(&[(both, 700)], false, [3000.0, 0.0, 700.0, 0.0], [1000.0, 0.0, 700.0, 0.0]);
+        check(
+            &[(both, 700), (&["main.a"], 500)],
+            false,
+            [3000.0, 500.0, 500.0, 0.0],
+            [1000.0, 500.0, 500.0, 0.0],
+        );
+        check(&[(&["x.c", "x.d"], 900)], false, [3000.0, 0.0, 0.0, 0.0], [1000.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn what_is_not_kept_is_wrong() {
+        check(&[(&["main.c"], 80)], true, [3000.0, 0.0, 0.0, 80.0], [1000.0, 0.0, 0.0, 80.0]);
+        check(
+            &[(&["[]*main.c"], 80), (&["x.c"], 80)],
+            true,
+            [3000.0, 0.0, 0.0, 80.0],
+            [1000.0, 0.0, 0.0, 80.0],
+        );
+        // More of a type than is kept, and than a little beside.
+        let much = 400 + BESIDE as u64 + 72;
+        check(&[(&["main.b"], much)], true, [3000.0, 400.0, 0.0, 72.0], [1000.0, 400.0, 0.0, 72.0]);
+    }
 }

@@ -96,6 +96,20 @@ fn may_be_cut_otherwise(value: i64, factor: f64) -> bool {
     (product - product.round()).abs() <= 1e-10 * product.max(1.0)
 }
 
+#[test]
+fn one_off_passes_next_to_a_whole_number_only() {
+    let scale = |size: f64| 1.0 / (1.0 - (-size / DEFAULT_RATE as f64).exp());
+    // One object of 1 024 bytes stands for 512.5002, one of 40 960 for 13.3065 or 545 034.64 bytes.
+    for (value, factor) in
+        [(512, scale(1024.0)), (13, scale(40_960.0)), (545_034, 40_960.0 * scale(40_960.0))]
+    {
+        assert!(!may_be_cut_otherwise(value, factor), "{value} {factor}");
+    }
+    for value in [2_000_000, 1_999_999] {
+        assert!(may_be_cut_otherwise(value, 20_000.0 - 1e-9), "{value}");
+    }
+}
+
 /// Fails unless both have the same stacks with the same figures. True where no figure is one off.
 fn assert_same(ours: &Samples, theirs: &Samples, rate: u64, what: &str) -> bool {
     let only = |a: &Samples, b: &Samples| -> Vec<String> {
