@@ -13,8 +13,16 @@ struct Hierarchy {
     point: &'static str,
     limit: &'static str,
     used: &'static str,
+    /// The most that was ever used. The second generation has it since Linux 5.19.
+    most: &'static str,
     /// Holds the row `oom_kill N`.
     events: &'static str,
+    /// Of that file, the row that says that memory ran out; the first generation has no count of it and says that it lasts.
+    ran_out: &'static str,
+    /// In memory.stat, the row of what is neither a file's nor the kernel's.
+    anonymous: &'static str,
+    /// In memory.stat, the row of pages of files.
+    file: &'static str,
 }
 
 const HIERARCHIES: [Hierarchy; 2] = [
@@ -22,13 +30,21 @@ const HIERARCHIES: [Hierarchy; 2] = [
         point: "/sys/fs/cgroup/memory",
         limit: "memory.limit_in_bytes",
         used: "memory.usage_in_bytes",
+        most: "memory.max_usage_in_bytes",
         events: "memory.oom_control",
+        ran_out: "under_oom",
+        anonymous: "rss",
+        file: "cache",
     },
     Hierarchy {
         point: "/sys/fs/cgroup",
         limit: "memory.max",
         used: "memory.current",
+        most: "memory.peak",
         events: "memory.events",
+        ran_out: "oom",
+        anonymous: "anon",
+        file: "file",
     },
 ];
 
@@ -69,8 +85,34 @@ impl MemoryGroup {
         self.write("cgroup.procs", pid.into());
     }
 
+    /// The file by which a process enters the group by itself, before its first page is anyone else's.
+    pub fn door(&self) -> PathBuf {
+        self.path.join("cgroup.procs")
+    }
+
     pub fn used(&self) -> u64 {
-        self.read(HIERARCHIES[self.hierarchy].used).trim().parse().expect("a number of bytes")
+        self.number(HIERARCHIES[self.hierarchy].used)
+    }
+
+    /// The most that was used since the group is there.
+    pub fn most_used(&self) -> u64 {
+        self.number(HIERARCHIES[self.hierarchy].most)
+    }
+
+    /// What is used beside pages of files, which the kernel drops first.
+    pub fn used_beside_files(&self) -> u64 {
+        let used = self.used();
+        used.saturating_sub(self.row("memory.stat", HIERARCHIES[self.hierarchy].file))
+    }
+
+    /// Of that, what processes hold.
+    pub fn anonymous(&self) -> u64 {
+        self.row("memory.stat", HIERARCHIES[self.hierarchy].anonymous)
+    }
+
+    /// The processes that are in the group.
+    pub fn processes(&self) -> Vec<u32> {
+        self.read("cgroup.procs").lines().map(|pid| pid.parse().expect("a process id")).collect()
     }
 
     /// Limits the group, to no less than it uses.
@@ -80,9 +122,24 @@ impl MemoryGroup {
 
     /// Processes of the group that the kernel has ended for want of memory.
     pub fn killed(&self) -> u64 {
-        let events = self.read(HIERARCHIES[self.hierarchy].events);
-        let row = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        row.and_then(|n| n.trim().parse().ok()).expect("the kernel counts what it ends")
+        self.row(HIERARCHIES[self.hierarchy].events, "oom_kill")
+    }
+
+    /// More than 0 where no memory was to be had, whether or not a process was ended for it.
+    pub fn ran_out(&self) -> u64 {
+        let Hierarchy { events, ran_out, .. } = HIERARCHIES[self.hierarchy];
+        self.row(events, ran_out)
+    }
+
+    fn number(&self, file: &str) -> u64 {
+        self.read(file).trim().parse().expect("a number of bytes")
+    }
+
+    fn row(&self, file: &str, name: &str) -> u64 {
+        let rows = self.read(file);
+        let row = rows.lines().filter_map(|line| line.split_once(' ')).find(|(key, _)| *key == name);
+        let number = row.and_then(|(_, number)| number.trim().parse().ok());
+        number.unwrap_or_else(|| panic!("no {name} in {file}: {rows}"))
     }
 
     fn read(&self, file: &str) -> String {

@@ -20,5 +20,6 @@ pub mod swap;
 pub mod table;
 pub mod target;
 pub mod tracer;
+pub mod typed;
 
 mod lines;

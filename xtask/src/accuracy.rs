@@ -1,5 +1,5 @@
-//! `cargo xtask accuracy`: how far estimates from sampled allocations are off, replayed over seeds and live; writes
-//! docs/accuracy.md.
+//! `cargo xtask accuracy`: how far estimates from sampled allocations are off, replayed over seeds and live, and how many of a
+//! program's live bytes have their type; writes docs/accuracy.md.
 //!
 //! Apart from the checks, which are tests: this runs them so that they write down what they found, and makes a page of it. The
 //! page holds results of one run and nothing else.
@@ -67,6 +67,68 @@ impl Live {
     }
 }
 
+/// Bytes that a program keeps, and what was told of their types.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Told {
+    pub kept: f64,
+    /// Told as of one type, the right one.
+    pub alone: f64,
+    /// Told as of one of a few types, the right one among them.
+    pub among: f64,
+    /// Told as of one type, and there are not so many of it.
+    pub wrong: f64,
+}
+
+impl Told {
+    /// Shares in percent: alone, among others, of no type, wrong.
+    fn columns(&self) -> String {
+        let share = |bytes: f64| format!("{:.1} %", 100.0 * bytes / self.kept);
+        // The error of a sample may make a wrong type of what no type is missing.
+        let unknown = (self.kept - self.alone - self.among - self.wrong).max(0.0);
+        [self.alone, self.among, unknown, self.wrong].map(share).join(" | ")
+    }
+}
+
+/// The types of a program's live objects, all sessions with one Go.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Types {
+    pub sessions: u64,
+    pub all: Told,
+    /// The same for objects of up to 512 bytes.
+    pub small: Told,
+    /// Bytes of the whole heap that live, and those of them without pointers.
+    pub live: f64,
+    pub without_pointers: f64,
+}
+
+impl Types {
+    /// Adds it to the file of results.
+    pub fn add_to(&self, go: &str, path: &Path) -> std::io::Result<()> {
+        let Self { sessions, all, small, live, without_pointers } = self;
+        let mut line = format!("types\t{go}\t{sessions}\t{live}\t{without_pointers}");
+        for Told { kept, alone, among, wrong } in [all, small] {
+            write!(line, "\t{kept}\t{alone}\t{among}\t{wrong}").expect("writing to a string does not fail");
+        }
+        OpenOptions::new().create(true).append(true).open(path)?.write_all(format!("{line}\n").as_bytes())
+    }
+
+    fn parse(line: &str) -> Option<(&str, Self)> {
+        let (go, numbers) = line.strip_prefix("types\t")?.split_once('\t')?;
+        let numbers: Vec<f64> = numbers.split('\t').map(str::parse).collect::<Result<_, _>>().ok()?;
+        let [sessions, live, without_pointers, told_of @ ..] = &numbers[..] else { return None };
+        let told = |told: &[f64]| match told {
+            [kept, alone, among, wrong] => {
+                Some(Told { kept: *kept, alone: *alone, among: *among, wrong: *wrong })
+            }
+            _ => None,
+        };
+        let (all, small) = told_of.split_at_checked(4)?;
+        let (all, small) = (told(all)?, told(small)?);
+        let (live, without_pointers) = (*live, *without_pointers);
+        Some((go, Self { sessions: *sessions as u64, all, small, live, without_pointers }))
+    }
+}
+
 pub fn task(arguments: &[String]) -> Result<()> {
     ensure!(arguments.is_empty(), "`cargo xtask accuracy` takes no arguments");
     ensure!(is_root(), "run `cargo xtask accuracy` as root: attaching to another process needs it");
@@ -77,6 +139,7 @@ pub fn task(arguments: &[String]) -> Result<()> {
     for (package, test, name) in [
         ("tracer-user", "accuracy", "stated_errors_are_the_errors_there_are"),
         ("tracer-tests", "sampled", "estimates_are_within_their_errors"),
+        ("tracer-tests", "heap", "types_are_those_the_program_keeps"),
     ] {
         let mut run = Command::new("cargo");
         run.args(["test", "--package", package, "--locked", "--test", test, "--", "--exact", name])
@@ -147,6 +210,19 @@ fn page(results: &str) -> String {
             spread(&off)
         ));
     }
+    line(TYPES.to_owned());
+    let types: Vec<(&str, Types)> = results.lines().filter_map(Types::parse).collect();
+    for pin in EVERY {
+        let Some((_, types)) = types.iter().find(|(go, _)| *go == pin.version) else { continue };
+        line(format!(
+            "| {} | {} | {} | {} | {:.1} % |",
+            pin.version,
+            types.sessions,
+            types.all.columns(),
+            types.small.columns(),
+            100.0 * types.without_pointers / types.live
+        ));
+    }
     page
 }
 
@@ -160,16 +236,20 @@ fn spread(values: &[f64]) -> f64 {
 }
 
 const HEAD: &str = "\
-# Accuracy of sampled allocations
+# Accuracy
 
-Written by `cargo xtask accuracy` (root): estimates of `--sampler sampled` against what they estimate. Nobody writes here by hand.
+Written by `cargo xtask accuracy` (root): estimates of `--sampler sampled` against what they estimate, and the types of live
+objects against the objects that a program keeps. Nobody writes here by hand.
+
+## Sampled allocations
+
 z is how far an estimate is off, in standard errors: where estimates are right and their errors honest, its mean is 0 and its
 spread 1.
 
 ";
 
 const REPLAYED: &str = "
-## Replayed over seeds
+### Replayed over seeds
 
 One recording holds every allocation of a program, with its fate. Each seed samples it again with the code that the kernel side
 decides by; z is in the errors that the report states. The last column is those errors beside the theory's, of the site where they
@@ -179,7 +259,7 @@ are largest.
 |---|---|---|---|---|---|---|---|";
 
 const LIVE: &str = "
-## Live
+### Live
 
 A program that keeps a known number of each site's objects, stripped and position-independent, sampled once per 16 KiB while it
 allocates, drops and collects. z is in the theory's errors. n is sites times sessions. Unknown is the largest share of a site's
@@ -193,3 +273,19 @@ The same by site, in objects:
 
 | site | bytes | n | kept | off by | spread |
 |---|---|---|---|---|---|";
+
+const TYPES: &str = "
+## Types of live objects
+
+`tracer heap` on a program that keeps a known number of objects of each of some thirty types with pointers, from 8 bytes to 80 KiB,
+stripped and position-independent: the share of their bytes that has one type, which is the right one; of which a few types
+are told, the right one among them; of no type; and told as of a type of which the program does not keep so many. Where a size
+class has many objects their types are a sample's, and its error stands under `no type`, unless it is more than five of
+its standard errors. n is sessions; their bytes are added up.
+
+Before Go 1.22 the runtime does not keep the types of objects above 512 bytes: there `all objects` has them as of no type. The last
+column is the share of the whole heap's live bytes, these and the runtime's own, that holds no pointers: that has no type in any
+Go, and is in no other column.
+
+| Go | n | all objects: one type | a few | no type | wrong | up to 512 bytes: one type | a few | no type | wrong | no pointers |
+|---|---|---|---|---|---|---|---|---|---|---|";

@@ -32,7 +32,11 @@ const TASKS: &[(&str, Run, &str)] = &[
         fuzz::task,
         "[--minutes N] TARGET... | --all: hostile bytes against the parsers; --page writes docs/fuzzing.md",
     ),
-    ("accuracy", accuracy::task, "measure how far sampled estimates are off, write docs/accuracy.md (root)"),
+    (
+        "accuracy",
+        accuracy::task,
+        "measure how far sampled estimates and types are off, write docs/accuracy.md (root)",
+    ),
     ("layouts", layouts::task, "[--check]: write the table of the runtime's structures anew, from every Go"),
     ("vm", vm::task, "KERNEL -- COMMAND [FILE...]: run a command on another Debian kernel under QEMU"),
     (
