@@ -280,8 +280,9 @@ const TYPES: &str = "
 `tracer heap` on a program that keeps a known number of objects of each of some thirty types with pointers, from 8 bytes to 80 KiB,
 stripped and position-independent: the share of their bytes that has one type, which is the right one; of which a few types
 are told, the right one among them; of no type; and told as of a type of which the program does not keep so many. Where a size
-class has many objects their types are a sample's, and its error stands under `no type`, unless it is more than five of
-its standard errors. n is sessions; their bytes are added up.
+class has many objects their types are a sample's: up to five standard errors of what is too much for one type are not called
+wrong, and what is too little for another stands under `no type`, as do objects that hold nothing but nil (half of the
+program's nodes, 2 % of the bytes up to 512). n is sessions; their bytes are added up.
 
 Before Go 1.22 the runtime does not keep the types of objects above 512 bytes: there `all objects` has them as of no type. The last
 column is the share of the whole heap's live bytes, these and the runtime's own, that holds no pointers: that has no type in any
