@@ -15,7 +15,7 @@ use crate::go::{Go, Mode};
 use crate::report::{list, text};
 use crate::target::Target;
 use crate::tracer::Tracer;
-use crate::{chain, classes, events, instructions, table};
+use crate::{chain, classes, events, instructions, readings, table};
 
 /// Rounds of four workers with thirty sites each.
 const ROUNDS: u32 = 500;
@@ -64,6 +64,14 @@ pub fn check(cell: &Cell) -> Vec<Outcome> {
         let account = target.ask("memstats");
         classes::assert_as_told(&table::read(&target, "json").json(), &account, &go, &what);
     });
+    let typed = || build("typed");
+    // The heap names the types of objects above 512 bytes since Go 1.22.
+    let large_too = cell.pin.minor() >= 22 && cell.variant.experiment != "noallocheaders";
+    attempt("census", &mut || readings::assert_census(&go, &typed(), &what));
+    attempt("types", &mut || readings::assert_types(&typed(), large_too, &what));
+    attempt("contents", &mut || readings::assert_maps(&build("maps"), &what));
+    attempt("profile", &mut || readings::assert_profile(&build("profile"), large_too, &what));
+    attempt("sampled", &mut || drop(readings::assert_sampled(&build("followed"), &[], &what)));
     attempt("table", &mut || {
         let mut target = table::started(&build("goroutines"));
         let stack = target.ask("stack");

@@ -12,6 +12,7 @@ pub mod followed;
 pub mod go;
 pub mod instructions;
 pub mod layouts;
+pub mod readings;
 pub mod real_programs;
 pub mod report;
 pub mod requirements;

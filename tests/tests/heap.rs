@@ -12,6 +12,7 @@ use serde_json::Value;
 use tracer_tests::classes;
 use tracer_tests::go::{Go, Mode, Variant, every_version, matrix};
 use tracer_tests::live;
+use tracer_tests::readings::{self, assert_whole, read};
 use tracer_tests::report::{list, number};
 use tracer_tests::target::Target;
 use tracer_tests::tracer::Tracer;
@@ -24,22 +25,6 @@ const PAGE: u64 = 8192;
 /// Objects of one size that are older than a program's own profile of every allocation.
 const BEFORE_THE_PROFILE: u64 = 100;
 
-fn read(target: &Target) -> Value {
-    let pid = target.pid().to_string();
-    Tracer::run(&["heap", "--pid", &pid, "--format", "json"], Duration::from_mins(1)).success().json()
-}
-
-/// Objects per size by the census, those allocated since the last cycle included.
-fn by_size(report: &Value) -> BTreeMap<u64, u64> {
-    let mut sums = BTreeMap::new();
-    for class in list(report, "/heap/size_classes") {
-        assert!(class["noscan"].is_boolean(), "{class}");
-        let size = class["bytes"].as_u64().unwrap_or(0);
-        *sums.entry(size).or_default() += number(class, "/objects") + number(class, "/new_objects");
-    }
-    sums
-}
-
 /// The heap names the types of objects above 512 bytes since Go 1.22.
 fn names_large_types(go: &Go, experiment: &str) -> bool {
     go.pin.minor() >= 22 && experiment != WITHOUT_HEADERS
@@ -48,52 +33,12 @@ fn names_large_types(go: &Go, experiment: &str) -> bool {
 /// The experiment of Go 1.22 that leaves the types out of the heap again.
 const WITHOUT_HEADERS: &str = "noallocheaders";
 
-fn assert_whole(report: &Value, what: &str) {
-    for lost in ["torn_spans", "swapped_spans", "unread_spans"] {
-        assert_eq!(number(report, &format!("/heap/census/{lost}")), 0, "{what}: {lost}");
-    }
-}
-
 #[test]
 fn size_classes_are_those_of_memstats() {
     live!(Root, Uprobes, EveryGo, Tracer);
     for (go, mode) in every_version() {
         let what = format!("go {} {}", go.pin.version, mode.name());
-        let mut target = Target::start(&go.build("typed", mode));
-        target.ask("keep 3000");
-        let account = target.ask("memstats");
-        let report = read(&target);
-        assert_whole(&report, &what);
-        assert_eq!(number(&report, "/heap/census/gc_cycle"), number(&account, "/num_gc"), "{what}");
-        let ours = by_size(&report);
-        // How far a count may lag where a processor holds a span.
-        let in_a_span = classes::spans(&go);
-        let mut compared = 0;
-        for class in list(&account, "/by_size").iter().filter(|class| number(class, "/size") > 0) {
-            let size = number(class, "/size");
-            let theirs = number(class, "/mallocs") - number(class, "/frees");
-            let held = ours.get(&size).copied().unwrap_or(0);
-            assert!(
-                held.abs_diff(theirs) <= in_a_span[&size],
-                "{what}: {held} of {size} bytes, the target has {theirs}"
-            );
-            compared += usize::from(theirs > 0);
-        }
-        assert!(compared >= 20, "{what}: only {compared} classes hold anything");
-        // Classes beyond BySize (19 072 bytes and more) and large objects.
-        let beyond = ours.iter().filter(|(size, _)| **size == 0 || **size > 18_432);
-        let (beyond, large) = (beyond.map(|(_, n)| n).sum::<u64>(), number(&account, "/large"));
-        assert!(beyond.abs_diff(large) <= 8, "{what}: {beyond} large objects, the target has {large}");
-        // Nothing died since: what survived is nearly all, and bytes are the target's.
-        let census = &report["heap"]["census"];
-        let bytes = number(census, "/bytes") + number(census, "/new_bytes");
-        let theirs = number(&account, "/heap_alloc");
-        assert!(bytes.abs_diff(theirs) <= 256 << 10, "{what}: {bytes} bytes, the target has {theirs}");
-        assert!(number(census, "/new_objects") < 2000, "{what}: {census}");
-        let in_spans: u64 = list(&report, "/heap/size_classes").iter().map(|c| number(c, "/spans")).sum();
-        assert_eq!(in_spans, number(census, "/spans"), "{what}");
-        let stacks = number(&account, "/stack_inuse");
-        assert!(number(census, "/stack_bytes") >= stacks / 2, "{what}: {census}, the target has {stacks}");
+        readings::assert_census(&go, &go.build("typed", mode), &what);
     }
 }
 

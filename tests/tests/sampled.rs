@@ -7,6 +7,7 @@ use serde_json::Value;
 use tracer_tests::followed::{estimated, recorded, session};
 use tracer_tests::go::{Go, Mode};
 use tracer_tests::live;
+use tracer_tests::readings::{LEFT_BEHIND, assert_sampled};
 use tracer_tests::report::{assert_nothing_lost, list, number, text};
 use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
@@ -20,9 +21,6 @@ fn versions() -> Vec<(Go, Mode)> {
     modes.map(|(minor, mode)| (of(minor), mode)).into()
 }
 
-/// Objects that a finished worker's stack or register may still hold.
-const LEFT_BEHIND: u64 = 6;
-
 #[test]
 fn with_every_allocation_sampled_the_living_are_those_that_are_kept() {
     live!(Root, Uprobes, EveryGo, Tracer);
@@ -30,23 +28,11 @@ fn with_every_allocation_sampled_the_living_are_those_that_are_kept() {
         let what = format!("go{} {}", go.pin.version, mode.name());
         let scratch = Scratch::new("sampled");
         let recording = scratch.file("session.trc");
-        let arguments = ["--sample-bytes", "1", "--record", recording.to_str().unwrap()];
-        // Collections only when they are asked for: each is seen, however slow the machine.
-        let lines = ["collect -1", "run 400", "gc", "run 150", "gc", "release", "gc"];
-        let found = session(&go.build("followed", mode), &arguments, &lines);
-        assert_nothing_lost(&found.report, &what);
-        let rows = estimated(&found.report);
+        let arguments = ["--record", recording.to_str().unwrap()];
+        let (found, rows) = assert_sampled(&go.build("followed", mode), &arguments, &what);
         let recorded = recorded(&recording);
         for site in &found.account {
-            let row = rows.get(&site.function).unwrap_or_else(|| panic!("{what}: no {}", site.function));
-            assert_eq!(row.allocated as u64, site.allocated, "{what}: {site:?} {row:?}");
-            assert_eq!(row.samples, site.allocated, "{what}: {site:?} {row:?}");
-            // What was lost sight of is said to be, and is little: collections are slower than the looks at them.
-            let known = site.kept.saturating_sub(row.unknown as u64)..=site.kept + LEFT_BEHIND;
-            assert!(known.contains(&(row.live as u64)), "{what}: {site:?} {row:?}");
-            assert!(row.unknown <= 0.05 * row.allocated, "{what}: {site:?} {row:?}");
-            let sum = row.live + row.freed + row.unknown + row.since_gc;
-            assert_eq!(sum as u64, site.allocated, "{what}: {site:?} {row:?}");
+            let row = rows[&site.function];
             // The very objects that the program still holds.
             let lost = site.addresses.iter().filter(|at| recorded.get(at) != Some(&true)).count();
             assert!(lost as f64 <= row.unknown, "{what}: {lost} of {:x?}", site.addresses);
