@@ -23,12 +23,18 @@ type wide struct {
 	err  error
 }
 
+// A map that only the heap leads to.
+type store struct {
+	byNumber map[int]*node
+}
+
 var (
 	names  = map[string]*node{}
 	few    = map[int]int{1: 1}
 	kept   []*node
 	wides  []*wide
 	blocks [][]byte
+	held   = &store{byNumber: map[int]*node{}}
 )
 
 func init() { runtime.MemProfileRate = 4096 }
@@ -47,6 +53,9 @@ func main() {
 	}
 	for n := 0; n < 300; n += 3 {
 		delete(names, kept[n].name)
+	}
+	for n := 0; n < 3000; n++ {
+		held.byNumber[n] = kept[n%len(kept)]
 	}
 	for n := 0; n < 6; n++ {
 		wides = append(wides, &wide{})
@@ -68,4 +77,5 @@ func main() {
 	os.Stdout.WriteString("ready\n")
 	os.Stdin.Read(make([]byte, 1))
 	runtime.KeepAlive(kept)
+	runtime.KeepAlive(held)
 }

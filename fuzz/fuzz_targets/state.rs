@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
         let grouped: u64 = found.groups.iter().map(|group| group.count).sum();
         assert!(grouped + found.skipped <= found.total + found.skipped);
     }
-    let known = |at: &u64| Known { at: Place::Header(ProcAddr(*at)), type_addr: ProcAddr(0) };
+    let known = |(at, of): &(u64, u64)| Known { at: Place::Header(ProcAddr(*at)), type_addr: ProcAddr(*of) };
     let known: Vec<Known> = process.base.maps.iter().map(known).collect();
     let maps = state.maps(&memory, process.maps, &known);
     assert_eq!(maps.maps.len() as u64 + maps.skipped, known.len() as u64);

@@ -27,8 +27,8 @@ pub struct Base {
     pub bias: u64,
     pub inline_marks: bool,
     pub swiss: bool,
-    /// Headers of maps.
-    pub maps: Vec<u64>,
+    /// Headers of maps, and their types.
+    pub maps: Vec<(u64, u64)>,
     /// Objects of the heap, and places beside them.
     pub objects: Vec<u64>,
     /// The wall clock when the memory was read.
