@@ -118,7 +118,7 @@ pub fn assert_profile(program: &Path, large_too: bool, what: &str) {
         assert_eq!(number(row, "/live/objects"), KEPT, "{what}: {row:#}");
         assert_eq!(number(row, "/freed/objects"), 0, "{what}: {row:#}");
         let known = large_too || site == "main.keepNode";
-        assert_eq!(row["type"], if known { of.clone() } else { Value::Null }, "{what}: {row:#}");
+        assert_eq!(row["live_type"], if known { of.clone() } else { Value::Null }, "{what}: {row:#}");
     }
 }
 

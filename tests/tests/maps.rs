@@ -85,7 +85,7 @@ fn package_variables_are_read_without_a_probe() {
 /// The target counts its own marks, in the memory of the map.
 #[test]
 fn deleted_slots_are_those_that_the_map_has_marked() {
-    live!(Root, Go);
+    live!(Root, EveryGo, Tracer);
     for (go, mode) in every_version() {
         let what = format!("go {} {}", go.pin.version, mode.name());
         let (report, answer) = traced(&go, mode, &["punch 3000"], &["--sampler", "none"]);

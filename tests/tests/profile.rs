@@ -228,7 +228,7 @@ const KEPT: u64 = 50;
 /// The profile knows stacks and sizes. What the objects of each are is looked up in the heap.
 #[test]
 fn the_types_of_live_sampled_objects_are_told_by_site() {
-    live!(Root, Go);
+    live!(Root, Go, Tracer);
     for (go, mode) in matrix() {
         let what = format!("go{} {}", go.pin.version, mode.name());
         let mut target = start(&go.build("profile", mode), Some(1));
@@ -253,7 +253,7 @@ fn the_types_of_live_sampled_objects_are_told_by_site() {
             let row = row(site);
             let known = headers || site == "main.keepNode";
             let expected = if known { ty.clone() } else { Value::Null };
-            assert_eq!(row["type"], expected, "{what}: {row:#}");
+            assert_eq!(row["live_type"], expected, "{what}: {row:#}");
             let of: Vec<u64> = list(row, "/live_types").iter().map(|of| number(of, "/objects")).collect();
             // The first node holds nothing but zeros, as objects of other types of its size may.
             assert!(of[0] >= KEPT - 1 && of.iter().sum::<u64>() == KEPT, "{what}: {row:#}");
@@ -264,7 +264,7 @@ fn the_types_of_live_sampled_objects_are_told_by_site() {
         let types: Vec<(&Value, u64)> =
             list(mixed, "/live_types").iter().map(|t| (&t["types"][0], number(t, "/objects"))).collect();
         if headers {
-            assert_eq!(mixed["type"], Value::Null, "{what}: {mixed:#}");
+            assert_eq!(mixed["live_type"], Value::Null, "{what}: {mixed:#}");
             assert_eq!(
                 types,
                 [(&"main.huge".into(), KEPT / 5 * 4), (&"main.wide".into(), KEPT / 5)],

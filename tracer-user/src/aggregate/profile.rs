@@ -20,6 +20,9 @@ pub const MAX_POINTS: usize = 128;
 /// Buckets followed, those with most live bytes first: 128 points of 4 096 rows of 8 bytes are 4 MiB at worst.
 pub const MAX_BUCKETS: usize = 4_096;
 
+/// Rows of types kept; a reading makes fewer.
+const MAX_LIVE_ROWS: usize = 4_096;
+
 /// What one GC cycle left. Buckets that are not here held nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProfilePoint {
@@ -40,9 +43,9 @@ pub struct LiveTypes {
 }
 
 impl LiveTypes {
-    /// The objects of a bucket that were looked at.
-    pub fn of(&self, bucket: &Bucket) -> &[LiveRow] {
-        self.rows.get(&key(bucket)).map_or(&[], Vec::as_slice)
+    /// The objects of a bucket that were looked at, once: a foreign profile may hold a bucket twice.
+    pub fn take(&mut self, bucket: &Bucket) -> Vec<LiveRow> {
+        self.rows.remove(&key(bucket)).unwrap_or_default()
     }
 }
 
@@ -105,7 +108,9 @@ impl ProfileHistory {
     pub(super) fn lives(&mut self, mut live: LiveSampled) {
         let Some((_, profile)) = &self.newest else { return };
         let mut rows: BTreeMap<u64, Vec<LiveRow>> = BTreeMap::new();
-        for row in std::mem::take(&mut live.rows) {
+        let all = std::mem::take(&mut live.rows);
+        live.cut |= all.len() > MAX_LIVE_ROWS;
+        for row in all.into_iter().take(MAX_LIVE_ROWS) {
             if let Some(bucket) = profile.buckets.get(row.bucket as usize) {
                 rows.entry(key(bucket)).or_default().push(row);
             }
@@ -208,7 +213,8 @@ mod tests {
         h.apply(KTime(1), profile([1, 2]));
         h.lives(LiveSampled { rows: vec![row(0, 5), row(1, 7), row(2, 8)], ..LiveSampled::default() });
         h.apply(KTime(2), profile([2, 1]));
-        let objects = |pc| h.live().unwrap().of(&bucket(pc, 0)).iter().map(|r| r.objects).collect::<Vec<_>>();
+        let objects =
+            |pc| h.live().unwrap().clone().take(&bucket(pc, 0)).iter().map(|r| r.objects).collect::<Vec<_>>();
         assert_eq!((objects(1), objects(2), objects(3)), (vec![5], vec![7], vec![]));
     }
 

@@ -317,6 +317,7 @@ fn allocation(s: &evidence::AllocSite, evidence: &Evidence) -> Allocation {
         freed: None,
         allocated_since_gc: None,
         unknown: None,
+        live_type: None,
         live_types: Vec::new(),
         samples: None,
         sizes: sizes::of_classes(s, evidence),

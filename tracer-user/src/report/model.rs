@@ -457,6 +457,9 @@ pub struct Allocation {
     pub stack: Vec<Frame>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_name: Option<String>,
+    /// The one type that all its sampled live objects which were looked at may be of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_type: Option<String>,
     pub cause: String,
     pub since: &'static str,
     /// As of the last GC.

@@ -147,12 +147,8 @@ impl Builder {
         }
         let since = heap.allocated_since_gc;
         if since.objects > 0 {
-            let seen = match heap.source {
-                "samples" => "in the allocated and not in the in-use figures",
-                _ => "in no figure here",
-            };
             self.comment(&format!(
-                "allocated since that GC, garbage included, and {seen}: {} bytes in {} objects",
+                "allocated since that GC, garbage included, and in no figure here: {} bytes in {} objects",
                 since.bytes, since.objects
             ));
         }

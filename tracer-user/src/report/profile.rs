@@ -19,6 +19,7 @@ fn allocation(site: &ProfileSite, profile: &profile::HeapProfile) -> Allocation 
         site: site.id.clone(),
         stack: frames(&site.stack),
         type_name: site.type_name.clone(),
+        live_type: site.live_type.clone(),
         cause: site.cause.name().to_owned(),
         since: match profile.source {
             ProfileSource::Runtime => "start",

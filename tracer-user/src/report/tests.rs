@@ -648,6 +648,7 @@ fn sampled() -> Report {
             type_name: None,
             cause: Cause::MakeSlice,
             amounts: site,
+            live_type: None,
             live_types: vec![LiveType {
                 noscan: true,
                 objects: 7,

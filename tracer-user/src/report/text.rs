@@ -310,7 +310,7 @@ fn map_facts(row: &MapRow) -> Vec<String> {
         facts.push(format!("room for {}", figures::count(capacity)));
     }
     if let Some(deleted) = row.tombstones.filter(|n| *n > 0) {
-        facts.push(format!("{} of it deleted", figures::count(deleted)));
+        facts.push(format!("{} deleted", figures::counted(deleted, "slot")));
     }
     if let Some(rate) = row.entries_per_s.filter(|_| row.low > Some(0.0)) {
         facts.push(format!("+{}", figures::event_rate(rate)));
@@ -341,7 +341,8 @@ fn writer(row: &MapRow) -> Option<String> {
 }
 
 pub(super) fn site_line(row: &Allocation) -> (String, String) {
-    let what = [row.cause.as_str(), row.type_name.as_deref().unwrap_or("")].join(" ");
+    let of = row.type_name.as_deref().or(row.live_type.as_deref());
+    let what = [row.cause.as_str(), of.unwrap_or("")].join(" ");
     let site = match row.stack.first() {
         Some(f) => format!("{} {}", f.function, place(f)),
         None => "unknown stack".to_owned(),

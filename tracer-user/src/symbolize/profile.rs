@@ -61,8 +61,11 @@ pub struct ProfileSite {
     pub id: String,
     /// User frames, innermost first.
     pub stack: Vec<Frame>,
-    /// Where the runtime's own profile, which knows no types, was read: the one type that all its live objects may be of.
+    /// The runtime's own profile knows no types.
     pub type_name: Option<String>,
+    /// The one type that all its live objects may be of, where those of the runtime's profile were looked at. What is seen
+    /// of objects may be another type the next time: no two rows are told apart by it.
+    pub live_type: Option<String>,
     pub cause: Cause,
     pub amounts: SiteAmounts,
     /// What its live objects were seen to be, where the runtime's profile was read; most objects first.
@@ -241,7 +244,20 @@ impl SiteUnderWay {
         let Self { amounts, samples, mut live_types, sizes, ages, points } = self;
         let id = if stack.is_empty() { "unknown".to_owned() } else { site_id(&stack) };
         live_types.sort_by(|a, b| b.objects.cmp(&a.objects).then_with(|| a.candidates.cmp(&b.candidates)));
-        ProfileSite { id, stack, type_name, cause, amounts, live_types, samples, sizes, ages, points }
+        let live_type = only_type(&live_types);
+        ProfileSite {
+            id,
+            stack,
+            type_name,
+            live_type,
+            cause,
+            amounts,
+            live_types,
+            samples,
+            sizes,
+            ages,
+            points,
+        }
     }
 
     /// Adds what the live objects of one bucket were seen to be.
@@ -260,15 +276,19 @@ impl SiteUnderWay {
             }
         }
     }
+}
 
-    /// The one type that all live objects that were looked at may be of. An object of zeros may be of many.
-    fn only_type(&self) -> Option<String> {
-        let (first, others) = self.live_types.split_first()?;
-        let mut left: Vec<&String> = first.candidates.iter().collect();
-        left.retain(|name| others.iter().all(|of| of.candidates.contains(name)));
-        let [one] = left[..] else { return None };
-        Some(one.clone())
-    }
+/// Objects that must have been looked at before they name their site's type.
+const LEAST_SEEN: u64 = 8;
+
+/// The one type that all live objects that were looked at may be of. An object of zeros may be of many.
+fn only_type(of: &[LiveType]) -> Option<String> {
+    let (first, others) = of.split_first()?;
+    let seen = of.iter().fold(0_u64, |sum, of| sum.saturating_add(of.objects));
+    let mut left: Vec<&String> = first.candidates.iter().collect();
+    left.retain(|name| others.iter().all(|of| of.candidates.contains(name)));
+    let [one] = left[..] else { return None };
+    (seen >= LEAST_SEEN).then(|| one.clone())
 }
 
 pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Option<HeapProfile> {
@@ -284,6 +304,7 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         ..HeapProfile::default()
     };
     let history = ledger.profile();
+    let mut live = history.live().cloned();
     let mut rows: BTreeMap<(Vec<Frame>, Cause), SiteUnderWay> = BTreeMap::new();
     let (mut samples, mut places) = (Vec::with_capacity(profile.buckets.len()), Places::default());
     let keeps = keeps_allocator(profile, named);
@@ -306,8 +327,8 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
             ages: &[],
         };
         row.add(&sampling, clock, |sampled| Amounts::of(design, sampled, bucket.size.0, bucket.size.0));
-        if let Some(live) = history.live() {
-            row.add_live(live.of(bucket), named);
+        if let Some(live) = &mut live {
+            row.add_live(&live.take(bucket), named);
         }
         samples.push(Sample {
             stack,
@@ -326,11 +347,7 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         spans_swapped: live.found.swapped,
         cut: live.found.cut,
     });
-    let finish = |((stack, cause), row): ((Vec<Frame>, Cause), SiteUnderWay)| {
-        let only = row.only_type();
-        row.finish(stack, only, cause)
-    };
-    out.sites = rows.into_iter().map(finish).collect();
+    out.sites = rows.into_iter().map(|((stack, cause), row)| row.finish(stack, None, cause)).collect();
     live_first(&mut out.sites);
     Some(out)
 }

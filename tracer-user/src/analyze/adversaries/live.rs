@@ -49,6 +49,7 @@ fn program(sites: &[Site<'_>], seconds: u32, seed: u64) -> Evidence {
     let mut rng = Lcg(seed ^ 0x5eed);
     let rows = sites.iter().map(|site| ProfileSite {
         type_name: None,
+        live_type: None,
         id: site.name.into(),
         stack: stack(&[site.name, "main.main"]),
         cause: Cause::New,

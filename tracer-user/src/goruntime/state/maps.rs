@@ -55,7 +55,8 @@ pub fn read(memory: &dyn ReadAt<ProcAddr>, kind: MapKind, known: &[Known]) -> Ma
             Place::Variable(at) => Some(at),
             Place::Header(_) => None,
         };
-        let found = header.and_then(|header| Found::of(memory, kind, &header, known.type_addr, &mut budget));
+        let found = header
+            .and_then(|header| Found::of(memory, kind, (address, &header), known.type_addr, &mut budget));
         let Some(Found { seed, entries, capacity, tombstones }) = found else {
             maps.skipped += 1;
             continue;
@@ -173,7 +174,7 @@ impl Found {
     fn of(
         memory: &dyn ReadAt<ProcAddr>,
         kind: MapKind,
-        bytes: &[u8],
+        (address, bytes): (ProcAddr, &[u8]),
         map_type: ProcAddr,
         budget: &mut Budget,
     ) -> Option<Self> {
@@ -189,6 +190,12 @@ impl Found {
                     _ if moving => None,
                     _ => buckets::deleted(memory, storage, parts, map_type, &mut budget.buckets),
                 };
+                // The same buckets afterwards, or what was counted was memory given up.
+                let tombstones = tombstones.filter(|_| {
+                    let mut again = [0; HEADER];
+                    let at = memory.read(address, &mut again).ok().map(|()| Block(&again));
+                    at.is_some_and(|now| (now.u64(16), now.u64(24)) == (Some(storage.0), Some(0)))
+                });
                 Some(Self { seed, entries, capacity: Some(slots), tombstones })
             }
             MapKind::Swiss if parts == 0 => Self::small(memory, header),

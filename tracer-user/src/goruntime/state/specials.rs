@@ -32,6 +32,10 @@ impl Default for Limits {
 pub struct SampledObject {
     pub address: ProcAddr,
     pub bucket: BucketAddr,
+    /// Its span: where the structure is, and what it was at that moment.
+    pub span: ProcAddr,
+    pub start: ProcAddr,
+    pub spanclass: u8,
 }
 
 /// What was found.
@@ -51,6 +55,8 @@ const WHAT: &str = "sampled objects";
 const IN_USE: u8 = 1;
 /// Specials of one span: some kinds come several to an object, so no product of numbers bounds them.
 const MAX_CHAIN: usize = 1 << 16;
+/// Records read for each object that may be kept: other kinds of specials are among them.
+const RECORDS_PER_OBJECT: usize = 4;
 /// Spans read together.
 const BATCH: usize = 1024;
 /// Headers of large objects hold gigabytes at most.
@@ -81,6 +87,7 @@ pub fn read(
         layout,
         chunks: Chunks::new(memory),
         limits,
+        records: limits.objects.saturating_mul(RECORDS_PER_OBJECT),
         found: Found { cut: (taken as u64) < len, ..Found::default() },
     };
     for from in (0..taken).step_by(BATCH) {
@@ -89,6 +96,9 @@ pub fn read(
         let spans: Vec<ProcAddr> =
             words.chunks_exact(8).filter_map(|w| Block(w).u64(0)).map(ProcAddr).collect();
         pass.batch(&spans)?;
+        if pass.records == 0 || pass.found.objects.len() >= limits.objects {
+            break;
+        }
     }
     Ok(pass.found)
 }
@@ -98,6 +108,8 @@ struct Pass<'a> {
     layout: &'a Layout,
     chunks: Chunks<'a>,
     limits: Limits,
+    /// Records that may still be read, over all spans.
+    records: usize,
     found: Found,
 }
 
@@ -107,6 +119,7 @@ struct Span {
     start: u64,
     pages: u64,
     state: u8,
+    spanclass: u8,
     specials: u64,
 }
 
@@ -117,6 +130,7 @@ impl Span {
             start: block.u64(layout.mspan_start_addr)?,
             pages: block.u64(layout.mspan_npages)?,
             state: block.u8(layout.mspan_state)?,
+            spanclass: block.u8(layout.mspan_spanclass)?,
             specials: block.u64(layout.mspan_specials)?,
         })
     }
@@ -127,7 +141,7 @@ impl Pass<'_> {
         for (at, span) in spans.iter().zip(self.spans(spans)?) {
             let Some(span) = span.filter(|s| s.state == IN_USE && s.specials != 0) else { continue };
             let kept = self.found.objects.len();
-            if !self.list(span) {
+            if !self.list(*at, span) {
                 self.found.objects.truncate(kept);
                 self.found.torn += 1;
                 continue;
@@ -137,7 +151,7 @@ impl Pass<'_> {
                 self.found.objects.truncate(kept);
                 self.found.torn += 1;
             }
-            if self.found.objects.len() >= self.limits.objects {
+            if self.records == 0 || self.found.objects.len() >= self.limits.objects {
                 self.found.objects.truncate(self.limits.objects);
                 self.found.cut = true;
                 return Ok(());
@@ -175,7 +189,7 @@ impl Pass<'_> {
     }
 
     /// Follows one list; false where it cannot be one.
-    fn list(&mut self, span: Span) -> bool {
+    fn list(&mut self, at_span: ProcAddr, span: Span) -> bool {
         let layout = self.layout;
         if span.pages == 0 || span.pages > MAX_PAGES {
             return false;
@@ -186,6 +200,11 @@ impl Pass<'_> {
             if at == 0 {
                 return true;
             }
+            if self.records == 0 {
+                self.found.cut = true;
+                return false;
+            }
+            self.records -= 1;
             if self.chunks.read(ProcAddr(at), &mut record).is_err() {
                 return false;
             }
@@ -210,7 +229,13 @@ impl Pass<'_> {
             }
             if kind == profile_kind(layout.minor) {
                 let address = ProcAddr(span.start).plus(offset);
-                self.found.objects.push(SampledObject { address, bucket: BucketAddr(ProcAddr(bucket)) });
+                self.found.objects.push(SampledObject {
+                    address,
+                    bucket: BucketAddr(ProcAddr(bucket)),
+                    span: at_span,
+                    start: ProcAddr(span.start),
+                    spanclass: span.spanclass,
+                });
             }
             at = next;
         }

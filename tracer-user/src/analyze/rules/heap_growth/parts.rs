@@ -57,7 +57,7 @@ fn site_part(site: &ProfileSite, total: &HeapTrend) -> Option<HeapPart> {
         candidates: vec![Candidate {
             id: site.id.clone(),
             stack: site.stack.clone(),
-            type_name: site.type_name.clone(),
+            type_name: site.type_name.clone().or_else(|| site.live_type.clone()),
             cause: site.cause,
             share: 1.0,
             objects_per_s,
@@ -101,7 +101,7 @@ fn keepers(class: &SizeClass, growth: Slope, profile: &HeapProfile) -> Vec<Candi
         rows.push(Candidate {
             id: site.id.clone(),
             stack: site.stack.clone(),
-            type_name: site.type_name.clone(),
+            type_name: site.type_name.clone().or_else(|| site.live_type.clone()),
             cause: site.cause,
             share,
             objects_per_s: row.slope.per_unit / size.max(1.0),

@@ -7,8 +7,9 @@
 use crate::memory::ReadAt;
 use crate::units::ProcAddr;
 
-/// runtime/map.go, emptyOne.
+/// runtime/map.go, emptyOne; evacuatedX to evacuatedEmpty.
 const EMPTY_ONE: u8 = 1;
+const EVACUATED: std::ops::RangeInclusive<u8> = 2..=4;
 /// internal/abi/type.go, MapType.BucketSize (runtime/type.go, maptype.bucketsize, before 1.21): 16 bits.
 const BUCKET_SIZE: u64 = 82;
 /// Marks, eight keys and eight values of at least nothing, the overflow pointer; and of at most 128 bytes each.
@@ -40,6 +41,10 @@ pub(super) fn deleted(
         let mut overflowing = Vec::new();
         for batch in all.chunks(BATCH) {
             let (marks, next) = read(memory, batch, size)?;
+            // It began to grow as we read.
+            if marks.iter().flatten().any(|mark| EVACUATED.contains(mark)) {
+                return None;
+            }
             deleted += marks.iter().flatten().map(|mark| u64::from(*mark == EMPTY_ONE)).sum::<u64>();
             let next = next.into_iter().map(u64::from_le_bytes).filter(|at| *at != 0);
             overflowing.extend(next.map(ProcAddr));
