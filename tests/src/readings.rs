@@ -95,6 +95,8 @@ pub fn assert_maps(program: &Path, what: &str) {
     let mut target = Target::start(program);
     let tracer = Tracer::attach(target.pid(), &["--sampler", "none", "--format", "json"]);
     let answer = target.ask("hold 30000");
+    // All code is looked through for the variables: on a busy machine that takes a while.
+    std::thread::sleep(Duration::from_secs(1));
     let report = tracer.interrupt().success().json();
     for held in list(&answer, "") {
         let of = text(held, "/type");
