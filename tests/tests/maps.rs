@@ -228,8 +228,15 @@ fn a_map_that_was_dropped_is_not_accused_of_having_grown() {
         let named = |report: &Value, list_of: &str, name: &str| {
             list(report, list_of).iter().any(|row| DROPPED.iter().any(|of| row[name] == **of))
         };
-        let (report, _) = traced(go, mode, &["fill 14000 14"], &["--sampler", "auto"]);
-        assert!(named(&report, "/findings", "type"), "{what}: {}", report["findings"]);
+        // Readings are further apart where the machine is busy; a rule waits for as many as it needs.
+        let mut grown = Value::Null;
+        for fill in ["fill 14000 14", "fill 14000 60"] {
+            (grown, _) = traced(go, mode, &[fill], &["--sampler", "auto"]);
+            if !named(&grown, "/undecided", "subject") {
+                break;
+            }
+        }
+        assert!(named(&grown, "/findings", "type"), "{what}: {} {}", grown["findings"], grown["undecided"]);
         let (report, _) = traced_slowly(go, mode, &["fill 14000 14", "drop"]);
         // Not collected, and it has not grown for a while.
         assert!(!named(&report, "/findings", "type"), "{what}: {}", report["findings"]);
