@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracer_tests::go::{Go, Mode, every_version, matrix};
 use tracer_tests::live;
 use tracer_tests::report::{self, list, number, text};
@@ -126,6 +126,30 @@ fn large_maps_in_fields_are_found_in_the_heap() {
             }
         }
         assert_eq!(found, 5, "{what}: {}", report["maps"]);
+        assert!(target.finish().success());
+    });
+}
+
+#[test]
+fn a_map_whose_storage_two_types_share_is_one_of_them() {
+    live!(Root, EveryGo, Tracer);
+    let all: Vec<(Go, Mode)> = every_version().into_iter().filter(|(go, _)| go.pin.minor() >= 22).collect();
+    side_by_side(&all, |go, mode, what| {
+        let mut target = Target::start(&go.build("maps", mode));
+        target.ask("share 4000");
+        target.ask("collect");
+        let tracer = Tracer::attach(target.pid(), &["--format", "json", "--sampler", "none"]);
+        thread::sleep(READ);
+        let report = tracer.interrupt().success().json();
+        let either = "main.tags | map[uint64]*main.dropped";
+        assert_eq!(entries(&report, either), [Some(4000), Some(2000)], "{what}: {}", report["maps"]);
+        let row = row(&report, either).expect("one of them");
+        assert_eq!(row["candidates"], json!(["main.tags", "map[uint64]*main.dropped"]), "{what}");
+        let search = &report["map_search"];
+        assert!(
+            number(search, "/span_bytes") > 0 && number(search, "/waiting_bytes") == 0,
+            "{what}: {search}"
+        );
         assert!(target.finish().success());
     });
 }

@@ -182,11 +182,11 @@ fn with_the_newest_row_hidden_a_stripped_program_is_refused_with_the_range_that_
         assert_eq!((all.image.basis(), all.layout.minor), (Basis::Table, HIDDEN_AFTER + 1));
         let refused = opened(&target, Known::until(HIDDEN_AFTER)).err().expect("its module data is another");
         let said = refused.to_string();
-        for words in [
-            "go1.27.3 is newer than this tracer, which knows go1.19 to go1.26, and its runtime is another: ",
-            "moduledata",
-            "; use a newer tracer",
-        ] {
+        let newer = format!(
+            "go{} is newer than this tracer, which knows go1.19 to go1.{HIDDEN_AFTER}, and its runtime is another: ",
+            newest().pin.version
+        );
+        for words in [newer.as_str(), "moduledata", "; use a newer tracer"] {
             assert!(said.contains(words), "{}: {said}", mode.name());
         }
     }

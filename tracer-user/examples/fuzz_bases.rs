@@ -134,7 +134,8 @@ fn memory(target: &Target) -> Base {
     let read = census::read_all(&memory, &state, shape, Some(&types), also, census::Limits::default())
         .expect("a quiet process");
     let sampled = read.sampled.map(|sampled| sampled.expect("a quiet process").1.looked_at);
-    println!("{} large maps, {sampled:?} sampled objects looked at", read.maps.len());
+    let large = read.maps.map_or(0, |found| found.maps.len());
+    println!("{large} large maps, {sampled:?} sampled objects looked at");
     follow(&memory, &state, shape, &objects);
     let read = |at, buf: &mut [u8]| target.memory.read(ProcAddr(at), buf).is_ok();
     let pages = std::mem::take(&mut *pages.lock().expect("nobody panics with it"));

@@ -14,7 +14,7 @@ use tracer_user::record::note::{EndedBy, Probe};
 use tracer_user::record::profile::{Bucket, LiveRow, LiveSampled, Profile, Sampled};
 use tracer_user::record::reading::{
     AllocClass, AllocCount, Counts, Gc, GoState, GoroutineCount, GoroutineGroup, Goroutines, MapCall,
-    MapCallCount, MapState, Maps, Process, SizeClass, SizeClasses,
+    MapCallCount, MapSearch, MapState, Maps, Process, SharedStorage, SizeClass, SizeClasses,
 };
 use tracer_user::record::samples::{Born, Fates, Sample, SampleKey};
 use tracer_user::record::waits::{SiteWaits, Waits};
@@ -255,6 +255,17 @@ fn every_kind() -> Vec<Record> {
         unknown: vec![key(0xc00_3000, 15)],
         untold: 2,
     };
+    let search = MapSearch {
+        spans: Bytes(40 << 20),
+        waiting: Bytes(24 << 20),
+        unread: 1,
+        beyond_cap: 2,
+        shared: vec![SharedStorage {
+            map: ProcAddr(0xc00_4000),
+            types: vec![ProcAddr(0x50_0100), ProcAddr(0x50_0200)],
+            more: 3,
+        }],
+    };
     let waits = Waits {
         sites: vec![SiteWaits {
             created_at: Some(ProcAddr(0x40_3000)),
@@ -281,6 +292,7 @@ fn every_kind() -> Vec<Record> {
         read_out(24, Readout::Fates(fates)),
         read_out(24, Readout::Waits(waits)),
         read_out(24, Readout::LiveSampled(live)),
+        read_out(24, Readout::MapSearch(search)),
         note(25, Note::ReadingFailed { what: "goroutines".into(), why: "torn".into() }),
         note(26, Note::Replaced { why: "it executed itself".into() }),
         note(27, Note::Limit(Some(Limit { bytes: Bytes(1 << 30), used: Some(Bytes(1 << 29)) }))),
@@ -377,6 +389,7 @@ fn variants_keep_their_places() {
         (1, 8),
         (1, 9),
         (1, 10),
+        (1, 11),
     ];
     expected.extend([(2, 3), (2, 4), (2, 9), (2, 10), (2, 13), (2, 14)]);
     expected.extend(Counter::ALL.map(|_| (2, 5)));
@@ -396,7 +409,7 @@ fn records_keep_their_form() {
 }
 
 /// Of format 1.
-const FORM: (usize, u32) = (936, 1_842_886_356);
+const FORM: (usize, u32) = (968, 1_693_538_003);
 
 #[test]
 fn a_recording_that_was_cut_off_holds_what_was_whole() {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::series::Series;
-use crate::record::reading::{MapState, Maps};
+use crate::record::reading::{MapSearch, MapState, Maps};
 use crate::units::{KTime, ProcAddr};
 
 /// Maps followed; those beyond are counted. 1 024 with 128 points of 16 bytes are 2 MiB.
@@ -50,9 +50,19 @@ pub struct MapHistories {
     /// Of the newest reading.
     unread: u64,
     cut: u64,
+    search: Option<MapSearch>,
+    /// The most of any search.
+    search_unread: u64,
+    search_cut: u64,
 }
 
 impl MapHistories {
+    pub(super) fn searched(&mut self, search: MapSearch) {
+        self.search_unread = self.search_unread.max(search.unread);
+        self.search_cut = self.search_cut.max(search.beyond_cap);
+        self.search = Some(search);
+    }
+
     pub(super) fn apply(&mut self, time: KTime, reading: &Maps) {
         let Maps { maps, skipped, beyond_cap } = reading;
         self.read_at = Some(time);
@@ -95,6 +105,18 @@ impl MapHistories {
     /// The most maps that a reading had and that are not followed.
     pub fn cut(&self) -> u64 {
         self.cut
+    }
+    /// The newest look through the heap for maps.
+    pub fn search(&self) -> Option<&MapSearch> {
+        self.search.as_ref()
+    }
+    /// The most spans of headers that such a look could not read.
+    pub fn search_unread(&self) -> u64 {
+        self.search_unread
+    }
+    /// The most maps that such a look found and left.
+    pub fn search_cut(&self) -> u64 {
+        self.search_cut
     }
 }
 

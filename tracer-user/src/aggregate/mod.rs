@@ -147,9 +147,10 @@ impl Ledger {
                     }
                     Readout::Waits(waits) => self.goroutines.waits(&waits),
                     Readout::Maps(maps) => self.maps.apply(time, &maps),
+                    Readout::MapSearch(search) => self.maps.searched(search),
                     Readout::Process(p) => self.process.apply(time, &p, self.gc.newest()),
                     Readout::Profile(p) => self.profile.apply(time, p),
-                    Readout::LiveSampled(live) => self.profile.lives(live),
+                    Readout::LiveSampled(live) => self.profile.lives(time, live),
                     Readout::Fates(fates) => self.samples.tell(time, &fates),
                     Readout::Counts(counts) => {
                         self.tallies.apply(time, &counts);
@@ -236,7 +237,7 @@ impl Ledger {
     }
 
     /// The same, with those that are 0.
-    pub(crate) fn every_cut(&self) -> [(&'static str, u64); 19] {
+    pub(crate) fn every_cut(&self) -> [(&'static str, u64); 21] {
         [
             ("ledger_allocations_unlisted", self.tallies.allocs_unlisted().objects),
             ("ledger_map_calls_unlisted", self.tallies.map_calls_unlisted()),
@@ -245,6 +246,8 @@ impl Ledger {
             ("ledger_goroutine_groups_cut", self.goroutines.groups_cut()),
             ("goroutine_waits_cut", self.goroutines.waits_cut()),
             ("ledger_maps_cut", self.maps.cut()),
+            ("map_search_unread", self.maps.search_unread()),
+            ("map_search_cut", self.maps.search_cut()),
             ("ledger_pauses_cut", self.gc.pauses_cut()),
             ("ledger_size_classes_torn", self.sizes.torn()),
             ("ledger_types_cut", self.census.types_cut()),

@@ -36,6 +36,8 @@ pub struct ProfilePoint {
 /// What live objects of the profile are.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LiveTypes {
+    /// When they were read.
+    pub time: KTime,
     /// As read, without the rows.
     pub found: LiveSampled,
     /// By what tells buckets apart.
@@ -105,7 +107,7 @@ impl ProfileHistory {
     }
 
     /// What the objects of the newest profile are. Later profiles number their buckets anew.
-    pub(super) fn lives(&mut self, mut live: LiveSampled) {
+    pub(super) fn lives(&mut self, time: KTime, mut live: LiveSampled) {
         let Some((_, profile)) = &self.newest else { return };
         let mut rows: BTreeMap<u64, Vec<LiveRow>> = BTreeMap::new();
         let all = std::mem::take(&mut live.rows);
@@ -115,7 +117,7 @@ impl ProfileHistory {
                 rows.entry(key(bucket)).or_default().push(row);
             }
         }
-        self.live = Some(LiveTypes { found: live, rows });
+        self.live = Some(LiveTypes { time, found: live, rows });
     }
 
     pub fn live(&self) -> Option<&LiveTypes> {
@@ -204,14 +206,15 @@ mod tests {
             example: ProcAddr(0),
         };
         let mut h = ProfileHistory::default();
-        h.lives(LiveSampled { rows: vec![row(0, 1)], ..LiveSampled::default() });
+        h.lives(KTime(0), LiveSampled { rows: vec![row(0, 1)], ..LiveSampled::default() });
         assert_eq!(h.live(), None, "of no profile");
         let profile = |order: [u64; 2]| {
             let buckets = order.map(|pc| bucket(pc, 9)).to_vec();
             Profile { rate: 1, cycle: 3, buckets, cut: false }
         };
         h.apply(KTime(1), profile([1, 2]));
-        h.lives(LiveSampled { rows: vec![row(0, 5), row(1, 7), row(2, 8)], ..LiveSampled::default() });
+        let rows = vec![row(0, 5), row(1, 7), row(2, 8)];
+        h.lives(KTime(1), LiveSampled { rows, ..LiveSampled::default() });
         h.apply(KTime(2), profile([2, 1]));
         let objects =
             |pc| h.live().unwrap().clone().take(&bucket(pc, 0)).iter().map(|r| r.objects).collect::<Vec<_>>();

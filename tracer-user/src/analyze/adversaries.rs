@@ -425,6 +425,7 @@ fn map_over(seconds: u32, entries: impl Fn(f64) -> f64) -> Evidence {
     let map = MapRow {
         id: "m".into(),
         type_name: Some("map[string]int".into()),
+        may_be: Vec::new(),
         address: 8,
         variable: None,
         held,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::ProcAddr;
+use crate::units::{Bytes, ProcAddr};
 
 /// The maps that are known, as they were found.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -12,6 +12,32 @@ pub struct Maps {
     pub skipped: u64,
     /// Maps that were found and not read because more were known than are followed.
     pub beyond_cap: u64,
+}
+
+/// What a look through the heap for large maps left out, and what it could not decide.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct MapSearch {
+    /// Memory of the spans in which headers may lie.
+    pub spans: Bytes,
+    /// How much of it was not looked through this time; its turn comes in later cycles.
+    pub waiting: Bytes,
+    /// Spans that could not be read.
+    pub unread: u64,
+    /// Maps that were found and not kept because more were found than are.
+    pub beyond_cap: u64,
+    /// Of the maps that are known by such a look alone, those whose storage several types share.
+    pub shared: Vec<SharedStorage>,
+}
+
+/// A map that may be of several types: nothing in the heap tells apart the types that share their storage.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SharedStorage {
+    /// The map's header.
+    pub map: ProcAddr,
+    /// The descriptors of some of the types, the map's own or not.
+    pub types: Vec<ProcAddr>,
+    /// How many more there are.
+    pub more: u32,
 }
 
 /// One map.

@@ -76,6 +76,9 @@ impl Record {
                 candidates.map(|candidate| candidate.type_addr).for_each(&mut *see);
             }
             Readout::Maps(maps) => maps.maps.iter().map(|map| map.type_addr).for_each(&mut *see),
+            Readout::MapSearch(search) => {
+                search.shared.iter().flat_map(|shared| shared.types.iter().copied()).for_each(&mut *see);
+            }
             Readout::Gc(_)
             | Readout::SizeClasses(_)
             | Readout::Goroutines(_)

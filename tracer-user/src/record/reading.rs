@@ -6,7 +6,7 @@ use tracer_common::key::{CLASS_BELOW_TINY, CLASS_LARGE};
 
 use super::census::Census;
 use super::losses;
-pub use super::maps::{MapState, Maps};
+pub use super::maps::{MapSearch, MapState, Maps, SharedStorage};
 use super::profile::{LiveSampled, Profile};
 use super::samples::Fates;
 pub use super::waits::{SiteWaits, Waits};
@@ -36,6 +36,7 @@ pub enum Readout {
     Fates(Fates),
     Waits(Waits),
     LiveSampled(LiveSampled),
+    MapSearch(MapSearch),
 }
 
 /// The GC controller's and memstats' figures.

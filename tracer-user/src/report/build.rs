@@ -5,8 +5,8 @@ use super::growth;
 use super::heap_rows as heap;
 use super::model::{
     Allocated, AllocatedClass, Allocation, ClassSite, CodeMapping, Container, Cost, Events, Finding, Frame,
-    Gc, GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Heap, Limit, MapRow, MapSite, Pauses, Probe,
-    Process, ProcessPoint, Report, SCHEMA, Session, Subject, Target, Undecided,
+    Gc, GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Heap, Limit, MapRow, MapSearch, MapSite,
+    Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, Subject, Target, Undecided,
 };
 use super::moment::Moment;
 use super::{profile, sizes};
@@ -104,6 +104,12 @@ pub fn report(facts: &SessionFacts, evidence: &Evidence, judgement: &Judgement) 
         heap_profile: evidence.profile.as_ref().map(profile::heap_profile),
         goroutines: evidence.goroutines.as_ref().map(goroutines),
         maps: evidence.maps.iter().filter(|m| is_worth_a_row(m)).map(map_row).collect(),
+        map_search: evidence.map_search.map(|search| MapSearch {
+            span_bytes: search.span_bytes,
+            waiting_bytes: search.waiting_bytes,
+            unread_spans: search.unread_spans,
+            beyond_cap: search.beyond_cap,
+        }),
         findings,
         undecided: judgement
             .undecided
@@ -393,6 +399,7 @@ fn map_row(map: &evidence::MapRow) -> MapRow {
     MapRow {
         id: map.id.clone(),
         type_name: map.type_name.clone(),
+        candidates: map.may_be.clone(),
         address: format!("{:#x}", map.address),
         variable: map.variable.map(|v| format!("{v:#x}")),
         entries: map.held.map(|h| h.entries),

@@ -42,6 +42,9 @@ pub struct Report {
     pub goroutines: Option<Goroutines>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub maps: Vec<MapRow>,
+    /// Present where maps were looked for in the heap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub map_search: Option<MapSearch>,
     pub findings: Vec<Finding>,
     pub undecided: Vec<Undecided>,
 }
@@ -416,8 +419,10 @@ pub struct HeapProfile {
 }
 
 /// The live objects that the runtime's profiler has sampled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct LiveObjects {
+    /// Seconds since the session's start at which they were read: the profile may be newer.
+    pub t: f64,
     pub found: u64,
     /// Of them, those whose type was looked for.
     pub looked_at: u64,
@@ -608,13 +613,30 @@ pub struct GoroutineGroup {
     pub example_goids: Vec<u64>,
 }
 
+/// What the newest look through the heap for large maps left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct MapSearch {
+    /// Memory in which headers of maps may lie.
+    pub span_bytes: u64,
+    /// How much of it waits for a later cycle.
+    pub waiting_bytes: u64,
+    /// Spans that could not be read.
+    pub unread_spans: u64,
+    /// Maps that were found and not kept.
+    pub beyond_cap: u64,
+}
+
 /// A map that grew, was written to while that was counted, or is large.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct MapRow {
     /// The same in every session of this program, where it was grown from one site or is a package variable.
     pub id: String,
+    /// Several names with `|` between them: it is one of these.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_name: Option<String>,
+    /// Types that share the storage of a map of which the heap alone tells.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
     pub address: String,
     /// The address of the package variable that holds it, where it was found by one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -67,6 +67,7 @@ pub(super) fn heap_profile(profile: &profile::HeapProfile) -> HeapProfile {
         allocated_since_gc: estimated(since_gc, rate),
         unknown: some(unknown, rate),
         live_objects: profile.live_look.map(|look| LiveObjects {
+            t: look.read_at_s,
             found: look.found,
             looked_at: look.looked_at,
             spans_torn: look.spans_torn,

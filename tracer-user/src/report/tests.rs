@@ -16,7 +16,8 @@ use crate::analyze::judge;
 use crate::symbolize::evidence::{
     AllocSite, Allocations, Amount, Cause, Census, CensusClass, ClassPoint, EndedBy, Evidence, Frame,
     GcPoint, GcState, GoroutineGroup, GoroutinePoint, GoroutineSite, Goroutines, Harm, Line, Loss, MapHeld,
-    MapPoint, MapRow, MapSite, Pauses, ProbeRow, ProcessPoint, ProcessState, Remark, SizeClass, TypeRow,
+    MapPoint, MapRow, MapSearch, MapSite, Pauses, ProbeRow, ProcessPoint, ProcessState, Remark, SizeClass,
+    TypeRow,
 };
 
 fn frame(function: &str, file: &str, line: u32) -> Frame {
@@ -78,9 +79,16 @@ fn evidence() -> Evidence {
         module: Some("example.com/checkout".into()),
         allocations: Some(Allocations { sites, total, read_at_s: 130.0, counted_s: 130.0 }),
         profile: None,
+        map_search: Some(MapSearch {
+            span_bytes: 40 << 20,
+            waiting_bytes: 24 << 20,
+            unread_spans: 1,
+            beyond_cap: 2,
+        }),
         maps: vec![MapRow {
             id: "map[string]*main.Session@5b1c0a77d203".into(),
             type_name: Some("map[string]*main.Session".into()),
+            may_be: Vec::new(),
             address: 0xc000_0120,
             variable: None,
             held: Some(MapHeld { entries: 1_900_000, capacity: Some(3_670_016), tombstones: Some(0) }),
@@ -314,6 +322,9 @@ fn text() {
                  room for 3.7 M, +5 600/s, 766 740 writes, 0 deletions
                  100 % of the writes by main.(*Cache).Put cache.go:44
 
+    large maps that did not grow are looked for in parts: 24 MiB of 40 MiB wait for
+    later GC cycles
+
     goroutines by creation site
          9 981  chan receive   main.startWorker worker.go:23  +57.2/min
              1  IO wait        the program's start
@@ -391,6 +402,9 @@ fn text_of_a_session_without_probes_that_lost_something() {
           1.9 M  map[string]*main.Session at 0xc0000120
                  room for 3.7 M, +5 600/s, 766 740 writes, 0 deletions
                  100 % of the writes by main.(*Cache).Put cache.go:44
+
+    large maps that did not grow are looked for in parts: 24 MiB of 40 MiB wait for
+    later GC cycles
 
     heap 418 MiB live after GC, goal 835 MiB · GC 6.5/min, pause p99 210 us
     RSS 1.2 GiB · Go heap in use 500 MiB · stacks 90 MiB · Go other 90 MiB

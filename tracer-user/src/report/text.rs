@@ -6,7 +6,9 @@ use super::goroutines::{short_table, swapped};
 use super::heap;
 use super::lines::{Lines, WIDTH, place};
 use super::live::live_sites;
-use super::model::{Allocation, Finding, Frame, GrowingClass, MapRow, MapSite, Session, Subject, Undecided};
+use super::model::{
+    Allocation, Finding, Frame, GrowingClass, MapRow, MapSearch, MapSite, Session, Subject, Undecided,
+};
 use super::{Exporter, Report};
 use crate::analyze::figures;
 
@@ -42,6 +44,7 @@ impl Exporter for Text {
         allocations(&mut lines, report);
         live_sites(&mut lines, report, TOP_SITES);
         maps(&mut lines, &report.maps);
+        map_search(&mut lines, report.map_search);
         if let Some(g) = report.goroutines.as_ref().filter(|g| g.live.is_some()) {
             lines.blank();
             short_table(&mut lines, g, TOP_CLASSES);
@@ -268,6 +271,19 @@ fn allocations(lines: &mut Lines, report: &Report) {
     }
     if rows.len() > TOP_SITES {
         lines.line(&format!("  and {} more", figures::counted((rows.len() - TOP_SITES) as u64, "site")));
+    }
+}
+
+fn map_search(lines: &mut Lines, search: Option<MapSearch>) {
+    if let Some(MapSearch { span_bytes, waiting_bytes, .. }) =
+        search.filter(|search| search.waiting_bytes > 0)
+    {
+        let (waiting, all) = (figures::bytes(waiting_bytes), figures::bytes(span_bytes));
+        let said = format!(
+            "large maps that did not grow are looked for in parts: {waiting} of {all} wait for later GC cycles"
+        );
+        lines.blank();
+        lines.labelled("", &said);
     }
 }
 

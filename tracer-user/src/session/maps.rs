@@ -24,6 +24,7 @@ use crate::{
         heap::{
             census::HeapShape,
             held::{self, Held},
+            map_headers::Found,
         },
         image::GoImage,
         state::{
@@ -31,7 +32,7 @@ use crate::{
             maps::{Known, MAX_MAPS, Place},
         },
     },
-    record::reading::{Counts, MapCall, MapState, Maps},
+    record::reading::{Counts, MapCall, MapSearch, MapState, Maps},
     units::{LoadBias, ProcAddr},
 };
 
@@ -51,11 +52,14 @@ struct Grown {
     maps: BTreeMap<ProcAddr, GrownMap>,
     /// By map and type, how many calls had been counted when last looked at: at most the rows of one reading.
     calls: BTreeMap<(ProcAddr, ProcAddr), u64>,
+    /// Maps that were called on lately and found no room.
+    left: u64,
 }
 
 struct GrownMap {
-    /// As the last call on it said.
+    /// As the last call on it said, or the heap.
     type_addr: ProcAddr,
+    called: bool,
     held: Held,
     /// As last read; absent since the last call.
     seed: Option<u64>,
@@ -84,9 +88,9 @@ impl MapFinder {
         self.grown.learn(counts);
     }
 
-    /// Takes up maps that lie in the heap: nobody was seen to call on them yet.
-    pub(super) fn came_by(&mut self, maps: &[Known]) {
-        self.grown.came_by(maps);
+    /// Takes up maps that lie in the heap: nobody was seen to call on them yet. What the search could not do is left of it.
+    pub(super) fn came_by(&mut self, found: Found) -> MapSearch {
+        self.grown.came_by(found)
     }
 
     /// Forgets the maps that are gone. Behind `learn`: what was called on is asked for from the next GC cycle on.
@@ -117,6 +121,7 @@ impl MapFinder {
     /// Takes out of a reading what may be another map than the one whose address was known.
     pub(super) fn check(&mut self, maps: &mut Maps) {
         maps.maps.retain(|map| self.grown.believes(map));
+        maps.beyond_cap = maps.beyond_cap.saturating_add(self.grown.left);
     }
 }
 
@@ -141,7 +146,7 @@ impl Grown {
                 self.maps.remove(&at);
                 continue;
             };
-            let map = GrownMap { type_addr, held: Held::default(), seed: None };
+            let map = GrownMap { type_addr, called: true, held: Held::default(), seed: None };
             let full = self.maps.len() > MAX_MAPS;
             match self.maps.entry(at) {
                 Entry::Occupied(mut known) => drop(known.insert(map)),
@@ -151,19 +156,28 @@ impl Grown {
             }
         }
         self.calls = sums;
+        self.left = left.len() as u64;
         for key in left {
             self.calls.remove(&key);
         }
     }
 
-    fn came_by(&mut self, maps: &[Known]) {
-        for known in maps {
-            let Place::Header(at) = known.at else { continue };
-            if self.maps.len() <= MAX_MAPS {
-                let map = GrownMap { type_addr: known.type_addr, held: Held::default(), seed: None };
-                self.maps.entry(at).or_insert(map);
+    fn came_by(&mut self, found: Found) -> MapSearch {
+        let Found { maps, mut search } = found;
+        for Known { at, type_addr } in maps {
+            let Place::Header(at) = at else { continue };
+            let full = self.maps.len() > MAX_MAPS;
+            match self.maps.entry(at) {
+                Entry::Occupied(_) => {}
+                Entry::Vacant(_) if full => search.beyond_cap += 1,
+                Entry::Vacant(new) => {
+                    new.insert(GrownMap { type_addr, called: false, held: Held::default(), seed: None });
+                }
             }
         }
+        // A call says which of the types it is.
+        search.shared.retain(|shared| self.maps.get(&shared.map).is_some_and(|map| !map.called));
+        search
     }
 
     /// Another seed is another map, or the same one emptied: the same only where it is known to be the same object.
@@ -190,7 +204,7 @@ fn of_variables(image: &GoImage, bias: LoadBias) -> Vec<Known> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::reading::MapCallCount;
+    use crate::record::reading::{MapCallCount, SharedStorage};
     use crate::units::StackId;
 
     const AT: ProcAddr = ProcAddr(0xc000_1000);
@@ -268,6 +282,32 @@ mod tests {
         grown.maps.clear();
         grown.learn(&counts(&many));
         assert_eq!(grown.maps.len(), 8);
+    }
+
+    #[test]
+    fn what_the_heap_leaves_open_a_call_decides() {
+        let found = || Found {
+            maps: vec![Known { at: Place::Header(AT), type_addr: ProcAddr(7) }],
+            search: MapSearch {
+                shared: vec![SharedStorage { map: AT, types: vec![ProcAddr(7), ProcAddr(9)], more: 0 }],
+                ..MapSearch::default()
+            },
+        };
+        let mut grown = Grown::default();
+        assert_eq!(grown.came_by(found()).shared.len(), 1);
+        assert_eq!(types(&grown), [7]);
+        grown.learn(&counts(&[(AT, 9, MapCall::Grow, 1)]));
+        assert_eq!((grown.came_by(found()).shared, types(&grown)), (vec![], vec![9]));
+    }
+
+    #[test]
+    fn maps_that_found_no_room_are_counted() {
+        let known = |n: u64| Known { at: Place::Header(ProcAddr(48 * n)), type_addr: ProcAddr(1) };
+        let maps: Vec<Known> = (1..MAX_MAPS as u64 + 10).map(known).collect();
+        let mut grown = Grown::default();
+        assert_eq!(grown.came_by(Found { maps, search: MapSearch::default() }).beyond_cap, 8);
+        grown.learn(&counts(&[(AT, 1, MapCall::Grow, 1), (ProcAddr(48), 1, MapCall::Grow, 1)]));
+        assert_eq!(grown.left, 1, "one of the two has a place");
     }
 
     #[test]

@@ -246,15 +246,17 @@ impl Cadence {
                 maps: self.sources.maps.as_ref().map(MapFinder::kind),
                 profile: self.sources.profile.as_ref(),
             };
-            let (mut maps, mut sampled) = (Vec::new(), None);
+            let (mut maps, mut sampled) = (None, None);
             records.push(take("the heap census", self.last_cycle, || {
                 heap.read(target, also).map(|read| {
                     (maps, sampled) = (read.maps, read.sampled);
                     Readout::Census(read.census)
                 })
             }));
-            if let Some(finder) = &mut self.sources.maps {
-                finder.came_by(&maps);
+            if let (Some(finder), Some(found)) = (&mut self.sources.maps, maps) {
+                let search = finder.came_by(found);
+                let searched = || Ok::<_, StateError>(Readout::MapSearch(search));
+                records.push(take("maps in the heap", self.last_cycle, searched));
             }
             match sampled {
                 // With a profile of its own, for they are of one moment.
@@ -264,8 +266,7 @@ impl Cadence {
                             .push(take("sampled objects", self.last_cycle, || Ok::<_, StateError>(readout)));
                     }
                 }
-                // It changed under us: the next census brings another.
-                Some(Err(StateError::Torn { .. })) | None => {}
+                None => {}
                 Some(Err(e)) => records.push(failed("sampled objects", &e)),
             }
             self.census_cycle = self.last_cycle;

@@ -91,7 +91,8 @@ impl Watched {
             | Readout::Profile(_)
             | Readout::Waits(_)
             | Readout::Fates(_)
-            | Readout::LiveSampled(_) => {}
+            | Readout::LiveSampled(_)
+            | Readout::MapSearch(_) => {}
         }
     }
 }

@@ -68,6 +68,8 @@ pub struct Evidence {
     pub profile: Option<HeapProfile>,
     /// The ones with most entries first.
     pub maps: Vec<MapRow>,
+    /// The newest look through the heap for maps, where there was one.
+    pub map_search: Option<MapSearch>,
     pub goroutines: Option<Goroutines>,
     pub gc: Option<GcState>,
     pub size_classes: Vec<SizeClass>,
@@ -161,7 +163,10 @@ pub struct AllocSite {
 pub struct MapRow {
     /// Stable id of the map: by its type and the site that grew it most, or by its variable.
     pub id: String,
+    /// Several names with `|` between them: it is one of `may_be`.
     pub type_name: Option<String>,
+    /// Types that share its storage, where nothing tells which of them it is.
+    pub may_be: Vec<String>,
     /// The header's address.
     pub address: u64,
     /// The package variable that holds it, where it was found by one.
@@ -176,6 +181,15 @@ pub struct MapRow {
     pub grows: Option<u64>,
     /// Who called, most calls first.
     pub sites: Vec<MapSite>,
+}
+
+/// What a look through the heap for large maps left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MapSearch {
+    pub span_bytes: u64,
+    pub waiting_bytes: u64,
+    pub unread_spans: u64,
+    pub beyond_cap: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,14 +1,14 @@
 //! Rows of maps: what was read of each, joined by address and type with the calls that were counted on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Clock;
-use super::evidence::{Frame, MapHeld, MapPoint, MapRow, MapSite};
+use super::evidence::{Frame, MapHeld, MapPoint, MapRow, MapSearch, MapSite};
 use super::memo::Named;
 use super::stack::site_id;
 use crate::aggregate::Ledger;
 use crate::aggregate::maps::MapHistory;
-use crate::record::reading::MapCall;
+use crate::record::reading::{MapCall, SharedStorage};
 use crate::units::ProcAddr;
 
 /// The id of what has no known stack.
@@ -38,10 +38,17 @@ pub(super) fn maps(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Vec<
     for key in sites.keys() {
         all.entry(*key).or_insert(None);
     }
+    let shared: BTreeMap<ProcAddr, &SharedStorage> =
+        ledger.maps().search().into_iter().flat_map(|search| &search.shared).map(|s| (s.map, s)).collect();
     let mut rows: Vec<MapRow> = all
         .into_iter()
         .map(|(key, history)| {
             let mut row = row(key, history, sites.remove(&key).unwrap_or_default(), clock, named);
+            if let Some(shared) =
+                shared.get(&key.0).filter(|_| row.sites.is_empty() && row.variable.is_none())
+            {
+                may_be(&mut row, shared, named);
+            }
             let sum = |calls: fn(&MapSite) -> u64| row.sites.iter().map(calls).fold(0, u64::saturating_add);
             // Writes and deletions are probed together.
             (row.writes, row.deletes, row.grows) = (
@@ -54,6 +61,30 @@ pub(super) fn maps(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Vec<
         .collect();
     rows.sort_by_key(|r| std::cmp::Reverse((r.held.map(|h| h.entries), r.writes)));
     rows
+}
+
+/// What the newest look through the heap left out.
+pub(super) fn search(ledger: &Ledger) -> Option<MapSearch> {
+    ledger.maps().search().map(|search| MapSearch {
+        span_bytes: search.spans.0,
+        waiting_bytes: search.waiting.0,
+        unread_spans: search.unread,
+        beyond_cap: search.beyond_cap,
+    })
+}
+
+/// A type without a name (made while the program runs) leaves the row unknown rather than sure.
+fn may_be(row: &mut MapRow, shared: &SharedStorage, named: &mut Named<'_>) {
+    let names: Option<BTreeSet<String>> =
+        shared.types.iter().map(|of| named.type_info(*of).map(|info| info.name)).collect();
+    let names: Vec<String> = names.unwrap_or_default().into_iter().collect();
+    let more = (shared.more > 0).then(|| format!("{} more", shared.more));
+    let said: Vec<&str> = names.iter().chain(&more).map(String::as_str).collect();
+    if said.len() != 1 {
+        row.type_name = (!names.is_empty()).then(|| said.join(" | "));
+        row.id = format!("{}@{:#x}", row.type_name.as_deref().unwrap_or("map"), row.address);
+        row.may_be = names;
+    }
 }
 
 fn row(
@@ -88,6 +119,7 @@ fn row(
     MapRow {
         id,
         type_name,
+        may_be: Vec::new(),
         address: address.0,
         variable,
         held: newest.map(|m| MapHeld { entries: m.entries, capacity: m.capacity, tombstones: m.tombstones }),

@@ -78,6 +78,7 @@ impl Symbolizer {
             allocations,
             profile: samples.or_else(|| profile::heap_profile(ledger, clock, &mut named)),
             maps: maps::maps(ledger, clock, &mut named),
+            map_search: maps::search(ledger),
             goroutines: goroutines::goroutines(ledger, clock, &mut named),
             gc: rows::gc(ledger, clock),
             size_classes: rows::size_classes(ledger, clock),

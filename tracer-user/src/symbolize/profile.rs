@@ -95,8 +95,10 @@ pub struct LiveType {
 }
 
 /// How the types of live objects were looked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct LiveLook {
+    /// Seconds since the session's start: the profile may be newer.
+    pub read_at_s: f64,
     pub found: u64,
     pub looked_at: u64,
     pub spans_torn: u64,
@@ -341,6 +343,7 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
     }
     (out.samples, out.places) = (Arc::new(samples), Arc::new(places.all));
     out.live_look = history.live().map(|live| LiveLook {
+        read_at_s: clock.at(live.time),
         found: live.found.sampled,
         looked_at: live.found.looked_at,
         spans_torn: live.found.torn,

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::record::reading::{
-    AllocClass, AllocCount, Counts, GoState, GoroutineCount, GoroutineGroup, Goroutines,
+    AllocClass, AllocCount, Counts, GoState, GoroutineCount, GoroutineGroup, Goroutines, MapSearch, MapState,
+    Maps, SharedStorage,
 };
 use crate::record::{Body, Event, Reading, Readout, Record, Slot};
 use crate::units::{Bytes, StackId};
@@ -28,7 +29,13 @@ impl Names for Table {
         })]
     }
     fn type_info(&self, addr: ProcAddr) -> Option<TypeInfo> {
-        (addr.0 == 1).then(|| TypeInfo { name: "int".into(), size: 8, pointer_bytes: 0 })
+        let name = match addr.0 {
+            1 => "int",
+            0x51 => "map[string]int",
+            0x52 => "main.names",
+            _ => return None,
+        };
+        Some(TypeInfo { name: name.into(), size: 8, pointer_bytes: 0 })
     }
     fn module(&self) -> Option<String> {
         Some("example".into())
@@ -154,4 +161,50 @@ fn every_loss_is_explained() {
     for name in Counter::ALL.iter().map(|counter| counter.name()).chain(cuts) {
         assert!(page.contains(&format!("`{name}`")), "docs/losses.md says nothing of {name}");
     }
+}
+
+#[test]
+fn a_map_whose_storage_several_types_share_is_one_of_them() {
+    let map = |address, variable: Option<u64>| MapState {
+        address: ProcAddr(address),
+        type_addr: ProcAddr(0x51),
+        variable: variable.map(ProcAddr),
+        seed: 7,
+        entries: 3000,
+        capacity: None,
+        tombstones: None,
+    };
+    let maps = Maps {
+        maps: vec![map(0x10, None), map(0x20, None), map(0x30, Some(8)), map(0x40, None)],
+        ..Maps::default()
+    };
+    let shared = |address, types: &[u64], more| SharedStorage {
+        map: ProcAddr(address),
+        types: types.iter().copied().map(ProcAddr).collect(),
+        more,
+    };
+    let both = [0x51, 0x52];
+    let search = MapSearch {
+        spans: Bytes(9),
+        waiting: Bytes(4),
+        unread: 3,
+        beyond_cap: 2,
+        shared: vec![shared(0x10, &both, 0), shared(0x30, &both, 0), shared(0x40, &[0x51, 0x99], 0)],
+    };
+    let e = evidence(&[reading(1, Readout::Maps(maps)), reading(1, Readout::MapSearch(search))]);
+    let mut told: Vec<_> =
+        e.maps.iter().map(|m| (m.address, m.type_name.as_deref(), m.may_be.len())).collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            (0x10, Some("main.names | map[string]int"), 2),
+            (0x20, Some("map[string]int"), 0),
+            (0x30, Some("map[string]int"), 0),
+            (0x40, None, 0),
+        ]
+    );
+    assert_eq!(e.map_search.map(|s| (s.span_bytes, s.waiting_bytes)), Some((9, 4)));
+    let lost: Vec<_> = e.losses.iter().map(|loss| (loss.name, loss.count)).collect();
+    assert_eq!(lost, [("map_search_cut", 2), ("map_search_unread", 3)]);
 }

@@ -17,7 +17,7 @@ use super::spans::{self, AllSpans, Decoded, PER_CYCLE, Phase, SPAN_CLASSES, Span
 use super::typing::{self, Types};
 use crate::goruntime::image::GoImage;
 use crate::goruntime::layout::{CLASS_TO_SIZE, GREEN_TEA, HEADER_ABOVE, Layout, PAGE};
-use crate::goruntime::state::maps::{self, MapKind};
+use crate::goruntime::state::maps::MapKind;
 use crate::goruntime::state::profile::ProfileVars;
 use crate::goruntime::state::{RuntimeState, StateError, StateVars};
 use crate::memory::gather::{Gathered, Request};
@@ -106,7 +106,8 @@ pub struct Also<'a> {
 #[derive(Debug)]
 pub struct Read {
     pub census: Census,
-    pub maps: Vec<maps::Known>,
+    /// Absent where none were looked for, or a cycle began meanwhile.
+    pub maps: Option<map_headers::Found>,
     pub sampled: Option<Result<(Profile, LiveSampled), StateError>>,
 }
 
@@ -121,7 +122,7 @@ pub fn read_all(
 ) -> Result<Read, StateError> {
     let (layout, vars) = (state.layout(), state.vars());
     let mut counted = count(memory, layout, vars, shape, limits)?;
-    let (mut maps, mut sampled) = (Vec::new(), None);
+    let (mut maps, mut sampled) = (None, None);
     if let Some(types) = types.filter(|_| !counted.spans.is_empty()) {
         let sample = sample::read(memory, layout, vars, shape, &mut counted)?;
         counted.census.types = Some(typing::shares(&sample, types, layout));

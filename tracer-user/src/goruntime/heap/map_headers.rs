@@ -16,7 +16,8 @@ use crate::goruntime::state::maps::{self, HEADER, Header, MapKind, SLOTS};
 use crate::goruntime::state::{RuntimeState, StateError};
 use crate::memory::ReadAt;
 use crate::memory::gather::{Gathered, Request, gather};
-use crate::units::ProcAddr;
+use crate::record::reading::{MapSearch, SharedStorage};
+use crate::units::{Bytes, ImageAddr, ProcAddr};
 
 /// Bytes of heap looked through by one reading; what lies beyond has its turn in later cycles.
 const MOST_BYTES: u64 = 16 << 20;
@@ -26,6 +27,8 @@ const BATCH: usize = 256;
 const LEAST_ENTRIES: u64 = 128;
 /// The largest are kept.
 const MAX_FOUND: usize = 512;
+/// Types named of those that share a map's storage.
+const MAX_TYPES: usize = 8;
 /// More buckets or tables than any heap has room for.
 const MOST_PARTS: u64 = 1 << 40;
 
@@ -36,7 +39,16 @@ struct Place {
     header: Header,
 }
 
-/// The maps of at least [`LEAST_ENTRIES`] entries among the objects of these spans.
+/// Maps, and what was left out in looking for them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    pub maps: Vec<maps::Known>,
+    /// Of the maps that it says more of, each is in `maps`.
+    pub search: MapSearch,
+}
+
+/// The maps of at least [`LEAST_ENTRIES`] entries among the objects of these spans. Absent where this program's heap does
+/// not say what a map's storage is, and where a cycle began meanwhile: the next census looks again.
 pub(super) fn find(
     memory: &dyn ReadAt<ProcAddr>,
     state: &RuntimeState,
@@ -44,35 +56,47 @@ pub(super) fn find(
     kind: MapKind,
     index: &Index,
     types: &Types,
-) -> Result<Vec<maps::Known>, StateError> {
+) -> Result<Option<Found>, StateError> {
     if !state.layout().has_malloc_headers() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let generation = marks::generation(memory, state)?;
-    let mut headers = headers(memory, state, kind, index, generation)?;
+    let (mut headers, mut search) = headers(memory, state, kind, index, generation)?;
     headers.sort_unstable_by_key(|place| (std::cmp::Reverse(place.header.entries), place.at));
+    search.beyond_cap = headers.len().saturating_sub(MAX_FOUND) as u64;
     headers.truncate(MAX_FOUND);
     let storage = match kind {
         MapKind::Buckets => headers.iter().map(|place| Some(place.header.storage)).collect(),
         MapKind::Swiss => groups(memory, &headers)?,
     };
     let words = type_words(memory, state, index, &storage)?;
-    let typed: Vec<(ProcAddr, ProcAddr)> = headers
+    let typed: Vec<(ProcAddr, &[ImageAddr])> = headers
         .iter()
         .zip(words)
         .filter_map(|(place, word)| {
-            let map = types.table.map_of_storage(types.bias.to_image(word?))?;
-            Some((place.at, types.bias.to_proc(map)))
+            let maps = types.table.maps_of_storage(types.bias.to_image(word?));
+            (!maps.is_empty()).then_some((place.at, maps))
         })
         .collect();
     let addresses: Vec<ProcAddr> = typed.iter().map(|(at, _)| *at).collect();
     let looks = marks::look(memory, state, shape, generation, &addresses)?;
     if marks::generation(memory, state)? != generation {
-        // The marks are of two cycles; the next census looks again.
-        return Ok(Vec::new());
+        // The marks are of two cycles.
+        return Ok(None);
     }
+    let mut maps = Vec::new();
     let alive = typed.into_iter().zip(looks).filter(|(_, look)| matches!(look, Look::Marked(_)));
-    Ok(alive.map(|((at, type_addr), _)| maps::Known { at: maps::Place::Header(at), type_addr }).collect())
+    for ((at, of), _) in alive {
+        let mut of = of.iter().map(|map| types.bias.to_proc(*map));
+        let Some(type_addr) = of.next() else { continue };
+        maps.push(maps::Known { at: maps::Place::Header(at), type_addr });
+        if of.len() > 0 {
+            let more = (of.len() + 1).saturating_sub(MAX_TYPES) as u32;
+            let types = std::iter::once(type_addr).chain(of).take(MAX_TYPES).collect();
+            search.shared.push(SharedStorage { map: at, types, more });
+        }
+    }
+    Ok(Some(Found { maps, search }))
 }
 
 fn headers(
@@ -81,7 +105,7 @@ fn headers(
     kind: MapKind,
     index: &Index,
     generation: u32,
-) -> Result<Vec<Place>, StateError> {
+) -> Result<(Vec<Place>, MapSearch), StateError> {
     let class = state.layout().placement(HEADER as u64, true).class.unwrap_or_default();
     let spans: Vec<(ProcAddr, u64)> = index
         .iter()
@@ -89,6 +113,7 @@ fn headers(
         .map(|span| (span.start, u64::from(span.pages) * PAGE))
         .collect();
     let begin = if spans.is_empty() { 0 } else { generation as usize * BATCH % spans.len() };
+    let all: u64 = spans.iter().map(|(_, bytes)| bytes).sum();
     let mut left = MOST_BYTES;
     let turn: Vec<Request> = spans[begin..]
         .iter()
@@ -98,12 +123,21 @@ fn headers(
             Some((*start, u32::try_from(*bytes).ok()?))
         })
         .collect();
+    let looked_at: u64 = turn.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
+    let mut search = MapSearch {
+        spans: Bytes(all),
+        waiting: Bytes(all.saturating_sub(looked_at)),
+        ..MapSearch::default()
+    };
     let mut found = Vec::new();
     let mut room = Gathered::default();
     for batch in turn.chunks(BATCH) {
         room.read(memory, batch).map_err(StateError::reading("spans of map headers"))?;
         for (n, (start, _)) in batch.iter().enumerate() {
-            let Ok(bytes) = room.get(n) else { continue };
+            let Ok(bytes) = room.get(n) else {
+                search.unread += 1;
+                continue;
+            };
             for (slot, block) in bytes.chunks_exact(HEADER).enumerate() {
                 let begins = |header: &Header| index.find(header.storage.0).is_some();
                 if let Some(header) = large(kind, block).filter(begins) {
@@ -112,7 +146,7 @@ fn headers(
             }
         }
     }
-    Ok(found)
+    Ok((found, search))
 }
 
 /// A header of many entries, held to more than a known map's: of these bytes nothing says that they are one.

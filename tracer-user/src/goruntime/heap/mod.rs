@@ -9,7 +9,7 @@ pub mod census;
 pub mod followed;
 pub mod held;
 mod index;
-mod map_headers;
+pub mod map_headers;
 mod marks;
 mod picks;
 mod pointer_bits;

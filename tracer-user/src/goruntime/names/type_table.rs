@@ -88,7 +88,7 @@ pub struct TypeTable {
     /// and two thousand shapes of what they point to.
     by_shape: HashMap<(u64, u64), Vec<Vec<TypeId>>>,
     /// The map type of each type of buckets or groups.
-    by_storage: HashMap<ImageAddr, ImageAddr>,
+    by_storage: HashMap<ImageAddr, Vec<ImageAddr>>,
     /// Where descriptors and their names lie; the program's own first.
     ranges: Vec<Range>,
 }
@@ -238,9 +238,9 @@ impl TypeTable {
         }
     }
 
-    /// The map type whose buckets or groups are of this type; of several the one without a name of its own.
-    pub fn map_of_storage(&self, storage: ImageAddr) -> Option<ImageAddr> {
-        self.by_storage.get(&storage).copied()
+    /// The map types whose buckets or groups are of this type: of several the one without a name of its own comes first.
+    pub fn maps_of_storage(&self, storage: ImageAddr) -> &[ImageAddr] {
+        self.by_storage.get(&storage).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -355,13 +355,14 @@ impl Section {
         });
         let entries: Vec<TypeEntry> = entries.collect();
         let by_shape = by_shape(&entries);
-        let mut by_storage: HashMap<ImageAddr, (bool, ImageAddr)> = HashMap::new();
-        for raw in raws.iter().filter(|raw| raw.kind == Kind::Map) {
-            let Some(storage) = self.storage(raw.offset) else { continue };
-            let map = (raw.named, self.address(raw.offset));
-            by_storage.entry(storage).and_modify(|known| *known = map.min(*known)).or_insert(map);
+        let mut maps: Vec<&Raw> = raws.iter().filter(|raw| raw.kind == Kind::Map).collect();
+        maps.sort_by_key(|raw| (raw.named, raw.offset));
+        let mut by_storage: HashMap<ImageAddr, Vec<ImageAddr>> = HashMap::new();
+        for raw in maps {
+            if let Some(storage) = self.storage(raw.offset) {
+                by_storage.entry(storage).or_default().push(self.address(raw.offset));
+            }
         }
-        let by_storage = by_storage.into_iter().map(|(storage, (_, map))| (storage, map)).collect();
         let ranges = self.parts.iter().map(|(range, _)| *range).collect();
         TypeTable { entries, by_address, by_shape, by_storage, ranges }
     }
