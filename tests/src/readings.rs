@@ -50,20 +50,7 @@ pub fn assert_census(go: &Go, program: &Path, what: &str) {
     assert_whole(&report, what);
     assert_eq!(number(&report, "/heap/census/gc_cycle"), number(&account, "/num_gc"), "{what}");
     let ours = by_size(&report);
-    // How far a count may lag where a processor holds a span.
-    let in_a_span = classes::spans(go);
-    let mut compared = 0;
-    for class in list(&account, "/by_size").iter().filter(|class| number(class, "/size") > 0) {
-        let size = number(class, "/size");
-        let theirs = number(class, "/mallocs") - number(class, "/frees");
-        let held = ours.get(&size).copied().unwrap_or(0);
-        assert!(
-            held.abs_diff(theirs) <= in_a_span[&size],
-            "{what}: {held} of {size} bytes, the target has {theirs}"
-        );
-        compared += usize::from(theirs > 0);
-    }
-    assert!(compared >= 20, "{what}: only {compared} classes hold anything");
+    classes::assert_held(&ours, &account, go, what);
     // Classes beyond BySize (19 072 bytes and more) and large objects.
     let beyond = ours.iter().filter(|(size, _)| **size == 0 || **size > 18_432);
     let (beyond, large) = (beyond.map(|(_, n)| n).sum::<u64>(), number(&account, "/large"));
