@@ -8,10 +8,11 @@ use tracer_fuzz::patch::Changed;
 use tracer_fuzz::process;
 use tracer_user::goruntime::GoImage;
 use tracer_user::goruntime::heap::census::{self, Also, HeapShape, Limits, Read};
+use tracer_user::goruntime::heap::map_headers::Look;
 use tracer_user::goruntime::heap::typing::Types;
 use tracer_user::goruntime::names::type_table::TypeTable;
 use tracer_user::goruntime::state::maps::MapKind;
-use tracer_user::units::LoadBias;
+use tracer_user::units::{LoadBias, ProcAddr};
 
 /// The types of each program, as its file has them.
 fn types() -> &'static [Types; 2] {
@@ -37,7 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
     // Types are most of the time it takes: one half of the inputs goes without.
     let types = (bytes[0] & 2 == 0).then(|| &types()[which]);
     let kind = if which == 0 { MapKind::Buckets } else { MapKind::Swiss };
-    let also = Also { maps: Some(kind), profile: process.profile.as_ref() };
+    let also = Also { maps: Some(Look { kind, from: ProcAddr(0) }), profile: process.profile.as_ref() };
     if let Ok(Read { census: found, sampled, .. }) =
         census::read_all(&memory, &process.state, shape, types, also, limits)
     {

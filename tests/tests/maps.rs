@@ -155,6 +155,48 @@ fn a_map_whose_storage_two_types_share_is_one_of_them() {
 }
 
 #[test]
+fn maps_in_a_large_heap_are_found_in_turns_and_stay_what_they_may_be() {
+    live!(Root, EveryGo, Tracer);
+    let all: Vec<(Go, Mode)> = every_version().into_iter().filter(|(go, _)| go.pin.minor() >= 22).collect();
+    side_by_side(&all, |go, mode, what| {
+        let mut target = Target::start(&go.build("maps", mode));
+        // Three times what one census looks through.
+        target.ask("crowd 500000");
+        target.ask("share 4000");
+        target.ask("crowd 500000");
+        let tracer = Tracer::attach(target.pid(), &["--format", "json", "--sampler", "none"]);
+        for _ in 0..10 {
+            target.ask("collect");
+            thread::sleep(READ / 2);
+        }
+        let report = tracer.interrupt().success().json();
+        assert!(number(&report, "/map_search/waiting_bytes") > 0, "{what}: {}", report["map_search"]);
+        let either = "main.tags | map[uint64]*main.dropped";
+        assert_eq!(entries(&report, either), [Some(4000), Some(2000)], "{what}: {}", report["maps"]);
+        assert!(target.finish().success());
+    });
+}
+
+#[test]
+fn maps_that_live_are_found_among_many_that_died() {
+    live!(Root, EveryGo, Tracer);
+    let all: Vec<(Go, Mode)> = every_version().into_iter().filter(|(go, _)| go.pin.minor() >= 22).collect();
+    side_by_side(&all, |go, mode, what| {
+        let mut target = Target::start(&go.build("maps", mode));
+        target.ask("litter 1000");
+        target.ask("share 3000");
+        target.ask("collect");
+        let tracer = Tracer::attach(target.pid(), &["--format", "json", "--sampler", "none"]);
+        thread::sleep(READ);
+        let report = tracer.interrupt().success().json();
+        let either = "main.tags | map[uint64]*main.dropped";
+        assert_eq!(entries(&report, either), [Some(3000), Some(1500)], "{what}: {}", report["maps"]);
+        assert!(report["session"]["counters"].get("map_search_cut").is_none(), "{what}: {report}");
+        assert!(target.finish().success());
+    });
+}
+
+#[test]
 fn writes_and_deletions_are_exact() {
     live!(Root, Uprobes, EveryGo, Tracer);
     for (go, mode) in every_version() {

@@ -23,6 +23,7 @@ use tracer_user::goruntime::code::recipes::RuntimeVars;
 use tracer_user::goruntime::code::{hooks, sites};
 use tracer_user::goruntime::heap::census::{self, Also, HeapShape};
 use tracer_user::goruntime::heap::followed::{self, Follower};
+use tracer_user::goruntime::heap::map_headers::Look;
 use tracer_user::goruntime::heap::typing::Types;
 use tracer_user::goruntime::names::inlining::PcKind;
 use tracer_user::goruntime::names::type_table::TypeTable;
@@ -130,7 +131,7 @@ fn memory(target: &Target) -> Base {
     let shape = HeapShape::of(&target.image);
     let table = TypeTable::read(&target.image).expect("a whole program");
     let types = Types { table, bias: target.bias, texts: vec![target.image.module().text] };
-    let also = Also { maps: Some(kind), profile: target.profile.as_ref() };
+    let also = Also { maps: Some(Look { kind, from: ProcAddr(0) }), profile: target.profile.as_ref() };
     let read = census::read_all(&memory, &state, shape, Some(&types), also, census::Limits::default())
         .expect("a quiet process");
     let sampled = read.sampled.map(|sampled| sampled.expect("a quiet process").1.looked_at);

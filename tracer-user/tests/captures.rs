@@ -1,4 +1,4 @@
-//! The committed recordings of tests/captures, replayed: the same bytes as the live sessions wrote, every time, and
+//! The committed recordings of tests/captures, replayed: the same bytes as were committed beside them, every time, and
 //! nothing worse than a refusal once their bytes are changed. `cargo xtask captures` makes them.
 
 use std::collections::BTreeSet;
@@ -7,7 +7,8 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use tracer_user::capture::{self, CaptureError, Item};
-use tracer_user::record::{Body, Note};
+use tracer_user::record::reading::Readout;
+use tracer_user::record::{Body, Note, Record};
 use tracer_user::report::folded::{Folded, Profile};
 use tracer_user::report::{Exporter, Report, json::Json, pprof::Pprof, text::Text};
 use tracer_user::session::{Replayed, SessionError, replay};
@@ -40,7 +41,7 @@ fn every_recording_replays_to_the_bytes_of_its_session() {
         let name = file.display();
         let told = replayed(&bytes).unwrap();
         let json = fs::read(file.with_extension("json")).unwrap();
-        assert!(written(&told.report, &Json) == json, "{name}: the JSON is not the live session's");
+        assert!(written(&told.report, &Json) == json, "{name}: the JSON changed");
         let text = fs::read(file.with_extension("txt")).unwrap();
         assert!(written(&told.report, &Text) == text, "{name}: the text changed");
         let again = replayed(&bytes).unwrap();
@@ -61,10 +62,37 @@ fn every_recording_replays_to_the_bytes_of_its_session() {
     }
 }
 
+/// One more with each that [`kind`] tells.
+const KINDS: usize = 12;
+
+fn kind(readout: &Readout) -> &'static str {
+    match readout {
+        Readout::Gc(_) => "gc",
+        Readout::SizeClasses(_) => "size classes",
+        Readout::Goroutines(_) => "goroutines",
+        Readout::Process(_) => "process",
+        Readout::Counts(_) => "counts",
+        Readout::Maps(_) => "maps",
+        Readout::Census(_) => "census",
+        Readout::Profile(_) => "profile",
+        Readout::Fates(_) => "fates",
+        Readout::Waits(_) => "waits",
+        Readout::LiveSampled(_) => "live sampled",
+        Readout::MapSearch(_) => "map search",
+    }
+}
+
 #[test]
-fn together_they_hold_every_go_every_sampler_and_every_finding() {
+fn together_they_hold_every_reading_every_go_every_sampler_and_every_finding() {
     let (mut minors, mut samplers, mut findings) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut kinds = BTreeSet::new();
     for (_, bytes) in recordings() {
+        capture::read(Cursor::new(&bytes), |item| {
+            if let Item::Record(Record { body: Body::Reading(reading), .. }) = item {
+                kinds.insert(kind(&reading.readout));
+            }
+        })
+        .unwrap();
         let report = replayed(&bytes).unwrap().report;
         minors.insert(report.target.go_version.split('.').nth(1).unwrap().parse::<u32>().unwrap());
         samplers.insert(report.session.sampler);
@@ -75,6 +103,7 @@ fn together_they_hold_every_go_every_sampler_and_every_finding() {
             findings.insert(finding.rule);
         }
     }
+    assert_eq!(kinds.len(), KINDS, "{kinds:?}");
     assert!(minors.into_iter().eq(19..=27));
     assert!(samplers.into_iter().eq(["all", "none", "runtime", "sampled"]));
     assert!(findings.into_iter().eq(["goroutine-growth", "heap-growth", "map-growth"]));

@@ -1,6 +1,8 @@
 //! `cargo xtask captures`: records a short session of each suitable fixture into tests/captures, with its report.
 //!
-//! The JSON beside a recording is what the live session itself wrote; the text is the recording's replay. The programs
+//! The JSON beside a recording is what the live session itself wrote, until `--reports` replaces it by a replay's because the
+//! report's form has changed; the text is the recording's replay. That a session and its replay agree to the byte is held by
+//! tests/tests/recordings.rs, on fresh sessions. The programs
 //! are built without paths and run from a neutral folder, so that nothing committed names a machine. It ends only
 //! processes it started.
 

@@ -20,6 +20,8 @@ pub const MAX_POINTS: usize = 128;
 /// Buckets followed, those with most live bytes first: 128 points of 4 096 rows of 8 bytes are 4 MiB at worst.
 pub const MAX_BUCKETS: usize = 4_096;
 
+/// Types that an object may be of; a reading tells of no more.
+const MAX_CANDIDATES: usize = 16;
 /// Rows of types kept; a reading makes fewer.
 const MAX_LIVE_ROWS: usize = 4_096;
 
@@ -112,7 +114,11 @@ impl ProfileHistory {
         let mut rows: BTreeMap<u64, Vec<LiveRow>> = BTreeMap::new();
         let all = std::mem::take(&mut live.rows);
         live.cut |= all.len() > MAX_LIVE_ROWS;
-        for row in all.into_iter().take(MAX_LIVE_ROWS) {
+        for mut row in all.into_iter().take(MAX_LIVE_ROWS) {
+            // Of some that were left out nobody knows what it is.
+            if row.candidates.len() > MAX_CANDIDATES {
+                row.candidates = Vec::new();
+            }
             if let Some(bucket) = profile.buckets.get(row.bucket as usize) {
                 rows.entry(key(bucket)).or_default().push(row);
             }

@@ -1,6 +1,6 @@
 //! Sampled objects: how many of each group were taken, live, died, or are lost sight of.
 //!
-//! Objects are held until they are known to be dead, at most [`MAX_FOLLOWED`]; groups at most [`MAX_GROUPS`]. What does
+//! Objects are held until they are known to be dead, at most [`MAX_FOLLOWED`]; groups at most [`MAX_GROUPS`] and some without stack and type. What does
 //! not fit is counted under the unknown stack, as unknown: it is in the totals and never live.
 
 use std::collections::hash_map::Entry;
@@ -17,6 +17,8 @@ use crate::units::{Bytes, KTime, ProcAddr, StackId};
 
 /// Stacks times types times sizes.
 pub const MAX_GROUPS: usize = 65_536;
+/// Groups without stack and type beyond that, by class and size.
+const MAX_RESTS: usize = 4_096;
 
 /// Samples that are estimated together: one size, one stack, one type.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -128,7 +130,14 @@ impl SampleStore {
             group
         } else {
             self.groups_cut += 1;
-            SampleGroup { stack: StackId(0), type_addr: None, ..group }
+            let rest = SampleGroup { stack: StackId(0), type_addr: None, ..group };
+            if self.groups.len() < MAX_GROUPS + MAX_RESTS || self.groups.contains_key(&rest) {
+                rest
+            } else {
+                // A few dozen for each class, whatever sizes come.
+                let size = rest.size.0.checked_next_power_of_two().unwrap_or(u64::MAX);
+                SampleGroup { size: Bytes(size), ..rest }
+            }
         };
         let entry = self.groups.entry(group);
         let place = entry.index() as u32;
@@ -307,6 +316,19 @@ mod tests {
         let number = store.number(store.groups().next().unwrap().0).unwrap();
         let points: Vec<(u32, u64)> = store.points().iter().map(|p| (p.cycle, p.of(number))).collect();
         assert_eq!(points, [(3, 2), (5, 1), (6, 0)]);
+    }
+
+    #[test]
+    fn groups_are_bounded_whatever_comes() {
+        let mut store = SampleStore::default();
+        for n in 1..=200_000_u64 {
+            let of = Sample { size: Bytes(n), stack: StackId(n), ..sample(0x1000) };
+            store.sample(KTime(n), &of);
+        }
+        let groups = store.groups().len();
+        assert!((MAX_GROUPS + MAX_RESTS..MAX_GROUPS + MAX_RESTS + 65).contains(&groups), "{groups}");
+        assert_eq!(store.groups_cut(), 200_000 - MAX_GROUPS as u64);
+        assert_eq!(store.groups().map(|(_, held)| held.taken).sum::<u64>(), 200_000);
     }
 
     #[test]

@@ -149,10 +149,11 @@ pub(super) struct SessionArguments {
     /// Mean bytes between two samples of --sampler sampled (64KiB, 1MiB; 1 takes every allocation) [default: 512KiB]
     #[arg(long, value_name = "N", value_parser = sample_bytes)]
     pub(super) sample_bytes: Option<u64>,
-    /// What to probe [default: what the sampler brings; map only when asked for]
+    /// What to probe, of alloc, map and goroutine [default: what the sampler brings, without the writes of maps]; alloc and map
+    /// need --sampler all
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub(super) events: Option<Vec<EventArgument>>,
-    /// Uprobe links: one for all probes (kernel 6.6 and later), or one each
+    /// Uprobe links: one for all probes (chosen from kernel 6.10 on), or one each
     #[arg(long, value_enum, default_value_t = AttachArgument::Auto)]
     pub(super) attach: AttachArgument,
     /// Keep the raw session there for `tracer replay`; {pid} in the name is the target's

@@ -169,6 +169,15 @@ impl Destination {
             out.flush()?;
             return Err(io::Error::other(format!("{why}; the text report was printed instead")));
         }
+        if which == Which::Final
+            && matches!(self.format, Format::Folded | Format::Pprof)
+            && self.profile.is_none()
+            && profile == Profile::Goroutine
+        {
+            super::say(
+                "the profile is of goroutines, as no allocation site is known; --sampler sampled tells what lives",
+            );
+        }
         let exporter: &dyn Exporter = match self.format {
             Format::Text => &Text,
             Format::Json | Format::Jsonl => &Json,

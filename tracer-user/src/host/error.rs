@@ -8,6 +8,8 @@ use crate::units::Pid;
 pub enum HostError {
     #[error("no process {pid}: look for the pid with `tracer list`")]
     NoSuchProcess { pid: Pid },
+    #[error("{pid} is a thread of process {process}: give --pid {process}")]
+    IsThread { pid: Pid, process: Pid },
     #[error("not allowed to {doing} of process {pid}: {advice}")]
     Denied { pid: Pid, doing: &'static str, advice: String },
     #[error("process {pid} ended: start tracer again on the new process")]

@@ -88,12 +88,16 @@ impl Process {
         // First the pidfd, then /proc, then its start time: all that follows is checked against these three.
         let pidfd = match rustix::process::pidfd_open(raw, PidfdFlags::empty()) {
             Ok(fd) => Some(fd),
-            // EINVAL: the number is a thread's, and /proc/TID would show its process under a wrong pid.
-            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Err(no_such),
+            Err(rustix::io::Errno::SRCH) => return Err(no_such),
+            // A thread's number makes it EINVAL, since Linux 6.16 ENOENT: /proc says whose it is.
             Err(_) => None,
         };
         let proc_dir =
             ProcDir::new(raw.as_raw_nonzero().get()).map_err(|e| from_procfs(pid, "open /proc", e))?;
+        let status = proc_dir.status().map_err(|e| from_procfs(pid, "read the status", e))?;
+        if let Some(process) = u32::try_from(status.tgid).ok().filter(|tgid| *tgid != pid.0) {
+            return Err(HostError::IsThread { pid, process: Pid(process) });
+        }
         let stat = read_stat(pid, &proc_dir)?;
         let exe = proc_dir.open_relative("exe").map_err(|e| {
             if without_main_thread(&stat) && goes_on_without(pid, &proc_dir, pidfd.as_ref()) {
@@ -412,6 +416,25 @@ mod tests {
         let here = the_bias_of_our_own_image_maps_a_function_to_itself as *const () as u64;
         let maps = me.exe_mappings().unwrap();
         assert!(maps.iter().any(|m| m.executable && (m.start.0..m.end.0).contains(&here)), "{maps:?}");
+    }
+
+    #[test]
+    fn a_thread_is_refused_with_the_process_it_is_of() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()).unwrap();
+            assert!(ended.recv().is_err(), "the sender is dropped");
+        });
+        let tid = told.recv().unwrap();
+        let ours = Pid(std::process::id());
+        let refused = Process::open(Pid(tid));
+        assert!(
+            matches!(refused, Err(HostError::IsThread { pid, process }) if pid == Pid(tid) && process == ours),
+            "{refused:?}"
+        );
+        drop(end);
+        thread.join().unwrap();
     }
 
     #[test]

@@ -47,14 +47,14 @@ pub struct MapState {
     pub address: ProcAddr,
     /// The map type's descriptor.
     pub type_addr: ProcAddr,
-    /// The package variable that holds the map; absent where it was found by its growth.
+    /// The package variable that holds the map; absent where it was found by its growth or in the heap.
     pub variable: Option<ProcAddr>,
     /// The map's hash seed: another one means another map, or one that was emptied.
     pub seed: u64,
     pub entries: u64,
     /// Slots, used or not, all of which stay allocated while the map lives. Absent where they were not counted.
     pub capacity: Option<u64>,
-    /// Deleted slots that hold room until their table grows. Absent where they were not counted, and in maps before
-    /// go1.24, which use a deleted slot again at once.
+    /// Slots marked as deleted. They hold room until their table grows; before go1.24, until the next key of their bucket.
+    /// Absent where they were not counted.
     pub tombstones: Option<u64>,
 }

@@ -54,6 +54,8 @@ impl Change {
 /// Reports compared: each section with the rows that differ, most growth first.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Diff {
+    /// What each report is of, in their order.
+    pub of: Vec<String>,
     pub sections: Vec<(Section, Vec<Change>)>,
     /// What not all of them measured.
     pub one_sided: Vec<Section>,
@@ -64,7 +66,10 @@ pub struct Diff {
 impl Diff {
     /// Compares the last of the reports with the first; those between are shown beside.
     pub fn of(reports: &[Input]) -> Self {
-        let mut diff = Self { doubts: doubts(reports), ..Self::default() };
+        let of = reports.iter().map(told).collect();
+        let mut diff = Self { of, doubts: doubts(reports), ..Self::default() };
+        let mut processes = reports.iter().filter_map(|r| r.process.as_ref());
+        let one = processes.next().is_none_or(|first| processes.all(|other| first.is(other)));
         let sections: BTreeSet<Section> = reports.iter().flat_map(|r| r.sections.keys()).copied().collect();
         for section in sections {
             let all: Vec<_> = reports.iter().filter_map(|r| r.sections.get(&section)).collect();
@@ -72,7 +77,18 @@ impl Diff {
                 diff.one_sided.push(section);
                 continue;
             }
-            let ids: BTreeSet<&String> = all.iter().flat_map(|rows| rows.keys()).collect();
+            let mut ids: BTreeSet<&String> = all.iter().flat_map(|rows| rows.keys()).collect();
+            if section == Section::Maps && !one {
+                let all = ids.len();
+                ids.retain(|id| !reports.iter().any(|report| report.by_address.contains(*id)));
+                let left = all - ids.len();
+                if left > 0 {
+                    diff.doubts.push(format!(
+                        "{} known by address alone cannot be compared: the reports are of several processes",
+                        figures::counted(left as u64, "map")
+                    ));
+                }
+            }
             let nothing = Row::default();
             let mut changes: Vec<Change> = ids
                 .into_iter()
@@ -100,6 +116,10 @@ impl Diff {
 
     pub fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut lines = Lines::default();
+        for (n, of) in self.of.iter().enumerate() {
+            lines.labelled(if n == 0 { "from " } else { "to   " }, &printable(of));
+        }
+        lines.blank();
         for (section, changes) in &self.sections {
             Self::section(&mut lines, *section, changes);
         }
@@ -156,6 +176,7 @@ impl Diff {
         let one_sided: Vec<&str> = self.one_sided.iter().map(|section| key(*section)).collect();
         let value = json!({
             "schema": SCHEMA,
+            "reports": self.of,
             "sections": sections,
             "not_compared": one_sided,
             "notes": self.doubts,
@@ -163,6 +184,13 @@ impl Diff {
         serde_json::to_writer_pretty(&mut *out, &value).map_err(io::Error::from)?;
         out.write_all(b"\n")
     }
+}
+
+fn told(report: &Input) -> String {
+    let program = report.program.as_deref().unwrap_or("a profile that does not say of what");
+    let pid = report.process.map(|process| format!("pid {}", process.pid));
+    let began = began(report).map(str::to_owned);
+    std::iter::once(program.to_owned()).chain(pid).chain(began).collect::<Vec<_>>().join("  ")
 }
 
 fn began(report: &Input) -> Option<&str> {
@@ -212,6 +240,7 @@ fn key(section: Section) -> &'static str {
         Section::Types => "bytes_by_type",
         Section::SizeClasses => "bytes_by_size_class",
         Section::Goroutines => "goroutines_by_site",
+        Section::GoroutineStacks => "goroutines_by_stack",
         Section::Maps => "entries_by_map",
     }
 }
@@ -224,6 +253,7 @@ fn title(section: Section) -> &'static str {
         Section::Types => "bytes by type",
         Section::SizeClasses => "bytes by size class",
         Section::Goroutines => "goroutines by creation site",
+        Section::GoroutineStacks => "goroutines by where they are",
         Section::Maps => "entries by map",
     }
 }
@@ -231,7 +261,7 @@ fn title(section: Section) -> &'static str {
 fn amount(section: Section, value: f64) -> String {
     let whole = value.abs().round() as u64;
     match section {
-        Section::Goroutines | Section::Maps => figures::count(whole),
+        Section::Goroutines | Section::GoroutineStacks | Section::Maps => figures::count(whole),
         Section::Allocated => format!("{}/s", figures::bytes(whole)),
         _ => figures::bytes(whole),
     }
@@ -263,5 +293,39 @@ mod tests {
             Diff::of(&[Input::default(), report("shop", new)]).doubts.is_empty(),
             "a profile says neither"
         );
+    }
+
+    #[test]
+    fn an_address_says_nothing_in_another_process() {
+        let report = |pid: u32, started: &str, entries: u32| {
+            let text = format!(
+                r#"{{"schema": "tracer.report/1", "target": {{"module": "shop", "pid": {pid}, "started_at": "{started}"}},
+                    "session": {{"started_at": "2026-11-20T10:00:00Z"}}, "maps": [
+                    {{"id": "map[int]int@0xc0", "address": "0xc0", "entries": {entries}}},
+                    {{"id": "map[int]int@1234", "address": "0xd0", "entries": {entries}}}]}}"#
+            );
+            Input::read(text.as_bytes()).unwrap()
+        };
+        let grown = |other: Input| {
+            let diff = Diff::of(&[report(1, "2026-11-20T09:00:00Z", 5), other]);
+            (diff.sections[0].1.len(), diff.doubts)
+        };
+        assert_eq!(grown(report(1, "2026-11-20T09:00:01Z", 9)), (2, vec![]));
+        for other in [report(1, "2026-11-20T09:30:00Z", 9), report(2, "2026-11-20T09:00:00Z", 9)] {
+            let (rows, doubts) = grown(other);
+            assert_eq!((rows, doubts.len()), (1, 1), "{doubts:?}");
+            assert!(doubts[0].starts_with("1 map known by address alone"), "{doubts:?}");
+        }
+    }
+
+    #[test]
+    fn goroutines_of_a_profile_and_of_a_report_are_not_the_same_rows() {
+        let mut profile = Input::default();
+        profile.sections.entry(Section::GoroutineStacks).or_default();
+        let mut sites = report("shop", "2026-11-20T10:00:00Z");
+        sites.sections.entry(Section::Goroutines).or_default();
+        let diff = Diff::of(&[profile, sites]);
+        assert!(diff.sections.is_empty());
+        assert!([Section::Goroutines, Section::GoroutineStacks].iter().all(|s| diff.one_sided.contains(s)));
     }
 }

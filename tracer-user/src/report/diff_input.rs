@@ -3,8 +3,9 @@
 //! Foreign bytes: any are accepted without panic, in bounded time and memory; what is not one of these is refused in
 //! one sentence. Reads by the names of the schema, so that a report of another version gives what it has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
+use std::time::{Duration, SystemTime};
 
 use prost::Message as _;
 use serde_json::Value;
@@ -32,6 +33,8 @@ pub enum Section {
     Types,
     SizeClasses,
     Goroutines,
+    /// As a profile has them: it does not say where they were started.
+    GoroutineStacks,
     /// Entries, of the maps that a report lists.
     Maps,
 }
@@ -45,6 +48,23 @@ pub struct Row {
     pub variance: f64,
 }
 
+/// The process that a report is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Subject {
+    pub pid: u64,
+    pub started: Option<SystemTime>,
+}
+
+impl Subject {
+    /// Pids are used again, and each container has a 1.
+    pub fn is(&self, other: &Self) -> bool {
+        /// Both were told in whole seconds, from a clock that is set now and then.
+        const APART: Duration = Duration::from_secs(2);
+        let apart = |a: SystemTime, b: SystemTime| a.duration_since(b).unwrap_or_else(|e| e.duration());
+        self.pid == other.pid && self.started.zip(other.started).is_none_or(|(a, b)| apart(a, b) <= APART)
+    }
+}
+
 /// A report or a profile, as far as it can be compared. Rows are found by an id that stays the same.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Input {
@@ -52,6 +72,10 @@ pub struct Input {
     pub program: Option<String>,
     /// When the session began, RFC 3339 in UTC; not known of a profile.
     pub began: Option<String>,
+    /// The process; not known of a profile.
+    pub process: Option<Subject>,
+    /// Maps that are known by their address: in another process it is another's.
+    pub by_address: BTreeSet<String>,
     pub sections: BTreeMap<Section, BTreeMap<String, Row>>,
 }
 
@@ -96,6 +120,10 @@ impl Input {
         let mut input = Self {
             program: text(value, "/target/module").or(exe).map(str::to_owned),
             began: text(value, "/session/started_at").map(str::to_owned),
+            process: value.pointer("/target/pid").and_then(Value::as_u64).map(|pid| Subject {
+                pid,
+                started: text(value, "/target/started_at").and_then(|s| humantime::parse_rfc3339(s).ok()),
+            }),
             ..Self::default()
         };
         let number = |path: &str| value.pointer(path).and_then(Value::as_f64);
@@ -136,6 +164,9 @@ impl Input {
         for row in rows(value, "/maps") {
             let (Some(id), Some(entries)) = (text(row, "/id"), float(row, "/entries")) else { continue };
             let name = text(row, "/type").unwrap_or("a map of unknown type");
+            if text(row, "/address").is_some_and(|address| id.ends_with(&format!("@{address}"))) {
+                input.by_address.insert(id.to_owned());
+            }
             input.add(Section::Maps, id, name.to_owned(), entries, 0.0);
         }
         Ok(input)
@@ -182,7 +213,7 @@ impl Input {
         let kind = |name: &str| profile.sample_type.iter().position(|t| text(t.r#type) == name);
         let wanted = [
             ("inuse_space", Section::Live),
-            ("goroutine", Section::Goroutines),
+            ("goroutine", Section::GoroutineStacks),
             ("alloc_space", Section::Allocated),
         ];
         let (index, section) =

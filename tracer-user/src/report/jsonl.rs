@@ -85,6 +85,9 @@ fn end(report: &Report, t: f64, out: &mut dyn Write) -> io::Result<()> {
     for map in &report.maps {
         line(out, &Line::Map { t, map })?;
     }
+    if let Some(map_search) = report.map_search {
+        line(out, &Line::MapSearch { t, map_search })?;
+    }
     line(out, &Line::End { t, session: &report.session })
 }
 

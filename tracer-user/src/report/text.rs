@@ -357,8 +357,13 @@ fn writer(row: &MapRow) -> Option<String> {
 }
 
 pub(super) fn site_line(row: &Allocation) -> (String, String) {
-    let of = row.type_name.as_deref().or(row.live_type.as_deref());
-    let what = [row.cause.as_str(), of.unwrap_or("")].join(" ");
+    let of = match (&row.type_name, &row.live_type) {
+        (Some(of), _) => of.clone(),
+        // What the live ones are that were looked at, which are not all.
+        (None, Some(of)) => format!("live: {of}"),
+        (None, None) => String::new(),
+    };
+    let what = [row.cause.as_str(), &of].join(" ");
     let site = match row.stack.first() {
         Some(f) => format!("{} {}", f.function, place(f)),
         None => "unknown stack".to_owned(),
@@ -400,7 +405,12 @@ fn memory(lines: &mut Lines, report: &Report) {
             words.push(format!("heap idle {}", figures::bytes(idle)));
         }
         let outside = p.outside_go_bytes.filter(|b| *b > 0);
-        words.extend(outside.map(|b| format!("outside Go at least {}", figures::bytes(b))));
+        // Pages that Go gave back and the kernel kept count as resident and not as Go's.
+        let released = report.heap.as_ref().and_then(|h| h.released_bytes);
+        words.extend(outside.map(|outside| {
+            let how = if released.is_some_and(|r| r <= outside / 10) { "at least" } else { "about" };
+            format!("outside Go {how} {}", figures::bytes(outside))
+        }));
         lines.parts(&words);
     }
 }

@@ -4,11 +4,13 @@ use super::{plugins, target::Target};
 use crate::goruntime::{
     heap::{
         census::{self, Also, HeapShape, Limits, Read},
+        map_headers::Look,
         typing::Types,
     },
     names::type_table::TypeTable,
-    state::StateError,
+    state::{StateError, maps::MapKind, profile::ProfileVars},
 };
+use crate::units::ProcAddr;
 
 /// What is known of the image after the first census.
 #[derive(Default)]
@@ -16,6 +18,8 @@ pub(super) struct HeapReader {
     image: Option<Image>,
     /// How many plugins its types are of.
     plugins: usize,
+    /// Where the next look for maps begins.
+    maps_from: ProcAddr,
 }
 
 struct Image {
@@ -25,11 +29,16 @@ struct Image {
 }
 
 impl HeapReader {
-    /// One census, and what else of the heap is asked for.
-    pub(super) fn read(&mut self, target: &Target, also: Also<'_>) -> Result<Read, StateError> {
+    /// One census; large maps of that kind, and what the runtime's profiler has sampled, where asked for.
+    pub(super) fn read(
+        &mut self,
+        target: &Target,
+        maps: Option<MapKind>,
+        profile: Option<&ProfileVars>,
+    ) -> Result<Read, StateError> {
         let plugins = target.plugins.all();
         if self.plugins != plugins.len() {
-            *self = Self { image: None, plugins: plugins.len() };
+            *self = Self { image: None, plugins: plugins.len(), ..*self };
         }
         let image = self.image.get_or_insert_with(|| {
             let table = TypeTable::with_modules(&target.image, &plugins, target.bias).ok();
@@ -38,6 +47,13 @@ impl HeapReader {
             Image { shape: HeapShape::of(&target.image), types }
         });
         let types = image.types.as_ref();
-        census::read_all(&target.memory, &target.state, image.shape, types, also, Limits::default())
+        let maps = maps.map(|kind| Look { kind, from: self.maps_from });
+        let also = Also { maps, profile };
+        let read =
+            census::read_all(&target.memory, &target.state, image.shape, types, also, Limits::default())?;
+        if let Some(found) = &read.maps {
+            self.maps_from = found.next;
+        }
+        Ok(read)
     }
 }

@@ -32,7 +32,7 @@ use crate::{
             maps::{Known, MAX_MAPS, Place},
         },
     },
-    record::reading::{Counts, MapCall, MapSearch, MapState, Maps},
+    record::reading::{Counts, MapCall, MapSearch, MapState, Maps, SharedStorage},
     units::{LoadBias, ProcAddr},
 };
 
@@ -59,7 +59,8 @@ struct Grown {
 struct GrownMap {
     /// As the last call on it said, or the heap.
     type_addr: ProcAddr,
-    called: bool,
+    /// Where the heap alone tells of it and several types share its storage, those, and how many more there are.
+    may_be: (Vec<ProcAddr>, u32),
     held: Held,
     /// As last read; absent since the last call.
     seed: Option<u64>,
@@ -146,7 +147,7 @@ impl Grown {
                 self.maps.remove(&at);
                 continue;
             };
-            let map = GrownMap { type_addr, called: true, held: Held::default(), seed: None };
+            let map = GrownMap { type_addr, may_be: Default::default(), held: Held::default(), seed: None };
             let full = self.maps.len() > MAX_MAPS;
             match self.maps.entry(at) {
                 Entry::Occupied(mut known) => drop(known.insert(map)),
@@ -163,7 +164,9 @@ impl Grown {
     }
 
     fn came_by(&mut self, found: Found) -> MapSearch {
-        let Found { maps, mut search } = found;
+        let Found { maps, mut search, next: _ } = found;
+        let mut shared: BTreeMap<ProcAddr, (Vec<ProcAddr>, u32)> =
+            search.shared.drain(..).map(|of| (of.map, (of.types, of.more))).collect();
         for Known { at, type_addr } in maps {
             let Place::Header(at) = at else { continue };
             let full = self.maps.len() > MAX_MAPS;
@@ -171,12 +174,18 @@ impl Grown {
                 Entry::Occupied(_) => {}
                 Entry::Vacant(_) if full => search.beyond_cap += 1,
                 Entry::Vacant(new) => {
-                    new.insert(GrownMap { type_addr, called: false, held: Held::default(), seed: None });
+                    let may_be = shared.remove(&at).unwrap_or_default();
+                    new.insert(GrownMap { type_addr, may_be, held: Held::default(), seed: None });
                 }
             }
         }
-        // A call says which of the types it is.
-        search.shared.retain(|shared| self.maps.get(&shared.map).is_some_and(|map| !map.called));
+        // Of all that are known: until a call says which of the types it is, that it was seen once decides nothing.
+        let open = self.maps.iter().filter(|(_, map)| !map.may_be.0.is_empty());
+        let shared = |(at, map): (&ProcAddr, &GrownMap)| {
+            let (types, more) = map.may_be.clone();
+            SharedStorage { map: *at, types, more }
+        };
+        search.shared = open.map(shared).collect();
         search
     }
 
@@ -204,7 +213,7 @@ fn of_variables(image: &GoImage, bias: LoadBias) -> Vec<Known> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::reading::{MapCallCount, SharedStorage};
+    use crate::record::reading::MapCallCount;
     use crate::units::StackId;
 
     const AT: ProcAddr = ProcAddr(0xc000_1000);
@@ -292,10 +301,14 @@ mod tests {
                 shared: vec![SharedStorage { map: AT, types: vec![ProcAddr(7), ProcAddr(9)], more: 0 }],
                 ..MapSearch::default()
             },
+            next: ProcAddr(0),
         };
         let mut grown = Grown::default();
         assert_eq!(grown.came_by(found()).shared.len(), 1);
         assert_eq!(types(&grown), [7]);
+        // The next look goes through another part of the heap.
+        let elsewhere = Found { maps: vec![], search: MapSearch::default(), next: ProcAddr(0) };
+        assert_eq!(grown.came_by(elsewhere).shared, found().search.shared);
         grown.learn(&counts(&[(AT, 9, MapCall::Grow, 1)]));
         assert_eq!((grown.came_by(found()).shared, types(&grown)), (vec![], vec![9]));
     }
@@ -305,7 +318,7 @@ mod tests {
         let known = |n: u64| Known { at: Place::Header(ProcAddr(48 * n)), type_addr: ProcAddr(1) };
         let maps: Vec<Known> = (1..MAX_MAPS as u64 + 10).map(known).collect();
         let mut grown = Grown::default();
-        assert_eq!(grown.came_by(Found { maps, search: MapSearch::default() }).beyond_cap, 8);
+        assert_eq!(grown.came_by(Found { maps, search: MapSearch::default(), next: AT }).beyond_cap, 8);
         grown.learn(&counts(&[(AT, 1, MapCall::Grow, 1), (ProcAddr(48), 1, MapCall::Grow, 1)]));
         assert_eq!(grown.left, 1, "one of the two has a place");
     }

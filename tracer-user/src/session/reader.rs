@@ -12,10 +12,7 @@ use std::{
 
 use super::{clock, heap::HeapReader, inbox::Wake, maps::MapFinder, target::Target};
 use crate::{
-    goruntime::{
-        heap::census::Also,
-        state::{StateError, goroutines::Limits, profile, profile::ProfileVars},
-    },
+    goruntime::state::{StateError, goroutines::Limits, profile, profile::ProfileVars},
     host::HostError,
     kernel::tables::Tables,
     record::{Body, Note, Reading, Readout, Record, Slot},
@@ -242,13 +239,11 @@ impl Cadence {
         if census {
             let began = Instant::now();
             let (target, heap) = (&self.sources.target, &mut self.heap);
-            let also = Also {
-                maps: self.sources.maps.as_ref().map(MapFinder::kind),
-                profile: self.sources.profile.as_ref(),
-            };
+            let kind = self.sources.maps.as_ref().map(MapFinder::kind);
+            let profile = self.sources.profile.as_ref();
             let (mut maps, mut sampled) = (None, None);
             records.push(take("the heap census", self.last_cycle, || {
-                heap.read(target, also).map(|read| {
+                heap.read(target, kind, profile).map(|read| {
                     (maps, sampled) = (read.maps, read.sampled);
                     Readout::Census(read.census)
                 })

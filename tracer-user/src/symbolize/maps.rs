@@ -9,7 +9,7 @@ use super::stack::site_id;
 use crate::aggregate::Ledger;
 use crate::aggregate::maps::MapHistory;
 use crate::record::reading::{MapCall, SharedStorage};
-use crate::units::ProcAddr;
+use crate::units::{LoadBias, ProcAddr};
 
 /// The id of what has no known stack.
 const UNKNOWN: &str = "unknown";
@@ -40,10 +40,11 @@ pub(super) fn maps(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Vec<
     }
     let shared: BTreeMap<ProcAddr, &SharedStorage> =
         ledger.maps().search().into_iter().flat_map(|search| &search.shared).map(|s| (s.map, s)).collect();
+    let bias = ledger.session().subject().map(|subject| subject.bias).unwrap_or_default();
     let mut rows: Vec<MapRow> = all
         .into_iter()
         .map(|(key, history)| {
-            let mut row = row(key, history, sites.remove(&key).unwrap_or_default(), clock, named);
+            let mut row = row(key, history, sites.remove(&key).unwrap_or_default(), (clock, bias), named);
             if let Some(shared) =
                 shared.get(&key.0).filter(|_| row.sites.is_empty() && row.variable.is_none())
             {
@@ -82,7 +83,7 @@ fn may_be(row: &mut MapRow, shared: &SharedStorage, named: &mut Named<'_>) {
     let said: Vec<&str> = names.iter().chain(&more).map(String::as_str).collect();
     if said.len() != 1 {
         row.type_name = (!names.is_empty()).then(|| said.join(" | "));
-        row.id = format!("{}@{:#x}", row.type_name.as_deref().unwrap_or("map"), row.address);
+        row.id = format!("map@{:#x}", row.address);
         row.may_be = names;
     }
 }
@@ -91,7 +92,7 @@ fn row(
     (address, type_addr): (ProcAddr, ProcAddr),
     history: Option<&MapHistory>,
     calls: BTreeMap<Vec<Frame>, Calls>,
-    clock: Clock,
+    (clock, bias): (Clock, LoadBias),
     named: &mut Named<'_>,
 ) -> MapRow {
     let mut sites: Vec<MapSite> = calls
@@ -113,7 +114,8 @@ fn row(
     let what = type_name.as_deref().unwrap_or("map");
     let id = match (by_site, variable) {
         (Some(site), _) => format!("{what}@{site}"),
-        (None, Some(variable)) => format!("{what}@{variable:#x}"),
+        // Where the program is loaded differs from run to run.
+        (None, Some(variable)) => format!("{what}@{:#x}", bias.to_image(ProcAddr(variable)).0),
         (None, None) => format!("{what}@{address}"),
     };
     MapRow {

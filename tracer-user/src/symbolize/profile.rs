@@ -204,7 +204,8 @@ fn view(bucket: &Bucket, collected: bool) -> Sampled {
 pub(super) struct SiteUnderWay {
     amounts: SiteAmounts,
     samples: u64,
-    live_types: Vec<LiveType>,
+    /// By whether they hold no pointers and what they may be: how many, and the address of one.
+    live_types: BTreeMap<(bool, Vec<String>), (u64, u64)>,
     sizes: Vec<(u64, u64)>,
     ages: Vec<(u64, u64)>,
     points: Vec<SitePoint>,
@@ -243,7 +244,14 @@ impl SiteUnderWay {
     }
 
     pub(super) fn finish(self, stack: Vec<Frame>, type_name: Option<String>, cause: Cause) -> ProfileSite {
-        let Self { amounts, samples, mut live_types, sizes, ages, points } = self;
+        let Self { amounts, samples, live_types, sizes, ages, points } = self;
+        let told = live_types.into_iter().map(|((noscan, candidates), (objects, example))| LiveType {
+            candidates,
+            noscan,
+            objects,
+            example,
+        });
+        let mut live_types: Vec<LiveType> = told.collect();
         let id = if stack.is_empty() { "unknown".to_owned() } else { site_id(&stack) };
         live_types.sort_by(|a, b| b.objects.cmp(&a.objects).then_with(|| a.candidates.cmp(&b.candidates)));
         let live_type = only_type(&live_types);
@@ -266,16 +274,8 @@ impl SiteUnderWay {
     fn add_live(&mut self, rows: &[LiveRow], named: &mut Named<'_>) {
         for row in rows {
             let candidates: Vec<String> = names(&row.candidates, named).into_iter().collect();
-            let same = |t: &&mut LiveType| t.noscan == row.noscan && t.candidates == candidates;
-            match self.live_types.iter_mut().find(same) {
-                Some(known) => known.objects = known.objects.saturating_add(row.objects),
-                None => self.live_types.push(LiveType {
-                    candidates,
-                    noscan: row.noscan,
-                    objects: row.objects,
-                    example: row.example.0,
-                }),
-            }
+            let known = self.live_types.entry((row.noscan, candidates)).or_insert((0, row.example.0));
+            known.0 = known.0.saturating_add(row.objects);
         }
     }
 }

@@ -68,11 +68,13 @@ pub(super) fn built() -> Result<()> {
 }
 
 /// What the targets are made of.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 9] = [
     "Cargo.toml",
     "tracer-common",
     "tracer-user",
     "fuzz/Cargo.lock",
+    "fuzz/Cargo.toml",
+    "xtask/src/fuzz.rs",
     "fuzz/bases",
     "fuzz/fuzz_targets",
     "fuzz/src",
@@ -103,11 +105,15 @@ pub(super) fn keep(target: &str, run: &Run) -> Result<()> {
     file.write_all(line.as_bytes()).context("write runs.txt")
 }
 
-/// All runs of one build of a target, and the commit that was built: of the build that ran longest.
+/// All runs of the newest build of a target, and the commit that was built.
 pub(super) fn kept(target: &str) -> (Run, Option<String>) {
-    let builds = builds(&std::fs::read_to_string(file()).unwrap_or_default(), target);
-    let longest = builds.into_iter().max_by(|(_, a), (_, b)| a.cpu_s.total_cmp(&b.cpu_s));
-    longest.map_or_else(Default::default, |(commit, run)| (run, Some(commit)))
+    newest(&std::fs::read_to_string(file()).unwrap_or_default(), target)
+        .map_or_else(Default::default, |(commit, run)| (run, Some(commit)))
+}
+
+/// Runs are in the order in which they were made. Changed sources are no build that anybody could make again.
+fn newest(text: &str, target: &str) -> Option<(String, Run)> {
+    builds(text, target).into_iter().rfind(|(commit, _)| !commit.ends_with('+'))
 }
 
 /// What this build of a target has had. Changed sources have no name that says which: they begin anew.
@@ -166,5 +172,8 @@ mod tests {
         assert_eq!(found.iter().map(|(commit, _)| commit.as_str()).collect::<Vec<_>>(), ["aa", "bb", "cc"]);
         assert_eq!(found[1].1, both);
         assert_eq!(builds(text, "dwarf"), []);
+        let said = |text: &str| newest(text, "elf").map(|(commit, run)| (commit, run.executions));
+        assert_eq!(said(text), Some(("cc".into(), 3)), "not the one that ran longest");
+        assert_eq!(said("elf aa 9 1 1 1 1\nelf aa+ 8 1 1 1 1\n"), Some(("aa".into(), 9)));
     }
 }

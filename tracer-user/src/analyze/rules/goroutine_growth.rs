@@ -237,6 +237,10 @@ fn advice(wait: Option<&str>) -> &'static str {
         w if w.starts_with("chan send") => {
             "make sure someone receives until they have sent, or let them leave by a context"
         }
+        // Nothing wakes them, whatever their context says.
+        w if w.starts_with("select (no cases)") => {
+            "give their select a case that ends them, such as a context's"
+        }
         w if w.starts_with("select") => {
             "no case of their select becomes ready: cancel the context it waits on, or add a case that ends them"
         }

@@ -17,7 +17,6 @@ use super::spans::{self, AllSpans, Decoded, PER_CYCLE, Phase, SPAN_CLASSES, Span
 use super::typing::{self, Types};
 use crate::goruntime::image::GoImage;
 use crate::goruntime::layout::{CLASS_TO_SIZE, GREEN_TEA, HEADER_ABOVE, Layout, PAGE};
-use crate::goruntime::state::maps::MapKind;
 use crate::goruntime::state::profile::ProfileVars;
 use crate::goruntime::state::{RuntimeState, StateError, StateVars};
 use crate::memory::gather::{Gathered, Request};
@@ -96,8 +95,8 @@ pub fn read(
 /// What else is looked for among the objects, where types are given.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Also<'a> {
-    /// Large maps of one kind.
-    pub maps: Option<MapKind>,
+    /// Large maps.
+    pub maps: Option<map_headers::Look>,
     /// What the runtime's profiler has sampled.
     pub profile: Option<&'a ProfileVars>,
 }
@@ -126,8 +125,8 @@ pub fn read_all(
     if let Some(types) = types.filter(|_| !counted.spans.is_empty()) {
         let sample = sample::read(memory, layout, vars, shape, &mut counted)?;
         counted.census.types = Some(typing::shares(&sample, types, layout));
-        if let Some(kind) = also.maps {
-            maps = map_headers::find(memory, state, shape, kind, &counted.spans, types)?;
+        if let Some(look) = also.maps {
+            maps = map_headers::find(memory, state, shape, look, &counted.spans, types)?;
         }
         let read = |profiler| sampled::read(memory, layout, (vars, profiler), shape, &counted, types);
         sampled = also.profile.map(read);

@@ -8,7 +8,7 @@
 
 use super::census::HeapShape;
 use super::index::Index;
-use super::marks::{self, Look};
+use super::marks;
 use super::typing::Types;
 use crate::goruntime::layout::PAGE;
 use crate::goruntime::state::block::Block;
@@ -19,18 +19,28 @@ use crate::memory::gather::{Gathered, Request, gather};
 use crate::record::reading::{MapSearch, SharedStorage};
 use crate::units::{Bytes, ImageAddr, ProcAddr};
 
-/// Bytes of heap looked through by one reading; what lies beyond has its turn in later cycles.
+/// Bytes of heap looked through by one reading; what lies beyond has its turn in the next.
 const MOST_BYTES: u64 = 16 << 20;
 /// Spans read together.
 const BATCH: usize = 256;
 /// Smaller maps are left to the probes, which see them grow.
 const LEAST_ENTRIES: u64 = 128;
-/// The largest are kept.
+/// The largest that live are kept.
 const MAX_FOUND: usize = 512;
+/// What may be a header, freed ones among them, that is asked whether it lives; the largest of more.
+const MAX_LOOKS: usize = 16_384;
 /// Types named of those that share a map's storage.
 const MAX_TYPES: usize = 8;
 /// More buckets or tables than any heap has room for.
 const MOST_PARTS: u64 = 1 << 40;
+
+/// What to look for, and where to go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    pub kind: MapKind,
+    /// [`Found::next`] of the look before.
+    pub from: ProcAddr,
+}
 
 /// What may be a map's header, and where it lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +55,8 @@ pub struct Found {
     pub maps: Vec<maps::Known>,
     /// Of the maps that it says more of, each is in `maps`.
     pub search: MapSearch,
+    /// Where the next look begins.
+    pub next: ProcAddr,
 }
 
 /// The maps of at least [`LEAST_ENTRIES`] entries among the objects of these spans. Absent where this program's heap does
@@ -53,7 +65,7 @@ pub(super) fn find(
     memory: &dyn ReadAt<ProcAddr>,
     state: &RuntimeState,
     shape: HeapShape,
-    kind: MapKind,
+    look: Look,
     index: &Index,
     types: &Types,
 ) -> Result<Option<Found>, StateError> {
@@ -61,11 +73,11 @@ pub(super) fn find(
         return Ok(None);
     }
     let generation = marks::generation(memory, state)?;
-    let (mut headers, mut search) = headers(memory, state, kind, index, generation)?;
+    let (mut headers, mut search, next) = headers(memory, state, look, index)?;
     headers.sort_unstable_by_key(|place| (std::cmp::Reverse(place.header.entries), place.at));
-    search.beyond_cap = headers.len().saturating_sub(MAX_FOUND) as u64;
-    headers.truncate(MAX_FOUND);
-    let storage = match kind {
+    search.beyond_cap = headers.len().saturating_sub(MAX_LOOKS) as u64;
+    headers.truncate(MAX_LOOKS);
+    let storage = match look.kind {
         MapKind::Buckets => headers.iter().map(|place| Some(place.header.storage)).collect(),
         MapKind::Swiss => groups(memory, &headers)?,
     };
@@ -79,14 +91,18 @@ pub(super) fn find(
         })
         .collect();
     let addresses: Vec<ProcAddr> = typed.iter().map(|(at, _)| *at).collect();
+    // A freed slot keeps its bytes, and most may be freed.
     let looks = marks::look(memory, state, shape, generation, &addresses)?;
     if marks::generation(memory, state)? != generation {
         // The marks are of two cycles.
         return Ok(None);
     }
     let mut maps = Vec::new();
-    let alive = typed.into_iter().zip(looks).filter(|(_, look)| matches!(look, Look::Marked(_)));
-    for ((at, of), _) in alive {
+    let alive = typed.into_iter().zip(looks).filter(|(_, look)| matches!(look, marks::Look::Marked(_)));
+    let (kept, left): (Vec<_>, Vec<_>) =
+        alive.map(|(map, _)| map).enumerate().partition(|(n, _)| *n < MAX_FOUND);
+    search.beyond_cap += left.len() as u64;
+    for (_, (at, of)) in kept {
         let mut of = of.iter().map(|map| types.bias.to_proc(*map));
         let Some(type_addr) = of.next() else { continue };
         maps.push(maps::Known { at: maps::Place::Header(at), type_addr });
@@ -96,23 +112,23 @@ pub(super) fn find(
             search.shared.push(SharedStorage { map: at, types, more });
         }
     }
-    Ok(Some(Found { maps, search }))
+    Ok(Some(Found { maps, search, next }))
 }
 
 fn headers(
     memory: &dyn ReadAt<ProcAddr>,
     state: &RuntimeState,
-    kind: MapKind,
+    Look { kind, from }: Look,
     index: &Index,
-    generation: u32,
-) -> Result<(Vec<Place>, MapSearch), StateError> {
+) -> Result<(Vec<Place>, MapSearch, ProcAddr), StateError> {
     let class = state.layout().placement(HEADER as u64, true).class.unwrap_or_default();
-    let spans: Vec<(ProcAddr, u64)> = index
+    let mut spans: Vec<(ProcAddr, u64)> = index
         .iter()
         .filter(|span| span.spanclass == class << 1 && span.slot() == HEADER as u64)
         .map(|span| (span.start, u64::from(span.pages) * PAGE))
         .collect();
-    let begin = if spans.is_empty() { 0 } else { generation as usize * BATCH % spans.len() };
+    spans.sort_unstable();
+    let begin = spans.partition_point(|(start, _)| *start < from);
     let all: u64 = spans.iter().map(|(_, bytes)| bytes).sum();
     let mut left = MOST_BYTES;
     let turn: Vec<Request> = spans[begin..]
@@ -123,6 +139,8 @@ fn headers(
             Some((*start, u32::try_from(*bytes).ok()?))
         })
         .collect();
+    let next =
+        spans[begin..].iter().chain(&spans[..begin]).nth(turn.len()).map_or(ProcAddr(0), |(start, _)| *start);
     let looked_at: u64 = turn.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
     let mut search = MapSearch {
         spans: Bytes(all),
@@ -146,7 +164,7 @@ fn headers(
             }
         }
     }
-    Ok((found, search))
+    Ok((found, search, next))
 }
 
 /// A header of many entries, held to more than a known map's: of these bytes nothing says that they are one.

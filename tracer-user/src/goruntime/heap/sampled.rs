@@ -22,7 +22,7 @@ use crate::record::census::Candidate;
 use crate::record::profile::{LiveRow, LiveSampled, Profile};
 use crate::units::ProcAddr;
 
-/// Objects looked at: a share of a site's objects is known to 1.6 % of them then (one standard error).
+/// Objects looked at: a share of all is known to 1.6 % then (one standard error), one of a site's objects less well.
 const MOST: usize = 1 << 10;
 
 /// The profile of this moment and what its live objects are.
@@ -40,11 +40,10 @@ pub(super) fn read(
     let specials::Found { objects, torn, swapped, cut } =
         specials::read(memory, layout, state, specials::Limits::default())?;
     let places: BTreeMap<BucketAddr, u32> = addresses.into_iter().zip(0..).collect();
-    let step = objects.len().div_ceil(MOST).max(1);
     let mut live =
         LiveSampled { sampled: objects.len() as u64, torn, swapped, cut, ..LiveSampled::default() };
     let (mut picks, mut buckets) = (Vec::new(), Vec::new());
-    for object in objects.into_iter().step_by(step) {
+    for object in chosen(objects) {
         // A bucket that is newer than the profile, and a span that is another than was counted, are of the next reading.
         let same = |known: &Known| {
             (known.at, known.start, known.spanclass) == (object.span, object.start, object.spanclass)
@@ -83,4 +82,47 @@ pub(super) fn read(
     };
     live.rows = rows.into_iter().map(row).collect();
     Ok((profile, live))
+}
+
+/// At most [`MOST`] of them, whatever their order and however their addresses are spaced: every n-th object of a span may be
+/// of one type.
+fn chosen(mut objects: Vec<SampledObject>) -> Vec<SampledObject> {
+    if objects.len() > MOST {
+        objects.select_nth_unstable_by_key(MOST, |object| mixed(object.address.0));
+        objects.truncate(MOST);
+        // What lies together is read together.
+        objects.sort_unstable();
+    }
+    objects
+}
+
+/// A number that nothing of the address is seen in (the finalizer of MurmurHash3, smhasher).
+fn mixed(mut x: u64) -> u64 {
+    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_looked_at_does_not_keep_step_with_addresses() {
+        for (count, spacing) in [(1_784_u64, 48), (2_048, 64), (8_192, 16), (50_000, 1024)] {
+            let object = |n: u64| SampledObject {
+                address: ProcAddr(0xc00_0000 + n * spacing),
+                span: ProcAddr(1),
+                start: ProcAddr(0xc00_0000),
+                spanclass: 2,
+                bucket: BucketAddr(ProcAddr(8)),
+            };
+            let chosen = chosen((0..count).map(object).collect());
+            assert_eq!(chosen.len(), MOST);
+            // Two types by turns: four standard errors of an even share of 1024.
+            let even = chosen.iter().filter(|o| (o.address.0 / spacing).is_multiple_of(2)).count();
+            assert!(even.abs_diff(MOST / 2) <= 64, "{count} at {spacing}: {even}");
+        }
+        assert!(chosen(Vec::new()).is_empty());
+    }
 }

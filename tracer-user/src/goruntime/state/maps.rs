@@ -191,18 +191,15 @@ impl Found {
                     _ => buckets::deleted(memory, storage, parts, map_type, &mut budget.buckets),
                 };
                 // The same buckets afterwards, or what was counted was memory given up.
-                let tombstones = tombstones.filter(|_| {
-                    let mut again = [0; HEADER];
-                    let at = memory.read(address, &mut again).ok().map(|()| Block(&again));
-                    at.is_some_and(|now| (now.u64(16), now.u64(24)) == (Some(storage.0), Some(0)))
-                });
+                let tombstones = tombstones.filter(|_| storage_of(memory, address) == Some((storage.0, 0)));
                 Some(Self { seed, entries, capacity: Some(slots), tombstones })
             }
-            MapKind::Swiss if parts == 0 => Self::small(memory, header),
+            MapKind::Swiss if parts == 0 => Self::small(memory, header, address),
             MapKind::Swiss => {
                 let room = if parts <= budget.tables {
                     budget.tables -= parts;
                     Room::of(memory, storage, parts)
+                        .filter(|_| storage_of(memory, address) == Some((storage.0, parts)))
                 } else {
                     None
                 };
@@ -214,7 +211,7 @@ impl Found {
     }
 
     /// A map of at most eight entries: one group and no table.
-    fn small(memory: &dyn ReadAt<ProcAddr>, header: Header) -> Option<Self> {
+    fn small(memory: &dyn ReadAt<ProcAddr>, header: Header, address: ProcAddr) -> Option<Self> {
         /// internal/runtime/maps/group.go, ctrlDeleted.
         const DELETED: u8 = 0xfe;
         let Header { entries, seed, storage: group, .. } = header;
@@ -223,8 +220,18 @@ impl Found {
         }
         let controls = memory.read_u64(group).ok()?.to_le_bytes();
         let deleted = controls.into_iter().map(|control| u64::from(control == DELETED)).sum();
-        Some(Self { seed, entries, capacity: Some(SLOTS), tombstones: Some(deleted) })
+        let same = storage_of(memory, address) == Some((group.0, 0));
+        Some(Self { seed, entries, capacity: same.then_some(SLOTS), tombstones: same.then_some(deleted) })
     }
+}
+
+/// What a header says now of where its storage is, and of the directory's length or of the buckets it moves from: another
+/// place than before, and what was read there was memory given up.
+fn storage_of(memory: &dyn ReadAt<ProcAddr>, header: ProcAddr) -> Option<(u64, u64)> {
+    let mut words = [0; 16];
+    memory.read(header.plus(16), &mut words).ok()?;
+    let words = Block(&words);
+    words.u64(0).zip(words.u64(8))
 }
 
 /// internal/runtime/maps/table.go, maxTableCapacity.

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use super::{
-    Allocation, Finding, GoroutineSite, HeapCensus, HeapPoint, HeapProfile, HeapType, MapRow, ProcessPoint,
-    Session, SizeClass, Target, Undecided,
+    Allocation, Finding, GoroutineSite, HeapCensus, HeapPoint, HeapProfile, HeapType, MapRow, MapSearch,
+    ProcessPoint, Session, SizeClass, Target, Undecided,
 };
 
 pub const LINES_SCHEMA: &str = "tracer.lines/1";
@@ -71,6 +71,10 @@ pub enum Line<'a> {
     Map {
         t: f64,
         map: &'a MapRow,
+    },
+    MapSearch {
+        t: f64,
+        map_search: MapSearch,
     },
     /// The last line: without it the session did not come to its end.
     End {
