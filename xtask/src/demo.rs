@@ -22,7 +22,13 @@ pub fn task(arguments: &[String]) -> Result<()> {
     let go = toolchains::bring(toolchains::DEMO)?;
     eprintln!("building tracer");
     build_tracer()?;
-    let program = fixtures::build(&go.go, "demo", Mode::Ordinary)?;
+    let built = fixtures::build(&go.go, "demo", Mode::Ordinary)?;
+    // Under its own name, which the report says. Another demo may be at it: the copy takes its place in one step.
+    let program = project::target().join("demo");
+    let fresh = project::target().join(format!("demo.{}", std::process::id()));
+    std::fs::copy(built, &fresh)
+        .and_then(|_| std::fs::rename(&fresh, &program))
+        .context("copy the demo program")?;
     let leaking = Running::start(Command::new(program).stdin(Stdio::null()))?;
     // A live process has a past: a first collection has run and the caches are full.
     thread::sleep(Duration::from_secs(2));
