@@ -42,9 +42,9 @@ impl Turn {
         Instant::now()
     }
 
-    fn end(&mut self, began: Instant, long: bool) {
+    fn end(&mut self, began: Instant) {
         let now = Instant::now();
-        self.busy = if long { Duration::ZERO } else { self.busy + now.duration_since(began) };
+        self.busy += now.duration_since(began);
         self.ended = Some(now);
     }
 }
@@ -58,10 +58,6 @@ const MAX_VECTORS: usize = 8;
 /// for twice as long, pausing for a third, or only giving way to others shows in them.
 const BUSY: Duration = Duration::from_micros(40);
 const PAUSE: Duration = Duration::from_micros(150);
-/// A call with so much for each of its vectors leaves the lock alone for most of its time: the kernel holds it to find a
-/// vector's pages, here for some 3 us, and copies them without it, for 13 to 45 us (mm/process_vm_access.c,
-/// process_vm_rw_single_vec).
-const LONG_VECTOR: usize = 64 << 10;
 /// Most bytes asked for in one call. The kernel's own limit is just below 2 GiB (`MAX_RW_COUNT`) and ends in a
 /// short count; well below it a short count can only mean a fault.
 const MAX_BYTES_PER_CALL: usize = 64 << 20;
@@ -107,8 +103,6 @@ impl ProcessMemory {
             *local = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
             *remote = libc::iovec { iov_base: addr.0 as *mut libc::c_void, iov_len: buf.len() };
         }
-        let long =
-            requests[..vectors].iter().map(|(_, buf)| buf.len()).sum::<usize>() >= vectors * LONG_VECTOR;
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let began = turn.begin();
         // SAFETY: each local vector is the pointer and length of a live `&mut [u8]` of `requests`, which stays
@@ -125,7 +119,7 @@ impl ProcessMemory {
             )
         };
         let error = std::io::Error::last_os_error();
-        turn.end(began, long);
+        turn.end(began);
         drop(turn);
         usize::try_from(read).map_err(|_negative| {
             match error.raw_os_error() {
