@@ -79,7 +79,9 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
     );
     let allowed = Allowance::of_process(large.pid())?;
     rows.push(allowed.row(format!("Go {version}, 1 GiB heap: `tracer heap`, peak memory (VmHWM)"), &peaks));
-    heart::beside(&mut large, "heap", &format!("Go {version}, 1 GiB heap"), effort.beats, rows)
+    let mut twin = Heart::start(&program)?;
+    twin.ask(&format!("fill {HEAP_MIB}"))?;
+    heart::beside(&mut large, &twin, "heap", &format!("Go {version}, 1 GiB heap"), effort.beats, rows)
 }
 
 /// One `tracer heap`.

@@ -44,7 +44,9 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
     );
     let allowed = Allowance::of_process(heart.pid())?;
     rows.push(allowed.row(format!("{what}: `tracer goroutines`, peak memory (VmHWM)"), &peaks));
-    heart::beside(&mut heart, "goroutines", &what, effort.beats, rows)
+    let mut twin = Heart::start(&program)?;
+    twin.ask(&format!("park {GOROUTINES}"))?;
+    heart::beside(&mut heart, &twin, "goroutines", &what, effort.beats, rows)
 }
 
 /// One `tracer goroutines`, which told all of them with their stacks.

@@ -64,35 +64,41 @@ impl Heart {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beside {
     Reading,
+    /// The same tool reads another process: what it takes of the machine, and nothing of this target's locks.
+    Elsewhere,
     Null,
     NullAgain,
 }
 
 /// The slowest beats beside `tracer COMMAND` over and over against those beside programs that start, read nothing and end.
-/// `what` says of which target.
+/// `what` says of which target; `twin` is another of the same.
 pub(super) fn beside(
     heart: &mut Heart,
+    twin: &Heart,
     command: &'static str,
     what: &str,
     rounds: usize,
     rows: &mut Vec<Row>,
 ) -> Result<()> {
     let mut dice = Dice::new(4);
-    let (mut read, mut placebo, mut slowest) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut read, mut elsewhere, mut placebo, mut slowest) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
-        let mut order = [Beside::Reading, Beside::Null, Beside::NullAgain];
+        let mut order = [Beside::Reading, Beside::Elsewhere, Beside::Null, Beside::NullAgain];
         dice.shuffle(&mut order);
-        let mut p999 = [0.0; 3];
+        let mut p999 = [0.0; 4];
         for beside in order {
-            p999[beside as usize] = beat(heart, command, beside)?;
+            p999[beside as usize] = beat(heart, twin.pid(), command, beside)?;
         }
-        let [with, null, again] = p999;
+        let [with, twin, null, again] = p999;
         read.push((with, null));
+        elsewhere.push((twin, null));
         placebo.push((again, null));
         slowest.push(with);
         eprintln!(
-            "heartbeat, round {round}: p99.9 {:.0}, null {:.0} and {:.0} us",
+            "heartbeat, round {round}: p99.9 {:.0}, of another process {:.0}, null {:.0} and {:.0} us",
             with / 1e3,
+            twin / 1e3,
             null / 1e3,
             again / 1e3
         );
@@ -113,6 +119,11 @@ pub(super) fn beside(
         ),
         holds: unnoticed(&read, &placebo),
     }));
+    rows.push(Row::of(
+        format!("{what}: beside `tracer {command}` of another such process, against a null tool"),
+        &Estimate::of_pairs(&elsewhere),
+        percent,
+    ));
     rows.push(Row::of(format!("{what}: a second null tool against the first"), &placebo, percent).bounded(
         Bound {
             text: format!("the interval includes 0 and is at most {:.0} % to each side", 100.0 * HALF_WIDTH),
@@ -132,15 +143,18 @@ fn is_sharp(placebo: &Estimate) -> bool {
     (placebo.low..=placebo.high).contains(&0.0) && placebo.half_width() <= HALF_WIDTH
 }
 
-fn beat(heart: &mut Heart, reading: &'static str, beside: Beside) -> Result<f64> {
+fn beat(heart: &mut Heart, twin: u32, reading: &'static str, beside: Beside) -> Result<f64> {
     let over = Arc::new(AtomicBool::new(false));
-    let (stop, pid) = (Arc::clone(&over), heart.child.pid().to_string());
+    let read = if beside == Beside::Elsewhere { twin } else { heart.child.pid() };
+    let (stop, pid) = (Arc::clone(&over), read.to_string());
     let tool = thread::spawn(move || -> Result<u32> {
         let mut runs = 0;
         while !stop.load(Ordering::Relaxed) {
             let mut command = Command::new(project::tracer());
             match beside {
-                Beside::Reading => command.args([reading, "--pid", &pid, "--format", "json"]),
+                Beside::Reading | Beside::Elsewhere => {
+                    command.args([reading, "--pid", &pid, "--format", "json"])
+                }
                 Beside::Null | Beside::NullAgain => command.arg("--version"),
             };
             let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;

@@ -151,7 +151,8 @@ const CENSUS: &str = "\
 span is tracer's own processor time less what it takes on the same program with an empty heap, by the spans more. What a census and the first report say lives is within 5 % of the
 target's own number; the report rounds it to two digits. For the heartbeat
 the target maps, touches and unmaps 64 KiB each millisecond and says how long the slowest of a thousand took, while `tracer heap` runs
-over and over beside it; the null tool starts and ends and reads nothing. Toggles of one second, three in a random order; the centre and
+over and over beside it; the null tool starts and ends and reads nothing. The same tool on another process of the kind shows what of
+the difference is its use of the machine, and not of this target's lock. Toggles of one second, four in a random order; the centre and
 interval are those of the chapter above. The bound is on the upper end, so that noise does not pass: noise is bounded itself, by a second
 null tool.";
 
