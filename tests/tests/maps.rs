@@ -12,6 +12,15 @@ use tracer_tests::report::{self, list, number, text};
 use tracer_tests::target::Target;
 use tracer_tests::tracer::Tracer;
 
+/// What the report says of a map of which only the heap tells, made by `share`.
+const EITHER: &str = "main.tags | map[uint64]*main.dropped";
+const ONLY_READ: [&str; 4] = ["--format", "json", "--sampler", "none"];
+
+/// Before 1.22 nothing in the heap says what type a map's storage is of.
+fn with_typed_storage() -> Vec<(Go, Mode)> {
+    every_version().into_iter().filter(|(go, _)| go.pin.minor() >= 22).collect()
+}
+
 /// Traces the fixture while it obeys the commands; the report and the last answer.
 fn traced(go: &Go, mode: Mode, commands: &[&str], arguments: &[&str]) -> (Value, Value) {
     let mut target = Target::start(&go.build("maps", mode));
@@ -99,13 +108,11 @@ fn deleted_slots_are_those_that_the_map_has_marked() {
 #[test]
 fn large_maps_in_fields_are_found_in_the_heap() {
     live!(Root, EveryGo, Tracer);
-    // Before 1.22 nothing in the heap says what type a map's storage is of.
-    let all: Vec<(Go, Mode)> = every_version().into_iter().filter(|(go, _)| go.pin.minor() >= 22).collect();
-    side_by_side(&all, |go, mode, what| {
+    side_by_side(&with_typed_storage(), |go, mode, what| {
         let mut target = Target::start(&go.build("maps", mode));
         let answer = target.ask("run 20000");
         target.ask("collect");
-        let tracer = Tracer::attach(target.pid(), &["--format", "json", "--sampler", "none"]);
+        let tracer = Tracer::attach(target.pid(), &ONLY_READ);
         thread::sleep(Duration::from_secs(2));
         let report = tracer.interrupt().success().json();
         let mut found = 0;
@@ -130,20 +137,23 @@ fn large_maps_in_fields_are_found_in_the_heap() {
     });
 }
 
+/// A reading of the maps that `share` made, once a collection has marked them.
+fn shared(target: &mut Target, share: &str) -> Value {
+    target.ask(share);
+    target.ask("collect");
+    let tracer = Tracer::attach(target.pid(), &ONLY_READ);
+    thread::sleep(READ);
+    tracer.interrupt().success().json()
+}
+
 #[test]
 fn a_map_whose_storage_two_types_share_is_one_of_them() {
     live!(Root, EveryGo, Tracer);
-    let all: Vec<(Go, Mode)> = every_version().into_iter().filter(|(go, _)| go.pin.minor() >= 22).collect();
-    side_by_side(&all, |go, mode, what| {
+    side_by_side(&with_typed_storage(), |go, mode, what| {
         let mut target = Target::start(&go.build("maps", mode));
-        target.ask("share 4000");
-        target.ask("collect");
-        let tracer = Tracer::attach(target.pid(), &["--format", "json", "--sampler", "none"]);
-        thread::sleep(READ);
-        let report = tracer.interrupt().success().json();
-        let either = "main.tags | map[uint64]*main.dropped";
-        assert_eq!(entries(&report, either), [Some(4000), Some(2000)], "{what}: {}", report["maps"]);
-        let row = row(&report, either).expect("one of them");
+        let report = shared(&mut target, "share 4000");
+        assert_eq!(entries(&report, EITHER), [Some(4000), Some(2000)], "{what}: {}", report["maps"]);
+        let row = row(&report, EITHER).expect("one of them");
         assert_eq!(row["candidates"], json!(["main.tags", "map[uint64]*main.dropped"]), "{what}");
         let search = &report["map_search"];
         assert!(
@@ -157,22 +167,20 @@ fn a_map_whose_storage_two_types_share_is_one_of_them() {
 #[test]
 fn maps_in_a_large_heap_are_found_in_turns_and_stay_what_they_may_be() {
     live!(Root, EveryGo, Tracer);
-    let all: Vec<(Go, Mode)> = every_version().into_iter().filter(|(go, _)| go.pin.minor() >= 22).collect();
-    side_by_side(&all, |go, mode, what| {
+    side_by_side(&with_typed_storage(), |go, mode, what| {
         let mut target = Target::start(&go.build("maps", mode));
         // Three times what one census looks through.
         target.ask("crowd 500000");
         target.ask("share 4000");
         target.ask("crowd 500000");
-        let tracer = Tracer::attach(target.pid(), &["--format", "json", "--sampler", "none"]);
+        let tracer = Tracer::attach(target.pid(), &ONLY_READ);
         for _ in 0..10 {
             target.ask("collect");
             thread::sleep(READ / 2);
         }
         let report = tracer.interrupt().success().json();
         assert!(number(&report, "/map_search/waiting_bytes") > 0, "{what}: {}", report["map_search"]);
-        let either = "main.tags | map[uint64]*main.dropped";
-        assert_eq!(entries(&report, either), [Some(4000), Some(2000)], "{what}: {}", report["maps"]);
+        assert_eq!(entries(&report, EITHER), [Some(4000), Some(2000)], "{what}: {}", report["maps"]);
         assert!(target.finish().success());
     });
 }
@@ -180,17 +188,11 @@ fn maps_in_a_large_heap_are_found_in_turns_and_stay_what_they_may_be() {
 #[test]
 fn maps_that_live_are_found_among_many_that_died() {
     live!(Root, EveryGo, Tracer);
-    let all: Vec<(Go, Mode)> = every_version().into_iter().filter(|(go, _)| go.pin.minor() >= 22).collect();
-    side_by_side(&all, |go, mode, what| {
+    side_by_side(&with_typed_storage(), |go, mode, what| {
         let mut target = Target::start(&go.build("maps", mode));
         target.ask("litter 1000");
-        target.ask("share 3000");
-        target.ask("collect");
-        let tracer = Tracer::attach(target.pid(), &["--format", "json", "--sampler", "none"]);
-        thread::sleep(READ);
-        let report = tracer.interrupt().success().json();
-        let either = "main.tags | map[uint64]*main.dropped";
-        assert_eq!(entries(&report, either), [Some(3000), Some(1500)], "{what}: {}", report["maps"]);
+        let report = shared(&mut target, "share 3000");
+        assert_eq!(entries(&report, EITHER), [Some(3000), Some(1500)], "{what}: {}", report["maps"]);
         assert!(report["session"]["counters"].get("map_search_cut").is_none(), "{what}: {report}");
         assert!(target.finish().success());
     });

@@ -6,15 +6,13 @@
 use std::collections::BTreeMap;
 
 use super::series::Series;
-use crate::record::reading::{MapSearch, MapState, Maps};
+use crate::record::reading::{MapSearch, MapState, Maps, SharedStorage};
 use crate::units::{KTime, ProcAddr};
 
 /// Maps followed; those beyond are counted. 1 024 with 128 points of 16 bytes are 2 MiB.
 pub const MAX_MAPS: usize = 1_024;
 /// Maps of which several types are kept: more than a session looks up.
 const MAX_SHARED: usize = 8_192;
-/// Types kept of those that share a map's storage.
-const MAX_TYPES: usize = 8;
 /// Points kept per map.
 pub const MAX_POINTS: usize = 128;
 
@@ -64,11 +62,8 @@ impl MapHistories {
     pub(super) fn searched(&mut self, mut search: MapSearch) {
         // A recording may say what it likes.
         search.shared.truncate(MAX_SHARED);
-        for shared in &mut search.shared {
-            let cut = shared.types.len().saturating_sub(MAX_TYPES);
-            shared.types.truncate(MAX_TYPES);
-            shared.more = shared.more.saturating_add(u32::try_from(cut).unwrap_or(u32::MAX));
-        }
+        let shared = std::mem::take(&mut search.shared).into_iter();
+        search.shared = shared.map(|s| SharedStorage::new(s.map, s.types, s.more)).collect();
         self.search_unread = self.search_unread.max(search.unread);
         self.search_cut = self.search_cut.max(search.beyond_cap);
         self.search = Some(search);

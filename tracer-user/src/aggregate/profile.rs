@@ -12,6 +12,7 @@ use foldhash::quality::FixedState;
 
 use super::numbers::Numbers;
 use super::series::Series;
+use crate::record::census::MAX_CANDIDATES;
 use crate::record::profile::{Bucket, LiveRow, LiveSampled, Profile};
 use crate::units::KTime;
 
@@ -20,8 +21,6 @@ pub const MAX_POINTS: usize = 128;
 /// Buckets followed, those with most live bytes first: 128 points of 4 096 rows of 8 bytes are 4 MiB at worst.
 pub const MAX_BUCKETS: usize = 4_096;
 
-/// Types that an object may be of; a reading tells of no more.
-const MAX_CANDIDATES: usize = 16;
 /// Rows of types kept; a reading makes fewer.
 const MAX_LIVE_ROWS: usize = 4_096;
 

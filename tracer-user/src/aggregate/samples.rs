@@ -1,7 +1,8 @@
 //! Sampled objects: how many of each group were taken, live, died, or are lost sight of.
 //!
-//! Objects are held until they are known to be dead, at most [`MAX_FOLLOWED`]; groups at most [`MAX_GROUPS`] and some without stack and type. What does
-//! not fit is counted under the unknown stack, as unknown: it is in the totals and never live.
+//! Objects are held until they are known to be dead, at most [`MAX_FOLLOWED`]; groups at most [`MAX_GROUPS`] and some
+//! without stack and type. What does not fit is counted under the unknown stack, as unknown: it is in the totals and never
+//! live.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};

@@ -150,7 +150,7 @@ pub(super) struct SessionArguments {
     #[arg(long, value_name = "N", value_parser = sample_bytes)]
     pub(super) sample_bytes: Option<u64>,
     /// What to probe, of alloc, map and goroutine [default: what the sampler brings, without the writes of maps]; alloc and map
-    /// need --sampler all
+    /// need --sampler sampled or all
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub(super) events: Option<Vec<EventArgument>>,
     /// Uprobe links: one for all probes (chosen from kernel 6.10 on), or one each

@@ -95,6 +95,9 @@ pub enum Population {
     Allocated,
 }
 
+/// Types that objects may be of: more that cannot be told apart are as good as none.
+pub const MAX_CANDIDATES: usize = 16;
+
 /// A type that objects may be of.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Candidate {

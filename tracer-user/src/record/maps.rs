@@ -40,6 +40,18 @@ pub struct SharedStorage {
     pub more: u32,
 }
 
+impl SharedStorage {
+    /// Types told of one map.
+    const MAX_TYPES: usize = 8;
+
+    /// The first of these types, and how many that leaves out, `more` of them already.
+    pub fn new(map: ProcAddr, mut types: Vec<ProcAddr>, more: u32) -> Self {
+        let cut = types.len().saturating_sub(Self::MAX_TYPES);
+        types.truncate(Self::MAX_TYPES);
+        Self { map, types, more: more.saturating_add(u32::try_from(cut).unwrap_or(u32::MAX)) }
+    }
+}
+
 /// One map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MapState {

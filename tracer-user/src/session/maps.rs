@@ -59,8 +59,8 @@ struct Grown {
 struct GrownMap {
     /// As the last call on it said, or the heap.
     type_addr: ProcAddr,
-    /// Where the heap alone tells of it and several types share its storage, those, and how many more there are.
-    may_be: (Vec<ProcAddr>, u32),
+    /// Where the heap alone tells of it and several types share its storage.
+    may_be: Option<SharedStorage>,
     held: Held,
     /// As last read; absent since the last call.
     seed: Option<u64>,
@@ -89,7 +89,7 @@ impl MapFinder {
         self.grown.learn(counts);
     }
 
-    /// Takes up maps that lie in the heap: nobody was seen to call on them yet. What the search could not do is left of it.
+    /// Takes up maps that lie in the heap: nobody was seen to call on them yet. Gives what the search left out and could not decide.
     pub(super) fn came_by(&mut self, found: Found) -> MapSearch {
         self.grown.came_by(found)
     }
@@ -147,7 +147,7 @@ impl Grown {
                 self.maps.remove(&at);
                 continue;
             };
-            let map = GrownMap { type_addr, may_be: Default::default(), held: Held::default(), seed: None };
+            let map = GrownMap { type_addr, may_be: None, held: Held::default(), seed: None };
             let full = self.maps.len() > MAX_MAPS;
             match self.maps.entry(at) {
                 Entry::Occupied(mut known) => drop(known.insert(map)),
@@ -165,8 +165,8 @@ impl Grown {
 
     fn came_by(&mut self, found: Found) -> MapSearch {
         let Found { maps, mut search, next: _ } = found;
-        let mut shared: BTreeMap<ProcAddr, (Vec<ProcAddr>, u32)> =
-            search.shared.drain(..).map(|of| (of.map, (of.types, of.more))).collect();
+        let mut shared: BTreeMap<ProcAddr, SharedStorage> =
+            search.shared.drain(..).map(|shared| (shared.map, shared)).collect();
         for Known { at, type_addr } in maps {
             let Place::Header(at) = at else { continue };
             let full = self.maps.len() > MAX_MAPS;
@@ -174,18 +174,13 @@ impl Grown {
                 Entry::Occupied(_) => {}
                 Entry::Vacant(_) if full => search.beyond_cap += 1,
                 Entry::Vacant(new) => {
-                    let may_be = shared.remove(&at).unwrap_or_default();
+                    let may_be = shared.remove(&at);
                     new.insert(GrownMap { type_addr, may_be, held: Held::default(), seed: None });
                 }
             }
         }
         // Of all that are known: until a call says which of the types it is, that it was seen once decides nothing.
-        let open = self.maps.iter().filter(|(_, map)| !map.may_be.0.is_empty());
-        let shared = |(at, map): (&ProcAddr, &GrownMap)| {
-            let (types, more) = map.may_be.clone();
-            SharedStorage { map: *at, types, more }
-        };
-        search.shared = open.map(shared).collect();
+        search.shared = self.maps.values().filter_map(|map| map.may_be.clone()).collect();
         search
     }
 

@@ -29,8 +29,6 @@ const LEAST_ENTRIES: u64 = 128;
 const MAX_FOUND: usize = 512;
 /// What may be a header, freed ones among them, that is asked whether it lives; the largest of more.
 const MAX_LOOKS: usize = 16_384;
-/// Types named of those that share a map's storage.
-const MAX_TYPES: usize = 8;
 /// More buckets or tables than any heap has room for.
 const MOST_PARTS: u64 = 1 << 40;
 
@@ -98,18 +96,19 @@ pub(super) fn find(
         return Ok(None);
     }
     let mut maps = Vec::new();
-    let alive = typed.into_iter().zip(looks).filter(|(_, look)| matches!(look, marks::Look::Marked(_)));
-    let (kept, left): (Vec<_>, Vec<_>) =
-        alive.map(|(map, _)| map).enumerate().partition(|(n, _)| *n < MAX_FOUND);
-    search.beyond_cap += left.len() as u64;
-    for (_, (at, of)) in kept {
-        let mut of = of.iter().map(|map| types.bias.to_proc(*map));
-        let Some(type_addr) = of.next() else { continue };
+    let mut alive: Vec<(ProcAddr, &[ImageAddr])> = typed
+        .into_iter()
+        .zip(looks)
+        .filter_map(|(map, look)| matches!(look, marks::Look::Marked(_)).then_some(map))
+        .collect();
+    search.beyond_cap += alive.len().saturating_sub(MAX_FOUND) as u64;
+    alive.truncate(MAX_FOUND);
+    for (at, of) in alive {
+        let of: Vec<ProcAddr> = of.iter().map(|map| types.bias.to_proc(*map)).collect();
+        let Some(&type_addr) = of.first() else { continue };
         maps.push(maps::Known { at: maps::Place::Header(at), type_addr });
-        if of.len() > 0 {
-            let more = (of.len() + 1).saturating_sub(MAX_TYPES) as u32;
-            let types = std::iter::once(type_addr).chain(of).take(MAX_TYPES).collect();
-            search.shared.push(SharedStorage { map: at, types, more });
+        if of.len() > 1 {
+            search.shared.push(SharedStorage::new(at, of, 0));
         }
     }
     Ok(Some(Found { maps, search, next }))

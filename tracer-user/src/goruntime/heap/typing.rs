@@ -13,11 +13,9 @@ use super::sample::{Found, Mark, Object, Pointee, Sample};
 use crate::goruntime::layout::{CLASS_TO_SIZE, Layout};
 use crate::goruntime::moduledata::Range;
 use crate::goruntime::names::type_table::{MAX_SHAPE, Part, TypeEntry, TypeId, TypeTable};
-use crate::record::census::{Candidate, TypeShare};
+use crate::record::census::{Candidate, MAX_CANDIDATES, TypeShare};
 use crate::units::{Bytes, ImageAddr, LoadBias, ProcAddr};
 
-/// More types than this that cannot be told apart are as good as none.
-const MAX_CANDIDATES: usize = 16;
 /// Sets of candidates kept per class; objects of further ones are of an unknown type.
 const MAX_SETS: usize = 128;
 /// Longer than any string or slice that fits in memory.
