@@ -5,7 +5,7 @@
 //! reused: `Process::still_same` says whether what was read belongs to the process that was opened. Pages that
 //! are swapped out are not read, once [`ProcessMemory::look_for_swap`] has seen that there are any.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::swap::Swap;
@@ -17,27 +17,54 @@ use crate::units::{Pid, ProcAddr};
 pub struct ProcessMemory {
     pid: Pid,
     swap: Arc<Swap>,
+    turn: Arc<Mutex<Turn>>,
+}
+
+/// For how long the lock of the target's address space has been taken again and again, by whatever reads the target.
+#[derive(Debug, Default)]
+struct Turn {
+    busy: Duration,
+    ended: Option<Instant>,
+}
+
+impl Turn {
+    /// Leaves the lock alone for a while where it was not for long.
+    fn begin(&mut self) -> Instant {
+        let now = Instant::now();
+        if self.ended.is_some_and(|ended| now.duration_since(ended) >= PAUSE) {
+            self.busy = Duration::ZERO;
+        }
+        if self.busy < BUSY {
+            return now;
+        }
+        std::thread::sleep(PAUSE);
+        self.busy = Duration::ZERO;
+        Instant::now()
+    }
+
+    fn end(&mut self, began: Instant) {
+        let now = Instant::now();
+        self.busy += now.duration_since(began);
+        self.ended = Some(now);
+    }
 }
 
 /// Most vectors in one call. Each takes the lock of the target's address space for some microseconds, and readers pass a
 /// waiting writer for up to 4 ms (kernel/locking/rwsem.c, `RWSEM_WAIT_TIMEOUT`): unless the lock is left alone in between,
 /// the target's own mmap waits that long.
 const MAX_VECTORS: usize = 8;
-/// After reading for so long the lock is left alone for a while. Measured with a hundred thousand goroutines, beside
-/// programs that map memory each millisecond: twice as long, or only giving way to others, shows in them.
+/// After reading for so long the lock is left alone for a while, so long that a writer that sleeps for it has woken up. Measured
+/// with a hundred thousand goroutines and with a heap of a gibibyte, beside programs that map memory each millisecond: reading
+/// for twice as long, pausing for a third, or only giving way to others shows in them.
 const BUSY: Duration = Duration::from_micros(40);
-const PAUSE: Duration = Duration::from_micros(50);
-/// A call with so much for each of its vectors leaves the lock alone for most of its time: the kernel holds it to find a
-/// vector's pages, here for some 3 us, and copies them without it, for 13 to 45 us (mm/process_vm_access.c,
-/// process_vm_rw_single_vec).
-const LONG_VECTOR: usize = 64 << 10;
+const PAUSE: Duration = Duration::from_micros(150);
 /// Most bytes asked for in one call. The kernel's own limit is just below 2 GiB (`MAX_RW_COUNT`) and ends in a
 /// short count; well below it a short count can only mean a fault.
 const MAX_BYTES_PER_CALL: usize = 64 << 20;
 
 impl ProcessMemory {
     pub fn new(pid: Pid) -> Self {
-        Self { pid, swap: Arc::new(Swap::new(pid)) }
+        Self { pid, swap: Arc::new(Swap::new(pid)), turn: Arc::default() }
     }
 
     /// Looks whether the process has anything swapped out; from then on reads of swapped-out pages fail, and
@@ -76,6 +103,8 @@ impl ProcessMemory {
             *local = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
             *remote = libc::iovec { iov_base: addr.0 as *mut libc::c_void, iov_len: buf.len() };
         }
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = turn.begin();
         // SAFETY: each local vector is the pointer and length of a live `&mut [u8]` of `requests`, which stays
         // borrowed across the call, so the kernel writes only memory we own exclusively. The remote vectors are
         // numbers to the kernel; they are checked against the other process and never followed here.
@@ -89,8 +118,11 @@ impl ProcessMemory {
                 0,
             )
         };
+        let error = std::io::Error::last_os_error();
+        turn.end(began);
+        drop(turn);
         usize::try_from(read).map_err(|_negative| {
-            match std::io::Error::last_os_error().raw_os_error() {
+            match error.raw_os_error() {
                 Some(libc::ESRCH) => FaultKind::Gone,
                 // A seccomp profile may answer ENOSYS instead of EPERM.
                 Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => FaultKind::Denied,
@@ -133,30 +165,16 @@ impl ProcessMemory {
     /// `read_many`, whatever is swapped out.
     fn read_all(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Vec<Result<(), ReadFault>> {
         let mut answers = Vec::with_capacity(requests.len());
-        let mut began = Instant::now();
         while answers.len() < requests.len() {
-            if began.elapsed() >= BUSY {
-                std::thread::sleep(PAUSE);
-                began = Instant::now();
-            }
             let rest = &mut requests[answers.len()..];
             let (count, bytes) = batch(rest);
-            let long = bytes >= count * LONG_VECTOR;
             if count <= 1 {
                 let (addr, buf) = &mut rest[0];
                 answers.push(self.read_one(*addr, buf));
-                if long {
-                    began = Instant::now();
-                }
                 continue;
             }
             match self.readv(&mut rest[..count]) {
-                Ok(read) if read == bytes => {
-                    answers.extend(std::iter::repeat_n(Ok(()), count));
-                    if long {
-                        began = Instant::now();
-                    }
-                }
+                Ok(read) if read == bytes => answers.extend(std::iter::repeat_n(Ok(()), count)),
                 Ok(read) => {
                     // The kernel stops at the first byte that is not there. What lies before is whole; the
                     // request it stopped in is read again alone, which tells its reason.

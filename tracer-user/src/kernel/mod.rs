@@ -8,6 +8,7 @@ pub mod capability;
 pub mod error;
 mod multi;
 pub mod object;
+pub mod priority;
 pub mod ring;
 pub mod tables;
 

@@ -20,6 +20,7 @@ use crate::{
         },
         state::StateError,
     },
+    kernel::priority::wait_for_others,
     memory::FaultKind,
     record::{
         Body, Note, Reading, Readout, Record, Sample, Slot,
@@ -42,9 +43,10 @@ impl Follower {
     pub(super) fn start(target: &Arc<Target>, inbox: SyncSender<Wake>) -> std::io::Result<Self> {
         let (objects, new) = sync_channel(MAX_FOLLOWED);
         let target = Arc::clone(target);
-        std::thread::Builder::new()
-            .name("follower".into())
-            .spawn(move || Watch::new(&target).run(&new, &inbox))?;
+        std::thread::Builder::new().name("follower".into()).spawn(move || {
+            wait_for_others();
+            Watch::new(&target).run(&new, &inbox);
+        })?;
         Ok(Self { objects })
     }
 
@@ -100,7 +102,7 @@ impl<'a> Watch<'a> {
             if self.objects.is_empty() {
                 continue;
             }
-            let began = spent();
+            let began = clock::spent();
             let record = match self.look(news) {
                 Ok(record) => record,
                 Err(e) if is_gone(&e) => return,
@@ -111,7 +113,7 @@ impl<'a> Watch<'a> {
                     (!told).then(|| Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) })
                 }
             };
-            self.next = Instant::now() + spent().saturating_sub(began).div_f64(SHARE);
+            self.next = Instant::now() + clock::spent().saturating_sub(began).div_f64(SHARE);
             if let Some(record) = record
                 && inbox.send(Wake::Read(vec![record])).is_err()
             {
@@ -144,12 +146,6 @@ impl<'a> Watch<'a> {
         let reading = Reading { from, gc_cycle, readout: Readout::Fates(fates) };
         Ok(Some(Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) }))
     }
-}
-
-/// Processor time of this thread: where the machine is busy, waiting for a processor is no reason to wait longer.
-fn spent() -> Duration {
-    let at = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(at.tv_sec).unwrap_or(0), u32::try_from(at.tv_nsec).unwrap_or(0))
 }
 
 fn is_gone(e: &StateError) -> bool {

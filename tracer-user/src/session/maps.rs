@@ -32,6 +32,7 @@ use crate::{
             maps::{Known, MAX_MAPS, Place},
         },
     },
+    kernel::priority::wait_for_others,
     record::reading::{Counts, MapCall, MapSearch, MapState, Maps, SharedStorage},
     units::{LoadBias, ProcAddr},
 };
@@ -74,6 +75,7 @@ impl MapFinder {
         let (found, coming) = sync_channel(1);
         let (image, bias) = (Arc::clone(&target.image), target.bias);
         std::thread::Builder::new().name("map variables".into()).spawn(move || {
+            wait_for_others();
             // A session that has ended needs them no more.
             drop(found.send(of_variables(&image, bias)));
         })?;

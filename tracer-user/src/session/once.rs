@@ -17,7 +17,7 @@ use super::{
 use crate::{
     aggregate::Ledger,
     goruntime::GoImage,
-    kernel::capability::Capabilities,
+    kernel::{capability::Capabilities, priority::wait_for_others},
     record::{Body, Record, Slot},
     report::Report,
     symbolize::Symbolizer,
@@ -26,6 +26,7 @@ use crate::{
 
 /// Reads process `pid` once.
 pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
+    wait_for_others();
     let target = Arc::new(Target::open(pid)?);
     let mut ledger = Ledger::new(Slot(0), clock::now());
     if let Some(note) = target.caveat() {

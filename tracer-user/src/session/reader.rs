@@ -14,16 +14,18 @@ use super::{clock, heap::HeapReader, inbox::Wake, maps::MapFinder, target::Targe
 use crate::{
     goruntime::state::{StateError, goroutines::Limits, profile, profile::ProfileVars},
     host::HostError,
-    kernel::tables::Tables,
+    kernel::{priority::wait_for_others, tables::Tables},
     record::{Body, Note, Reading, Readout, Record, Slot},
     units::KTime,
 };
 
 /// GC figures and size classes are a few kilobytes: ten times a second finds the low point of each GC cycle.
 const QUICK_EVERY: Duration = Duration::from_millis(100);
-/// A reading of everything, or of all goroutines, never takes more than this share of the time between two. One
-/// that is asked for is taken at once.
-const SHARE: f64 = 0.02;
+/// A reading of everything, or of all goroutines, never takes more than this share of a processor. One that is asked for is
+/// taken at once.
+const SHARE: f64 = 0.01;
+/// Nor, with its pauses, more than this share of the time.
+const SHARE_OF_TIME: f64 = 0.1;
 
 /// How long a reading that was asked for waits for the variables that hold maps: a short session has them too.
 const MAPS_WITHIN: Duration = Duration::from_millis(250);
@@ -60,9 +62,10 @@ impl Reader {
         inbox: SyncSender<Wake>,
     ) -> std::io::Result<Self> {
         let (asks, asked) = channel();
-        std::thread::Builder::new()
-            .name("reader".into())
-            .spawn(move || Cadence::new(sources, interval).run(&asked, &inbox))?;
+        std::thread::Builder::new().name("reader".into()).spawn(move || {
+            wait_for_others();
+            Cadence::new(sources, interval).run(&asked, &inbox);
+        })?;
         Ok(Self { asks })
     }
 
@@ -199,7 +202,7 @@ impl Cadence {
         }
         self.quick(&mut records);
         if full {
-            let began = Instant::now();
+            let began = Began::now();
             let target = &self.sources.target;
             let process =
                 take("process figures", self.last_cycle, || target.process.figures().map(Readout::Process));
@@ -215,10 +218,10 @@ impl Cadence {
             }
             records.extend(counts);
             self.maps(asked, &mut records);
-            self.full_due = next(began, self.interval);
+            self.full_due = began.next(self.interval);
         }
         if goroutines {
-            let began = Instant::now();
+            let began = Began::now();
             let target = &self.sources.target;
             let mut waits = None;
             records.push(take("goroutines", self.last_cycle, || {
@@ -234,10 +237,10 @@ impl Cadence {
                     take("waits", self.last_cycle, || Ok::<_, StateError>(Readout::Waits(waits)))
                 }),
             );
-            self.goroutines_due = next(began, self.interval);
+            self.goroutines_due = began.next(self.interval);
         }
         if census {
-            let began = Instant::now();
+            let began = Began::now();
             let (target, heap) = (&self.sources.target, &mut self.heap);
             let kind = self.sources.maps.as_ref().map(MapFinder::kind);
             let profile = self.sources.profile.as_ref();
@@ -265,7 +268,7 @@ impl Cadence {
                 Some(Err(e)) => records.push(failed("sampled objects", &e)),
             }
             self.census_cycle = self.last_cycle;
-            self.census_due = next(began, self.interval);
+            self.census_due = began.next(self.interval);
         }
         if profile {
             records.extend(self.profile());
@@ -317,14 +320,14 @@ impl Cadence {
     /// The runtime's memory profile, where it is to be read.
     fn profile(&mut self) -> Option<Record> {
         let vars = self.sources.profile?;
-        let began = Instant::now();
+        let began = Began::now();
         let target = &self.sources.target;
         let read = || profile::read(&target.memory, target.layout, &vars, profile::Limits::default());
         let record = take("the memory profile", self.last_cycle, || {
             settled(read).map(|found| Readout::Profile(found.profile))
         });
         self.profiled = Profiled::In(self.last_cycle);
-        self.profile_due = next(began, self.interval);
+        self.profile_due = began.next(self.interval);
         Some(record)
     }
 
@@ -334,9 +337,23 @@ impl Cadence {
     }
 }
 
-/// When the next reading is due after one that began at `began` and ends now.
-fn next(began: Instant, interval: Duration) -> Instant {
-    began + interval.max(began.elapsed().div_f64(SHARE))
+/// When a reading began.
+#[derive(Clone, Copy)]
+struct Began {
+    at: Instant,
+    spent: Duration,
+}
+
+impl Began {
+    fn now() -> Self {
+        Self { at: Instant::now(), spent: clock::spent() }
+    }
+
+    /// When the next is due, after this one ends now.
+    fn next(self, interval: Duration) -> Instant {
+        let spent = clock::spent().saturating_sub(self.spent);
+        self.at + interval.max(spent.div_f64(SHARE)).max(self.at.elapsed().div_f64(SHARE_OF_TIME))
+    }
 }
 
 /// The target is not the process we opened any more.
@@ -422,10 +439,13 @@ mod tests {
     #[test]
     fn a_slow_reading_leaves_the_target_alone_for_long() {
         let ago = |d| Instant::now().checked_sub(d).unwrap();
+        let began = Began::now();
+        assert!(began.next(Duration::from_hours(1)) == began.at + Duration::from_hours(1));
         let interval = Duration::from_millis(100);
-        let quick = Instant::now();
-        assert!(next(quick, Duration::from_hours(1)) == quick + Duration::from_hours(1));
-        let slow = ago(Duration::from_secs(1));
-        assert!(next(slow, interval) >= slow + Duration::from_secs(50));
+        let slow = Began { at: ago(Duration::from_secs(1)), ..Began::now() };
+        assert!(slow.next(interval) >= slow.at + Duration::from_secs(10));
+        let busy = Began::now();
+        while clock::spent() < busy.spent + Duration::from_millis(20) {}
+        assert!(busy.next(interval) >= busy.at + Duration::from_secs(2));
     }
 }

@@ -58,9 +58,12 @@ impl HeapShape {
 /// Spans looked at together: with their bits they stay in a processor's own cache.
 const BATCH: usize = 1024;
 /// The same for what is read again.
-const LEAST: usize = 64;
-/// Spans that changed while they were read are tried this often.
-const ATTEMPTS: usize = 4;
+const LEAST: usize = 16;
+/// Spans that changed while they were read are tried this often: where cycles end as fast as a batch is read, a few more settle
+/// each time.
+const ATTEMPTS: usize = 16;
+/// As often all spans may be read again in this way.
+const REREADS: usize = 3;
 /// A pass during which a cycle ended is repeated this often; then spans of several cycles stand side by side.
 const PASSES: usize = 2;
 /// The smallest slot of a span with inline marks (gcUsesSpanInlineMarkBits); the largest is [`HEADER_ABOVE`].
@@ -253,16 +256,17 @@ impl<'a> Pass<'a> {
         for batch in list.addresses.chunks(BATCH) {
             self.batch(batch, &mut torn)?;
         }
+        let mut rereads = REREADS * list.addresses.len();
         drop(list);
         for attempt in 1..ATTEMPTS {
-            if torn.is_empty() {
+            if torn.is_empty() || torn.len() > rereads {
                 break;
             }
-            // A sweeper or an allocating thread may have lost its processor in the middle of a change.
-            std::thread::sleep(std::time::Duration::from_millis(attempt as u64));
+            rereads -= torn.len();
+            spans::give_way(attempt);
             let again = std::mem::take(&mut torn);
             // A smaller batch is more likely to be done before the next cycle ends.
-            for batch in again.chunks((BATCH >> (3 * attempt)).max(LEAST)) {
+            for batch in again.chunks((BATCH >> (3 * attempt).min(9)).max(LEAST)) {
                 self.batch(batch, &mut torn)?;
             }
         }

@@ -28,8 +28,8 @@ const BUDGET: u64 = 2 << 10;
 const LEAST: u64 = 256;
 /// Where nothing can say the type: enough for one not to have changed meanwhile.
 const UNTOLD: u64 = 8;
-/// A cycle may end while the marks are looked at again.
-const ATTEMPTS: usize = 3;
+/// A cycle may end, or a span be swept, while the marks are looked at again.
+const ATTEMPTS: usize = 8;
 /// Pointers of one object that are followed one step.
 pub(super) const POINTERS: usize = 12;
 
@@ -224,50 +224,65 @@ impl Reader<'_> {
     }
 
     /// Whether the objects that were read are those that were chosen: no cycle has ended since, or they survived it too. A slot is
-    /// used again only where they did not.
+    /// used again only where they did not. What cannot be told after all attempts is not.
     fn still(&self, picks: &[Pick]) -> Result<Vec<bool>, StateError> {
-        let mut still = Vec::new();
-        for _ in 0..ATTEMPTS {
-            let now = self.sweepgen()?;
-            still = self.marked(picks, now)?;
-            if self.sweepgen()? == now {
-                return Ok(still);
+        let mut still: Vec<Option<bool>> = vec![None; picks.len()];
+        for attempt in 0..ATTEMPTS {
+            let open: Vec<usize> = (0..picks.len()).filter(|n| still[*n].is_none()).collect();
+            if open.is_empty() {
+                break;
             }
+            if attempt > 0 {
+                spans::give_way(attempt);
+            }
+            let marked = self.marked(picks, &open)?;
+            open.into_iter().zip(marked).for_each(|(n, told)| still[n] = told);
         }
-        still.fill(false);
-        Ok(still)
+        Ok(still.into_iter().map(|told| told.unwrap_or(false)).collect())
     }
 
-    fn sweepgen(&self) -> Result<u32, StateError> {
-        spans::sweepgen(self.memory, self.layout, self.vars)
-    }
-
-    /// The same as of one generation.
-    fn marked(&self, picks: &[Pick], now: u32) -> Result<Vec<bool>, StateError> {
-        let mut still: Vec<bool> = picks.iter().map(|pick| pick.sweepgen == now).collect();
-        let doubtful: Vec<usize> = (0..picks.len()).filter(|n| !still[*n]).collect();
+    /// The same of some of them; none where their span is being swept or was while its bits were read. A span that is the same before
+    /// and after has the marks of the cycle it is of, whatever began meanwhile: all are swept before the next marks.
+    fn marked(&self, picks: &[Pick], of: &[usize]) -> Result<Vec<Option<bool>>, StateError> {
+        let now = spans::sweepgen(self.memory, self.layout, self.vars)?;
+        let mut told: Vec<Option<bool>> =
+            of.iter().map(|n| (picks[*n].sweepgen == now).then_some(true)).collect();
+        let doubtful: Vec<usize> = (0..of.len()).filter(|place| told[*place].is_none()).collect();
         if doubtful.is_empty() {
-            return Ok(still);
+            return Ok(told);
         }
-        let mut later = Gathered::default();
-        spans::structures(self.memory, self.layout, doubtful.iter().map(|n| picks[*n].at), &mut later)?;
+        let at = |place: &usize| picks[of[*place]].at;
+        let mut look = Gathered::default();
+        spans::structures(self.memory, self.layout, doubtful.iter().map(at), &mut look)?;
         let (mut whose, mut spans) = (Vec::new(), Vec::new());
-        for (place, n) in doubtful.into_iter().enumerate() {
-            if let Ok(Decoded::InUse(span)) = later.get(place).map(|block| decode(block, self.layout))
-                && (span.start, span.spanclass) == (picks[n].start, picks[n].spanclass)
-                && matches!(span.phase(now), Phase::Swept | Phase::Unswept)
-            {
-                whose.push(n);
-                spans.push((picks[n].at, span));
+        for (n, place) in doubtful.into_iter().enumerate() {
+            let pick = &picks[of[place]];
+            match look.get(n).map(|block| decode(block, self.layout)) {
+                Ok(Decoded::InUse(span)) if (span.start, span.spanclass) == (pick.start, pick.spanclass) => {
+                    if matches!(span.phase(now), Phase::Swept | Phase::Unswept) {
+                        whose.push(place);
+                        spans.push((pick.at, span));
+                    }
+                }
+                Ok(Decoded::Broken) => {}
+                // Freed, and perhaps used for something else; or swapped out.
+                Ok(_) | Err(_) => told[place] = Some(false),
             }
         }
         let mut bits = Bits::default();
         bits.read(self.memory, self.shape, &spans, now).map_err(StateError::reading("span bits"))?;
-        for (place, n) in whose.into_iter().enumerate() {
-            let slot = (picks[n].addr.0 - picks[n].start.0) / picks[n].slot().max(1);
-            still[n] = bits.is_set(place, slot);
+        // The sweeper moves marks out of the page.
+        spans::structures(self.memory, self.layout, whose.iter().map(at), &mut look)?;
+        for (n, place) in whose.into_iter().enumerate() {
+            if let Ok(Decoded::InUse(later)) = look.get(n).map(|block| decode(block, self.layout))
+                && later.is_same(&spans[n].1)
+            {
+                let pick = &picks[of[place]];
+                let slot = (pick.addr.0 - pick.start.0) / pick.slot().max(1);
+                told[place] = Some(bits.is_set(n, slot));
+            }
         }
-        Ok(still)
+        Ok(told)
     }
 
     /// The words of small objects with what their pointers point to.
