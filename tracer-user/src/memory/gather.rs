@@ -9,11 +9,12 @@
 use super::{FaultKind, ReadAt, ReadFault};
 use crate::units::ProcAddr;
 
-/// Bytes between two structures that are read with them: less than what another vector costs.
-const GAP: u64 = 2048;
-/// Longest piece: 32 pages of the target, a few microseconds of its lock.
-const PIECE: u64 = 128 << 10;
-/// Bytes read by one call: some hundred microseconds, after which others get their turn.
+/// Bytes between two structures that are read with them: they take us about what another vector does, and of the target's lock
+/// much less.
+const GAP: u64 = 8 << 10;
+/// Longest piece: 16 pages of the target, a few microseconds of its lock.
+const PIECE: u64 = 64 << 10;
+/// Bytes handed to the memory at once; it takes what pauses it likes in between.
 const CALL: usize = 2 << 20;
 
 /// Structures to read: where and how long.

@@ -45,7 +45,7 @@ struct Effort {
 }
 
 const FULL: Effort = Effort {
-    overhead_rounds: 8,
+    overhead_rounds: 20,
     idle_toggles: 640,
     censuses: 12,
     beats: 60,

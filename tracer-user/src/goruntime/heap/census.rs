@@ -166,6 +166,8 @@ struct Pass<'a> {
     picks: Picks,
     /// Which objects are picked.
     population: Population,
+    /// The sweep generation when it was last looked at: behind each batch, and so in front of the next.
+    generation: u32,
     looks: Looks,
 }
 
@@ -237,12 +239,14 @@ impl<'a> Pass<'a> {
             index: Index::new(0, 0),
             picks: Picks::new(0),
             population: Population::Survived,
+            generation: 0,
             looks: Looks::default(),
         }
     }
 
     fn run(mut self) -> Result<Counted, StateError> {
         let begin = self.sweepgen()?;
+        self.generation = begin;
         // The sample of one cycle is the same each time it is drawn.
         self.picks = Picks::new(u64::from(cycle(begin)));
         if cycle(begin) == 0 {
@@ -264,6 +268,7 @@ impl<'a> Pass<'a> {
             }
             rereads -= torn.len();
             spans::give_way(attempt);
+            self.generation = self.sweepgen()?;
             let again = std::mem::take(&mut torn);
             // A smaller batch is more likely to be done before the next cycle ends.
             for batch in again.chunks((BATCH >> (3 * attempt).min(9)).max(LEAST)) {
@@ -307,7 +312,7 @@ impl<'a> Pass<'a> {
         addresses: &[ProcAddr],
         torn: &mut Vec<ProcAddr>,
     ) -> Result<(), StateError> {
-        let sweepgen = self.sweepgen()?;
+        let sweepgen = self.generation;
         spans::structures(self.memory, self.layout, addresses.iter().copied(), &mut looks.first)?;
         let mut live: Vec<(ProcAddr, Span)> = Vec::with_capacity(addresses.len());
         let mut others = Vec::new();
@@ -359,7 +364,8 @@ impl<'a> Pass<'a> {
                 Ok(None) | Err(_) => torn.push(at),
             }
         }
-        let same = self.sweepgen()? == sweepgen;
+        self.generation = self.sweepgen()?;
+        let same = self.generation == sweepgen;
         for (n, amounts) in settled.into_iter().enumerate() {
             let (Some(amounts), (at, span)) = (amounts, &live[n]) else { continue };
             if same {

@@ -22,8 +22,8 @@ use crate::record::census::{Amount, Population};
 use crate::units::{Bytes, ProcAddr};
 
 /// Objects looked at in all; a class has its share of the bytes, and [`LEAST`] where it has as many. A share of half the
-/// heap is known to 1.1 % of the heap then (one standard error).
-const BUDGET: u64 = 2 << 10;
+/// heap is known to 1.6 % of the heap then (one standard error).
+const BUDGET: u64 = 1 << 10;
 /// A share of one in a hundred is seen this often on average at 2.5 objects.
 const LEAST: u64 = 256;
 /// Where nothing can say the type: enough for one not to have changed meanwhile.

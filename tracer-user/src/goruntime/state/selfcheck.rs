@@ -8,6 +8,7 @@ use super::block::Block;
 use super::g::Goroutine;
 use super::{StateError, StateVars, g, gc, goroutines, heap_stats, wait_reasons};
 use crate::goruntime::layout::{Layout, PAGE};
+use crate::memory::gather::{Request, gather};
 use crate::memory::{FaultKind, ReadAt, ReadFault};
 use crate::units::ProcAddr;
 
@@ -100,6 +101,20 @@ impl Target<'_> {
         self.memory.read_u64(addr).map_err(StateError::reading(what))
     }
 
+    /// Each of many structures, or why it was not read: in few reads, for each takes the lock of the target's memory.
+    fn each(
+        &self,
+        requests: &[Request],
+        what: &'static str,
+    ) -> Result<Vec<Result<Vec<u8>, ReadFault>>, StateError> {
+        let read = gather(self.memory, requests).map_err(StateError::reading(what))?;
+        let each = requests.iter().enumerate().map(|(n, (addr, len))| {
+            let fault = |kind| ReadFault { addr: addr.0, len: *len as usize, kind };
+            read.get(n).map(<[u8]>::to_vec).map_err(fault)
+        });
+        Ok(each.collect())
+    }
+
     /// The slice and the two words that mirror it agree (runtime/proc.go, allgadd).
     fn allgs(&self) -> Result<(), StateError> {
         let word = |i: u64| self.u64(self.vars.allgs.plus(8 * i), "allgs");
@@ -118,15 +133,16 @@ impl Target<'_> {
 
     fn goroutines(&self) -> Result<(), StateError> {
         let list = goroutines::AllGs::read(self.memory, self.vars, GOROUTINES)?;
-        let mut block = vec![0; g::block_size(self.layout)];
+        let size = g::block_size(self.layout) as u32;
+        let requests: Vec<Request> = list.addresses.iter().map(|&address| (address, size)).collect();
         let mut seen = Seen::default();
-        for (i, &address) in list.addresses.iter().enumerate() {
+        for (i, (&address, block)) in
+            list.addresses.iter().zip(self.each(&requests, "goroutines")?).enumerate()
+        {
             self.require(address.0 != 0 && address.0 % 8 == 0, "allgs holds aligned pointers", || {
                 format!("entry {i} is {address}")
             })?;
-            if seen.take(self.memory.read(address, &mut block), "goroutines")?.is_none() {
-                continue;
-            }
+            let Some(block) = seen.take(block, "goroutines")? else { continue };
             let decoded = Goroutine::decode(&block, self.layout);
             let Some(goroutine) = decoded else {
                 return self.require(false, "goroutines have a legal status and stack", || {
@@ -235,15 +251,23 @@ impl Target<'_> {
             format!("{ptr:#x}[{len}:{cap}]")
         })?;
         let mut seen = Seen::default();
-        for i in 0..len.min(SPANS) {
-            let span = self.memory.read_u64(ProcAddr(ptr).plus(8 * i)).map(ProcAddr);
-            let field = |at: ProcAddr, offset: u32| self.memory.read_u64(at.plus(u64::from(offset)));
-            let byte = |at: ProcAddr, offset: u32| self.memory.read_u8(at.plus(u64::from(offset)));
-            let read = span.and_then(|at| {
-                let (start, pages) = (field(at, l.mspan_start_addr)?, field(at, l.mspan_npages)?);
-                Ok((start, pages, byte(at, l.mspan_state)?, byte(at, l.mspan_spanclass)?))
-            });
-            let Some((start, pages, state, class)) = seen.take(read, "spans")? else { continue };
+        let entries: Vec<Request> = (0..len.min(SPANS)).map(|i| (ProcAddr(ptr).plus(8 * i), 8)).collect();
+        let fields = [l.mspan_start_addr, l.mspan_npages, l.mspan_state, l.mspan_spanclass];
+        let first = fields.into_iter().min().unwrap_or_default();
+        let size = fields.into_iter().max().unwrap_or_default() - first + 8;
+        let mut structures: Vec<Request> = Vec::with_capacity(entries.len());
+        for entry in self.each(&entries, "mheap.allspans")? {
+            let Some(word) = seen.take(entry, "spans")? else { continue };
+            let at = ProcAddr(Block(&word).u64(0).unwrap_or_default());
+            structures.push((at.plus(u64::from(first)), size));
+        }
+        let mut seen = Seen { read: 0, ..seen };
+        for (i, span) in self.each(&structures, "spans")?.into_iter().enumerate() {
+            let Some(span) = seen.take(span, "spans")? else { continue };
+            let word = |offset: u32| Block(&span).u64(offset - first).unwrap_or_default();
+            let byte = |offset: u32| Block(&span).u8(offset - first).unwrap_or_default();
+            let (start, pages) = (word(l.mspan_start_addr), word(l.mspan_npages));
+            let (state, class) = (byte(l.mspan_state), byte(l.mspan_spanclass));
             // Only spans in use have an address and a size that mean something.
             self.require(
                 state <= 2 && (state != 1 || (start % PAGE == 0 && pages > 0 && class < SPAN_CLASSES)),
