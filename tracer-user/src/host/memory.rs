@@ -24,22 +24,26 @@ pub struct ProcessMemory {
 #[derive(Debug, Default)]
 struct Turn {
     busy: Duration,
+    /// How long that may go on.
+    allowed: Duration,
     ended: Option<Instant>,
 }
 
 impl Turn {
     /// Leaves the lock alone for a while where it was not for long.
     fn begin(&mut self) -> Instant {
-        let now = Instant::now();
-        if self.ended.is_some_and(|ended| now.duration_since(ended) >= PAUSE) {
+        let mut now = Instant::now();
+        let mut left_alone = self.ended.map_or(PAUSE, |ended| now.duration_since(ended));
+        if left_alone < PAUSE && self.busy >= self.allowed {
+            std::thread::sleep(PAUSE);
+            let before = std::mem::replace(&mut now, Instant::now());
+            left_alone += now.duration_since(before);
+        }
+        if left_alone >= PAUSE {
             self.busy = Duration::ZERO;
+            self.allowed = (left_alone / REST).clamp(BUSY, MOST_BUSY);
         }
-        if self.busy < BUSY {
-            return now;
-        }
-        std::thread::sleep(PAUSE);
-        self.busy = Duration::ZERO;
-        Instant::now()
+        now
     }
 
     fn end(&mut self, began: Instant) {
@@ -58,6 +62,11 @@ const MAX_VECTORS: usize = 4;
 /// millisecond: four times as long, or twice the vectors or bytes in a call, shows in their slowest beats.
 const BUSY: Duration = Duration::from_micros(10);
 const PAUSE: Duration = Duration::from_micros(120);
+/// On a busy machine a pause goes on until there is a processor for us. What follows it may be longer for that, to this share
+/// of it: else a thousand pauses of milliseconds make a census of seconds, and what it counts changes meanwhile.
+const REST: u32 = 12;
+/// Far less than the 4 ms for which readers may pass a writer.
+const MOST_BUSY: Duration = Duration::from_micros(250);
 /// Most bytes asked for in one call: some 15 us. Far below the kernel's own limit, just below 2 GiB (`MAX_RW_COUNT`), which
 /// ends in a short count: here a short count can only mean a fault.
 const MAX_BYTES_PER_CALL: usize = 64 << 10;
