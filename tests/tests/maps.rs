@@ -280,9 +280,10 @@ fn a_map_that_was_dropped_leaves_the_list_when_it_is_collected() {
         for of in DROPPED {
             assert!(entries(&report, of).is_empty(), "{what}: {of} in {}", report["maps"]);
         }
-        // Between two readings its memory became that of another map, which lives.
-        let (report, taken) = traced_slowly(go, mode, &["fill 5000", "drop", "reuse 100000"]);
-        assert!(taken.as_u64() > Some(0), "{what}: no place of theirs was taken");
+        // Between two readings its memory became that of another map, which lives: mostly, for the allocator has its own mind.
+        let mut tries = (0..4).map(|_| traced_slowly(go, mode, &["fill 5000", "drop", "reuse 100000"]));
+        let reused = tries.find(|(_, taken)| taken.as_u64() > Some(0));
+        let (report, _) = reused.unwrap_or_else(|| panic!("{what}: no place of theirs was taken"));
         for of in DROPPED {
             assert!(entries(&report, of).is_empty(), "{what}: {of} in {}", report["maps"]);
         }
