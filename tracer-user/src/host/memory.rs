@@ -64,7 +64,7 @@ const BUSY: Duration = Duration::from_micros(10);
 const PAUSE: Duration = Duration::from_micros(120);
 /// On a busy machine a pause goes on until there is a processor for us. What follows it may be longer for that, to this share
 /// of it: else a thousand pauses of milliseconds make a census of seconds, and what it counts changes meanwhile.
-const REST: u32 = 12;
+const REST: u32 = 24;
 /// Far less than the 4 ms for which readers may pass a writer.
 const MOST_BUSY: Duration = Duration::from_micros(250);
 /// Most bytes asked for in one call: some 15 us. Far below the kernel's own limit, just below 2 GiB (`MAX_RW_COUNT`), which
