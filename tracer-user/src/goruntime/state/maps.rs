@@ -2,13 +2,14 @@
 //!
 //! A map's address came from a probe or a variable some time ago: by now its memory may hold anything. A header that
 //! contradicts itself is no map; the hash seed tells one map from the next at an address. Keys and values are never
-//! read. A read of one map costs a header, and its tables only as long as there is budget for them.
+//! looked at. A read of one map costs a header, and its tables only as long as there is budget for them.
 
 mod buckets;
 
 use super::block::Block;
 pub use crate::goruntime::code::hooks::MapKind;
 use crate::memory::ReadAt;
+use crate::memory::gather::{Request, gather};
 use crate::record::reading::{MapState, Maps};
 use crate::units::ProcAddr;
 
@@ -94,13 +95,12 @@ fn headers(memory: &dyn ReadAt<ProcAddr>, known: &[Known], skipped: &mut u64) ->
     found
 }
 
-/// Blocks of `N` bytes at each address, absent where they cannot be read.
+/// Blocks of `N` bytes at each address, absent where they cannot be read. What lies close together is copied as one: a
+/// large map's tables are thousands.
 fn blocks<const N: usize>(memory: &dyn ReadAt<ProcAddr>, at: &[ProcAddr]) -> Vec<Option<[u8; N]>> {
-    let mut room = vec![[0; N]; at.len()];
-    let mut requests: Vec<(ProcAddr, &mut [u8])> =
-        at.iter().zip(&mut room).map(|(at, block)| (*at, block.as_mut_slice())).collect();
-    let answers = memory.read_many(&mut requests);
-    room.into_iter().zip(answers).map(|(block, answer)| answer.is_ok().then_some(block)).collect()
+    let requests: Vec<Request> = at.iter().map(|at| (*at, N as u32)).collect();
+    let Ok(read) = gather(memory, &requests) else { return vec![None; at.len()] };
+    (0..at.len()).map(|n| read.get(n).ok()?.try_into().ok()).collect()
 }
 
 /// Bytes of either header: runtime.hmap and internal/runtime/maps.Map.

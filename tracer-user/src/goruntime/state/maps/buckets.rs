@@ -1,9 +1,10 @@
 //! Deleted slots of a map of buckets (Go up to 1.23), from the marks of its slots.
 //!
 //! Apart because it reads more than a header: of each bucket the eight marks and the pointer to the bucket it overflows
-//! to, never keys or values. A slot that was deleted is marked as empty with others behind it (runtime/map.go, emptyOne);
+//! to. Keys and values lie between them: they are copied along and never looked at. A slot that was deleted is marked as empty with others behind it (runtime/map.go, emptyOne);
 //! where none are behind it any more, the runtime makes it one that was never used, and it is not counted here.
 
+use super::blocks;
 use crate::memory::ReadAt;
 use crate::units::ProcAddr;
 
@@ -59,11 +60,62 @@ type Words = Vec<[u8; 8]>;
 
 /// The marks of each bucket, and where it leads.
 fn read(memory: &dyn ReadAt<ProcAddr>, at: &[ProcAddr], size: u64) -> Option<(Words, Words)> {
-    let (mut marks, mut next) = (vec![[0; 8]; at.len()], vec![[0; 8]; at.len()]);
-    let mut requests: Vec<(ProcAddr, &mut [u8])> = Vec::with_capacity(2 * at.len());
-    for ((at, marks), next) in at.iter().zip(&mut marks).zip(&mut next) {
-        requests.push((*at, marks.as_mut_slice()));
-        requests.push((at.plus(size - 8), next.as_mut_slice()));
+    let words: Vec<ProcAddr> = at.iter().flat_map(|at| [*at, at.plus(size - 8)]).collect();
+    let words: Words = blocks(memory, &words).into_iter().collect::<Option<_>>()?;
+    Some(words.chunks_exact(2).map(|of| (of[0], of[1])).unzip())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::memory::{Flat, ReadFault};
+
+    const TYPE: u64 = 0x10_000;
+    const STORAGE: u64 = TYPE + 128;
+    const SIZE: u64 = 208;
+    const BUCKETS: u64 = 1024;
+
+    struct Counted<'a> {
+        flat: Flat<'a>,
+        reads: Cell<usize>,
     }
-    memory.read_many(&mut requests).into_iter().all(|answer| answer.is_ok()).then_some((marks, next))
+
+    impl ReadAt<ProcAddr> for Counted<'_> {
+        fn read(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+            self.reads.set(self.reads.get() + 1);
+            self.flat.read(addr, buf)
+        }
+    }
+
+    /// A map type whose buckets have [`SIZE`] bytes, and its buckets; one slot was deleted in every fourth.
+    fn map() -> Vec<u8> {
+        let mut bytes = vec![0; (128 + BUCKETS * SIZE) as usize];
+        bytes[BUCKET_SIZE as usize..][..2].copy_from_slice(&(SIZE as u16).to_le_bytes());
+        for n in 0..BUCKETS {
+            let marks = if n % 4 == 0 { [9, EMPTY_ONE, 7, 0, 0, 0, 0, 0] } else { [9, 5, 7, 0, 0, 0, 0, 0] };
+            bytes[(128 + n * SIZE) as usize..][..8].copy_from_slice(&marks);
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_large_map_is_read_in_few_pieces() {
+        let bytes = map();
+        let memory = Counted { flat: Flat { base: TYPE, bytes: &bytes }, reads: Cell::new(0) };
+        let mut budget = BUCKETS;
+        let found = deleted(&memory, ProcAddr(STORAGE), BUCKETS, ProcAddr(TYPE), &mut budget);
+        assert_eq!((found, budget), (Some(BUCKETS / 4), 0));
+        assert!(memory.reads.get() < 10, "{} reads: each is a turn at the target's lock", memory.reads.get());
+        assert_eq!(deleted(&memory, ProcAddr(STORAGE), BUCKETS, ProcAddr(TYPE), &mut budget), None);
+    }
+
+    #[test]
+    fn a_bucket_that_moved_says_nothing() {
+        let mut bytes = map();
+        bytes[128 + 5 * SIZE as usize] = *EVACUATED.start();
+        let flat = Flat { base: TYPE, bytes: &bytes };
+        assert_eq!(deleted(&flat, ProcAddr(STORAGE), BUCKETS, ProcAddr(TYPE), &mut { BUCKETS }), None);
+    }
 }
