@@ -210,8 +210,6 @@ fn a_busy_program_gives_no_impossible_number() {
 #[test]
 fn types_of_a_busy_program_are_within_their_errors() {
     const KEPT: f64 = 3000.0;
-    // An event has 80 bytes.
-    const IN_A_SPAN: f64 = 102.0;
     live!();
     for (go, mode) in matrix() {
         let what = format!("go {} {}", go.pin.version, mode.name());
@@ -234,11 +232,8 @@ fn types_of_a_busy_program_are_within_their_errors() {
             }
             // None where so many cycles ended meanwhile that nothing is known of the class.
             if objects > 0.0 {
-                // What is in spans that never held still is not counted, and said to be missing.
-                let torn = number(&report, "/heap/census/torn_spans") as f64;
-                let off = objects - objects.clamp(KEPT - torn * IN_A_SPAN, KEPT);
                 // Rounded to whole objects.
-                scores.push(off / variance.sqrt().max(0.5));
+                scores.push((objects - KEPT) / variance.sqrt().max(0.5));
             }
         }
         target.answer();

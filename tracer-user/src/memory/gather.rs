@@ -14,8 +14,6 @@ use crate::units::ProcAddr;
 const GAP: u64 = 8 << 10;
 /// Longest piece: 16 pages of the target, a few microseconds of its lock.
 const PIECE: u64 = 64 << 10;
-/// Bytes handed to the memory at once; it takes what pauses it likes in between.
-const CALL: usize = 2 << 20;
 
 /// Structures to read: where and how long.
 pub type Request = (ProcAddr, u32);
@@ -50,38 +48,29 @@ impl Gathered {
         let mut alone = Vec::new();
         let mut at = 0_u64;
         let mut rest: &mut [u8] = &mut self.bytes;
-        let mut left = &pieces[..];
-        while !left.is_empty() {
-            let mut call: Vec<(ProcAddr, &mut [u8])> = Vec::new();
-            let mut bytes = 0;
-            while let Some(piece) = left.get(call.len())
-                && (bytes == 0 || bytes < CALL)
-            {
-                let len = (piece.end - piece.start) as usize;
-                let (buffer, behind) = std::mem::take(&mut rest).split_at_mut(len);
-                rest = behind;
-                bytes += len;
-                call.push((ProcAddr(piece.start), buffer));
-            }
-            let answers = memory.read_many(&mut call);
-            for (piece, answer) in left.iter().zip(&answers) {
-                let members = &self.order[piece.first..piece.last];
-                for &(_, n) in members {
-                    let (addr, len) = requests[n as usize];
-                    match answer {
-                        Ok(()) => {
-                            self.found[n as usize] = Ok(((at + (addr.0 - piece.start)) as u32, len));
-                        }
-                        Err(fault) if matches!(fault.kind, FaultKind::Gone | FaultKind::Denied) => {
-                            return Err(*fault);
-                        }
-                        Err(fault) if members.len() == 1 => self.found[n as usize] = Err(fault.kind),
-                        Err(_) => alone.push(n),
+        let mut buffers: Vec<(ProcAddr, &mut [u8])> = Vec::with_capacity(pieces.len());
+        for piece in &pieces {
+            let (buffer, behind) = rest.split_at_mut((piece.end - piece.start) as usize);
+            rest = behind;
+            buffers.push((ProcAddr(piece.start), buffer));
+        }
+        let answers = memory.read_many(&mut buffers);
+        for (piece, answer) in pieces.iter().zip(&answers) {
+            let members = &self.order[piece.first..piece.last];
+            for &(_, n) in members {
+                let (addr, len) = requests[n as usize];
+                match answer {
+                    Ok(()) => {
+                        self.found[n as usize] = Ok(((at + (addr.0 - piece.start)) as u32, len));
                     }
+                    Err(fault) if matches!(fault.kind, FaultKind::Gone | FaultKind::Denied) => {
+                        return Err(*fault);
+                    }
+                    Err(fault) if members.len() == 1 => self.found[n as usize] = Err(fault.kind),
+                    Err(_) => alone.push(n),
                 }
-                at += piece.end - piece.start;
             }
-            left = &left[answers.len()..];
+            at += piece.end - piece.start;
         }
         let mut from = total;
         for n in alone {

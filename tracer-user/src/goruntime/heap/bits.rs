@@ -101,13 +101,6 @@ impl Bits {
         Ok(consistent.then(|| Amounts::of(survived, later.allocated)))
     }
 
-    /// Whether the n-th span, looked at just now, has this slot set.
-    pub(super) fn is_set(&self, n: usize, slot: u64) -> bool {
-        let set = |bits: &[u8]| bits.get((slot / 8) as usize).is_some_and(|b| b >> (slot % 8) & 1 == 1);
-        let marked = |marks: &[u8]| marks.split_last().is_some_and(|(_, marks)| set(marks));
-        self.read.get(n).is_ok_and(set) || self.inline(n).is_ok_and(|marks| marks.is_some_and(marked))
-    }
-
     /// The slots of the n-th span that are set, or lie before `below`.
     pub(super) fn slots(&self, n: usize, span: &Span, below: u64) -> Slots {
         let mut slots = Slots::default();

@@ -7,6 +7,8 @@
 //! `gcmarkBits` and, where the collector keeps marks in the page itself, those (runtime/mgcsweep.go,
 //! mgcmark_greenteagc.go, moveInlineMarks). Everything is bounded by [`Limits`].
 
+use std::time::Duration;
+
 use super::bits::{Amounts, Bits};
 use super::index::{Index, Known};
 use super::map_headers;
@@ -154,6 +156,11 @@ pub(super) fn count(
     }
 }
 
+/// Before another attempt: a sweeper or an allocating thread may have lost its processor in the middle of a change.
+pub(super) fn give_way(attempt: usize) {
+    std::thread::sleep(Duration::from_millis(attempt.min(3) as u64));
+}
+
 /// One walk over all spans.
 struct Pass<'a> {
     memory: &'a dyn ReadAt<ProcAddr>,
@@ -267,7 +274,7 @@ impl<'a> Pass<'a> {
                 break;
             }
             rereads -= torn.len();
-            spans::give_way(attempt);
+            give_way(attempt);
             self.generation = self.sweepgen()?;
             let again = std::mem::take(&mut torn);
             // A smaller batch is more likely to be done before the next cycle ends.
@@ -277,7 +284,7 @@ impl<'a> Pass<'a> {
         }
         self.tally.torn += torn.len() as u64;
         self.without_overlaps();
-        let end = self.sweepgen()?;
+        let end = self.generation;
         let Tally { classes, manual, user_arenas, torn, swapped, unread } = self.tally;
         let census = Census {
             cycle: cycle(begin),

@@ -67,8 +67,20 @@ pub(super) fn look(
     generation: u32,
     addresses: &[ProcAddr],
 ) -> Result<Vec<Look>, StateError> {
-    let (layout, mheap) = (state.layout(), state.vars().mheap);
-    let found = spans_of(memory, layout, mheap, addresses)?;
+    let found = spans_of(memory, state.layout(), state.vars().mheap, addresses)?;
+    look_in(memory, state.layout(), shape, generation, addresses, &found)
+}
+
+/// The same where it is known in which span each address is: where that span's structure lies, 0 where there is none, and
+/// absent where that could not be read.
+pub(super) fn look_in(
+    memory: &dyn ReadAt<ProcAddr>,
+    layout: &Layout,
+    shape: HeapShape,
+    generation: u32,
+    addresses: &[ProcAddr],
+    found: &[Option<ProcAddr>],
+) -> Result<Vec<Look>, StateError> {
     let mut at: Vec<ProcAddr> = found.iter().flatten().copied().filter(|at| at.0 != 0).collect();
     at.sort_unstable();
     at.dedup();
@@ -99,7 +111,7 @@ pub(super) fn look(
         let at = match found {
             None => return Look::Untold,
             Some(at) if at.0 == 0 => return Look::Elsewhere(Elsewhere::Outside),
-            Some(at) => at,
+            Some(at) => *at,
         };
         let Some(&n) = index.get(&at) else { return Look::Untold };
         let again = second.get(n).ok().map(|b| decode(b, layout));

@@ -8,16 +8,16 @@
 
 use std::collections::BTreeMap;
 
-use super::bits::Bits;
-use super::census::{Counted, HeapShape};
+use super::census::{Counted, HeapShape, give_way};
 use super::index::Index;
+use super::marks::{self, Look};
 use super::picks::{Large, Pick};
 use super::pointer_bits::PointerBits;
-use super::spans::{self, Decoded, Phase, decode};
+use super::spans;
 use crate::goruntime::layout::{CLASS_TO_SIZE, HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::{StateError, StateVars};
 use crate::memory::ReadAt;
-use crate::memory::gather::{Gathered, Request, gather};
+use crate::memory::gather::{Request, gather};
 use crate::record::census::{Amount, Population};
 use crate::units::{Bytes, ProcAddr};
 
@@ -233,56 +233,34 @@ impl Reader<'_> {
                 break;
             }
             if attempt > 0 {
-                spans::give_way(attempt);
+                give_way(attempt);
             }
-            let marked = self.marked(picks, &open)?;
-            open.into_iter().zip(marked).for_each(|(n, told)| still[n] = told);
+            let some: Vec<Pick> = open.iter().map(|n| picks[*n]).collect();
+            let told = self.survived(&some)?;
+            open.into_iter().zip(told).for_each(|(n, told)| still[n] = told);
         }
         Ok(still.into_iter().map(|told| told.unwrap_or(false)).collect())
     }
 
-    /// The same of some of them; none where their span is being swept or was while its bits were read. A span that is the same before
+    /// The same of one moment; none where the span is being swept or was while its bits were read. A span that is the same before
     /// and after has the marks of the cycle it is of, whatever began meanwhile: all are swept before the next marks.
-    fn marked(&self, picks: &[Pick], of: &[usize]) -> Result<Vec<Option<bool>>, StateError> {
+    fn survived(&self, picks: &[Pick]) -> Result<Vec<Option<bool>>, StateError> {
         let now = spans::sweepgen(self.memory, self.layout, self.vars)?;
-        let mut told: Vec<Option<bool>> =
-            of.iter().map(|n| (picks[*n].sweepgen == now).then_some(true)).collect();
-        let doubtful: Vec<usize> = (0..of.len()).filter(|place| told[*place].is_none()).collect();
-        if doubtful.is_empty() {
-            return Ok(told);
-        }
-        let at = |place: &usize| picks[of[*place]].at;
-        let mut look = Gathered::default();
-        spans::structures(self.memory, self.layout, doubtful.iter().map(at), &mut look)?;
-        let (mut whose, mut spans) = (Vec::new(), Vec::new());
-        for (n, place) in doubtful.into_iter().enumerate() {
-            let pick = &picks[of[place]];
-            match look.get(n).map(|block| decode(block, self.layout)) {
-                Ok(Decoded::InUse(span)) if (span.start, span.spanclass) == (pick.start, pick.spanclass) => {
-                    if matches!(span.phase(now), Phase::Swept | Phase::Unswept) {
-                        whose.push(place);
-                        spans.push((pick.at, span));
-                    }
-                }
-                Ok(Decoded::Broken) => {}
-                // Freed, and perhaps used for something else; or swapped out.
-                Ok(_) | Err(_) => told[place] = Some(false),
-            }
-        }
-        let mut bits = Bits::default();
-        bits.read(self.memory, self.shape, &spans, now).map_err(StateError::reading("span bits"))?;
-        // The sweeper moves marks out of the page.
-        spans::structures(self.memory, self.layout, whose.iter().map(at), &mut look)?;
-        for (n, place) in whose.into_iter().enumerate() {
-            if let Ok(Decoded::InUse(later)) = look.get(n).map(|block| decode(block, self.layout))
-                && later.is_same(&spans[n].1)
-            {
-                let pick = &picks[of[place]];
-                let slot = (pick.addr.0 - pick.start.0) / pick.slot().max(1);
-                told[place] = Some(bits.is_set(n, slot));
-            }
-        }
-        Ok(told)
+        let doubtful: Vec<&Pick> = picks.iter().filter(|pick| pick.sweepgen != now).collect();
+        let addresses: Vec<ProcAddr> = doubtful.iter().map(|pick| pick.addr).collect();
+        let spans: Vec<Option<ProcAddr>> = doubtful.iter().map(|pick| Some(pick.at)).collect();
+        let mut looks =
+            marks::look_in(self.memory, self.layout, self.shape, now, &addresses, &spans)?.into_iter();
+        let told = picks.iter().map(|pick| match pick {
+            // The marks that chose it.
+            pick if pick.sweepgen == now => Some(true),
+            pick => match looks.next()? {
+                Look::Marked(span) => Some((span.start, span.spanclass) == (pick.start, pick.spanclass)),
+                Look::Free | Look::Elsewhere(_) => Some(false),
+                Look::Untold => None,
+            },
+        });
+        Ok(told.collect())
     }
 
     /// The words of small objects with what their pointers point to.

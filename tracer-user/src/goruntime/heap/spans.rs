@@ -3,8 +3,6 @@
 //! Apart from the census, which decides what to believe: this decodes bytes and refuses what no span in use can say
 //! (runtime/mheap.go, type mspan and its life in allocSpan, initSpan and mgcsweep.go). Never follows a pointer.
 
-use std::time::Duration;
-
 use crate::goruntime::layout::{CLASS_TO_SIZE, Layout, PAGE};
 use crate::goruntime::state::block::Block;
 use crate::goruntime::state::{StateError, StateVars};
@@ -191,11 +189,6 @@ pub(super) fn structures(
     let (from, len) = (u64::from(block_start(layout)), block_len(layout));
     let requests: Vec<Request> = spans.map(|at| (at.plus(from), len)).collect();
     room.read(memory, &requests).map_err(StateError::reading("spans"))
-}
-
-/// Before another attempt: a sweeper or an allocating thread may have lost its processor in the middle of a change.
-pub(super) fn give_way(attempt: usize) {
-    std::thread::sleep(Duration::from_millis(attempt.min(3) as u64));
 }
 
 /// What the sweep generation grows by with each completed mark phase, from 0 (runtime/mgc.go, gcSweep).
