@@ -164,9 +164,7 @@ impl Destination {
             && let Err(why) = profile.is_in(report)
         {
             // What was seen must not be lost for what was not.
-            let mut out = io::stdout().lock();
-            Text.write(report, &mut out)?;
-            out.flush()?;
+            to_stdout(|out| Text.write(report, out))?;
             return Err(io::Error::other(format!("{why}; the text report was printed instead")));
         }
         if which == Which::Final
@@ -192,9 +190,7 @@ impl Destination {
         let mut text = Vec::new();
         self.lines.write(report, last, &mut text)?;
         let Some(file) = &mut self.file else {
-            let mut out = io::stdout().lock();
-            out.write_all(&text)?;
-            return out.flush();
+            return to_stdout(|out| out.write_all(&text));
         };
         file.append(&text).map_err(|e| file.told(&e))
     }
@@ -209,9 +205,7 @@ impl Destination {
         if let (Which::Final, Some(file)) = (which, &mut self.file) {
             return file.write(|out| exporter.write(report, out));
         }
-        let mut out = io::stdout().lock();
-        exporter.write(report, &mut out)?;
-        out.flush()
+        to_stdout(|out| exporter.write(report, out))
     }
 
     /// Refuses to write a report over a file that this command reads or records into.
@@ -260,9 +254,7 @@ impl DiffDestination {
         if let Some(file) = &mut self.file {
             return file.write(content);
         }
-        let mut out = io::stdout().lock();
-        content(&mut out)?;
-        out.flush()
+        to_stdout(content)
     }
 }
 
@@ -276,6 +268,13 @@ impl ProfileArgument {
             Self::Goroutine => Profile::Goroutine,
         }
     }
+}
+
+/// In large pieces: the standard library's own buffer is written line by line, and a report has a thousand.
+fn to_stdout(content: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    content(&mut out)?;
+    out.flush()
 }
 
 /// The format that was asked for, by name or by the file's name.

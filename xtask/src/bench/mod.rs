@@ -47,7 +47,7 @@ struct Effort {
 const FULL: Effort = Effort {
     overhead_rounds: 20,
     idle_toggles: 640,
-    censuses: 12,
+    censuses: 40,
     beats: 60,
     sessions: 4,
     session: Duration::from_secs(2),

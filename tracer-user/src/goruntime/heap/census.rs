@@ -57,9 +57,11 @@ impl HeapShape {
     }
 }
 
-/// Spans looked at together: with their bits they stay in a processor's own cache.
-const BATCH: usize = 1024;
-/// The same for what is read again.
+/// Spans looked at together, some two milliseconds: a cycle that ends meanwhile makes them all to be read again. In fewer, more of
+/// the calls would be short ones, and each call is a turn at the target's lock.
+const BATCH: usize = 4096;
+/// The same for what is read again, from the second attempt on an eighth as many each time.
+const AGAIN: usize = 128;
 const LEAST: usize = 16;
 /// Spans that changed while they were read are tried this often: where cycles end as fast as a batch is read, a few more settle
 /// each time.
@@ -278,7 +280,7 @@ impl<'a> Pass<'a> {
             self.generation = self.sweepgen()?;
             let again = std::mem::take(&mut torn);
             // A smaller batch is more likely to be done before the next cycle ends.
-            for batch in again.chunks((BATCH >> (3 * attempt).min(9)).max(LEAST)) {
+            for batch in again.chunks((AGAIN >> (3 * (attempt - 1)).min(7)).max(LEAST)) {
                 self.batch(batch, &mut torn)?;
             }
         }
