@@ -174,9 +174,10 @@ attached, and as gone, when the target's memory shows it. Added is the time per 
 of the same round; the share is the geometric mean of the rounds' ratios.";
 
 const IDLE: &str = "\
-The same target on one goroutine, about a fifth of a second of work per toggle. Three toggles go together in a random order: a session of
-tracer `--sampler none`, a null tool that sleeps with the same cadence and reads nothing, and the null tool again. A figure is the ratio
-to the first null tool, less 1. The centre is Hodges and Lehmann's on logarithms and the interval that of Wilcoxon's signed ranks, which a
+The same target on one goroutine, about a fifth of a second of work per toggle. Three programs are there throughout, and in each toggle
+all but one are stopped, in threes of a random order: a session of tracer `--sampler none`, a null tool that sleeps with the same cadence
+and reads nothing, and a second one. What tracer missed while it was stopped is due at once, so that it reads more often than it would
+alone. A figure is the ratio to the first null tool, less 1. The centre is Hodges and Lehmann's on logarithms and the interval that of Wilcoxon's signed ranks, which a
 disturbed toggle moves little; the second null tool shows what the instrument makes of no difference.";
 
 const REPLAY: &str = "\

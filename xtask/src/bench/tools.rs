@@ -55,6 +55,10 @@ impl Null {
         Ok(Self { child, peak })
     }
 
+    pub(super) fn child(&self) -> &Owned {
+        &self.child
+    }
+
     pub(super) fn stop(self) -> Result<()> {
         drop(self.child);
         self.peak.recv().context("the peak is read until the end")?;
@@ -135,6 +139,10 @@ impl Tracer {
         Ok(Self { child, begun, output, first_report, first_heap, peak })
     }
 
+    pub(super) fn child(&self) -> &Owned {
+        &self.child
+    }
+
     /// Waits for the first report; seconds since the start of the program.
     pub(super) fn first_report(&self) -> Result<f64> {
         let at = self.first_report.recv_timeout(STARTS_WITHIN).context("tracer printed no first report")?;
@@ -170,6 +178,15 @@ impl Tracer {
 impl Session {
     fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.report).context("the report is JSON")
+    }
+
+    /// Processor time that tracer took, by its own account.
+    pub(super) fn cpu_s(&self) -> Result<f64> {
+        let report = self.json()?;
+        report
+            .pointer("/session/cost/tracer_cpu_s")
+            .and_then(Value::as_f64)
+            .context("the report has tracer's cost")
     }
 
     /// Allocations counted, by the report's sites.
@@ -238,7 +255,7 @@ fn printed_bytes(line: &str) -> Option<f64> {
     Some(figure * f64::from(1 << unit))
 }
 
-fn send(child: &Owned, signal: Signal) -> Result<()> {
+pub(super) fn send(child: &Owned, signal: Signal) -> Result<()> {
     let pid = i32::try_from(child.pid()).ok().and_then(Pid::from_raw).context("a pid is positive")?;
     kill_process(pid, signal).with_context(|| format!("cannot signal process {}", child.pid()))
 }
