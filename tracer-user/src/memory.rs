@@ -70,7 +70,7 @@ pub trait ReadAt<A: Address> {
     /// Fills `buf` from `addr`, or says why not. A partial read is a fault.
     fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), ReadFault>;
 
-    /// Several reads at once; one answer per request, in order. One bad address does not lose its siblings.
+    /// Several reads one after the other; one answer per request, in order. One bad address does not lose its siblings.
     fn read_many(&self, requests: &mut [(A, &mut [u8])]) -> Vec<Result<(), ReadFault>> {
         requests.iter_mut().map(|(addr, buf)| self.read(*addr, buf)).collect()
     }

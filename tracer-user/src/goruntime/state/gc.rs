@@ -25,6 +25,8 @@ pub(super) struct Blocks {
     /// `memstats` from `last_gc_unix` to `gc_cpu_fraction`.
     stats: Vec<u8>,
     cycles: [u8; 4],
+    /// `numgc` behind them.
+    after: [u8; 4],
 }
 
 pub fn read(
@@ -37,9 +39,7 @@ pub fn read(
     for _ in 0..ATTEMPTS {
         let in_stacks = heap_stats::in_stacks(memory, layout, vars)?;
         let blocks = read_blocks(memory, layout, vars)?;
-        let after = memory
-            .read_u32(vars.memstats.plus(u64::from(layout.memstats_numgc)))
-            .map_err(StateError::reading(WHAT))?;
+        let after = u32::from_le_bytes(blocks.after);
         let gc = decode(&blocks, layout, in_stacks, previous_cycle)?;
         if gc.cycles == after {
             return Ok(gc);
@@ -48,7 +48,7 @@ pub fn read(
     Err(StateError::Torn { what: WHAT })
 }
 
-/// One system call for the three variables.
+/// One system call for the three variables, one after the other.
 pub(super) fn read_blocks(
     memory: &dyn ReadAt<ProcAddr>,
     layout: &Layout,
@@ -60,13 +60,17 @@ pub(super) fn read_blocks(
         controller: vec![0; layout.gc_size as usize],
         stats: vec![0; (stats_to - stats_from) as usize],
         cycles: [0; 4],
+        after: [0; 4],
     };
     let answers = memory.read_many(&mut [
         (vars.memstats.plus(u64::from(stats_from)), &mut blocks.stats[..]),
         (vars.gc_controller, &mut blocks.controller[..]),
         (vars.work.plus(u64::from(layout.work_cycles)), &mut blocks.cycles[..]),
+        (vars.memstats.plus(u64::from(layout.memstats_numgc)), &mut blocks.after[..]),
     ]);
-    for (what, answer) in ["memstats", "gcController", "work.cycles"].into_iter().zip(answers) {
+    for (what, answer) in
+        ["memstats", "gcController", "work.cycles", "memstats.numgc"].into_iter().zip(answers)
+    {
         answer.map_err(StateError::reading(what))?;
     }
     Ok(blocks)
@@ -233,6 +237,7 @@ mod tests {
             controller: vec![0; l.gc_size as usize],
             stats: vec![0; (l.memstats_gc_cpu_fraction + 8 - l.memstats_last_gc_unix) as usize],
             cycles: numgc.to_le_bytes(),
+            after: numgc.to_le_bytes(),
         };
         let from = l.memstats_last_gc_unix;
         put(&mut b.stats, l.memstats_numgc - from, &numgc.to_le_bytes());
@@ -328,7 +333,7 @@ mod tests {
             previous in any::<Option<u32>>(),
             minor in 19_u32..=27,
         ) {
-            let blocks = Blocks { controller, stats, cycles };
+            let blocks = Blocks { controller, stats, cycles, after: [0; 4] };
             if let Ok(gc) = decode(&blocks, Layout::for_minor(minor).unwrap(), Bytes(0), previous) {
                 prop_assert!(gc.new_pauses_ns.len() <= RING as usize);
             }

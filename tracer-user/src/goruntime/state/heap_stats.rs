@@ -48,10 +48,8 @@ pub fn read(
     vars: &StateVars,
 ) -> Result<HeapStats, StateError> {
     for _ in 0..ATTEMPTS {
-        let before = totals(memory, layout, vars)?;
-        let stats = decode(&slots(memory, layout, vars)?, layout);
-        let after = totals(memory, layout, vars)?;
-        if let Some(stats) = stats
+        let Looks { before, slots, after } = look(memory, layout, vars)?;
+        if let Some(stats) = decode(&slots, layout)
             && agrees(&stats, before, after)
         {
             return Ok(stats);
@@ -81,20 +79,49 @@ pub(super) fn in_stacks(
 }
 
 fn slots(memory: &dyn ReadAt<ProcAddr>, layout: &Layout, vars: &StateVars) -> Result<Vec<u8>, StateError> {
-    let mut slots = vec![0; (layout.delta_size * SLOTS) as usize];
-    memory
-        .read(vars.memstats.plus(u64::from(layout.memstats_heap_stats)), &mut slots)
-        .map_err(StateError::reading(WHAT))?;
+    let mut slots = empty(layout);
+    memory.read(at(layout, vars), &mut slots).map_err(StateError::reading(WHAT))?;
     Ok(slots)
 }
 
-fn totals(memory: &dyn ReadAt<ProcAddr>, layout: &Layout, vars: &StateVars) -> Result<Totals, StateError> {
-    let failed = StateError::reading("gcController.totalAlloc");
-    let number = |offset: u32| memory.read_u64(vars.gc_controller.plus(u64::from(offset)));
-    Ok(Totals {
-        allocated: number(layout.gc_total_alloc).map_err(&failed)?,
-        freed: number(layout.gc_total_free).map_err(&failed)?,
-    })
+fn at(layout: &Layout, vars: &StateVars) -> ProcAddr {
+    vars.memstats.plus(u64::from(layout.memstats_heap_stats))
+}
+
+fn empty(layout: &Layout) -> Vec<u8> {
+    vec![0; (layout.delta_size * SLOTS) as usize]
+}
+
+/// The slots between two looks at the totals.
+struct Looks {
+    before: Totals,
+    slots: Vec<u8>,
+    after: Totals,
+}
+
+/// In one call: it reads one after the other, and the less time lies between them, the less has changed.
+fn look(memory: &dyn ReadAt<ProcAddr>, layout: &Layout, vars: &StateVars) -> Result<Looks, StateError> {
+    let mut slots = empty(layout);
+    let (first, last) =
+        (layout.gc_total_alloc.min(layout.gc_total_free), layout.gc_total_alloc.max(layout.gc_total_free));
+    let controller = vars.gc_controller.plus(u64::from(first));
+    let words = vec![0; (last - first + 8) as usize];
+    let (mut before, mut after) = (words.clone(), words);
+    let answers = memory.read_many(&mut [
+        (controller, &mut before[..]),
+        (at(layout, vars), &mut slots[..]),
+        (controller, &mut after[..]),
+    ]);
+    for (what, answer) in
+        ["gcController.totalAlloc", WHAT, "gcController.totalAlloc"].into_iter().zip(answers)
+    {
+        answer.map_err(StateError::reading(what))?;
+    }
+    let totals = |words: &[u8]| {
+        let word = |offset: u32| Block(words).u64(offset - first).ok_or(StateError::Torn { what: WHAT });
+        Ok(Totals { allocated: word(layout.gc_total_alloc)?, freed: word(layout.gc_total_free)? })
+    };
+    Ok(Looks { before: totals(&before)?, slots, after: totals(&after)? })
 }
 
 /// One field summed over the three slots; absent when the block is short or the sum is below zero. Fields are
@@ -168,7 +195,7 @@ mod tests {
     }
 
     fn empty() -> Vec<u8> {
-        vec![0; (layout().delta_size * SLOTS) as usize]
+        super::empty(layout())
     }
 
     #[test]
