@@ -71,6 +71,10 @@ const MOST_BUSY: Duration = Duration::from_micros(250);
 /// ends in a short count: here a short count can only mean a fault.
 const MAX_BYTES_PER_CALL: usize = 64 << 10;
 
+/// Most bytes read between two looks at what is swapped out: some milliseconds, with the pauses. A page that goes out in between
+/// is brought back.
+const MAX_BYTES_PER_LOOK: usize = 2 << 20;
+
 impl ProcessMemory {
     pub fn new(pid: Pid) -> Self {
         Self { pid, swap: Arc::new(Swap::new(pid)), turn: Arc::default() }
@@ -150,6 +154,29 @@ impl ReadAt<ProcAddr> for ProcessMemory {
     }
 
     fn read_many(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Vec<Result<(), ReadFault>> {
+        if self.swap.pages().is_none() {
+            return self.read_all(requests);
+        }
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut rest = requests;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fit = rest.iter().take_while(|(_, buf)| {
+                bytes += buf.len();
+                bytes <= MAX_BYTES_PER_LOOK
+            });
+            let count = fit.count().max(1);
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(count);
+            answers.extend(self.read_resident(now));
+            rest = later;
+        }
+        answers
+    }
+}
+
+impl ProcessMemory {
+    /// What is not swapped out just now.
+    fn read_resident(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Vec<Result<(), ReadFault>> {
         let Some(mut pages) = self.swap.pages() else {
             return self.read_all(requests);
         };
@@ -168,9 +195,7 @@ impl ReadAt<ProcAddr> for ProcessMemory {
         });
         faults.collect()
     }
-}
 
-impl ProcessMemory {
     /// `read_many`, whatever is swapped out.
     fn read_all(&self, requests: &mut [(ProcAddr, &mut [u8])]) -> Vec<Result<(), ReadFault>> {
         let mut answers = Vec::with_capacity(requests.len());

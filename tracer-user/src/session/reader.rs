@@ -24,6 +24,10 @@ const QUICK_EVERY: Duration = Duration::from_millis(100);
 /// A reading of everything, or of all goroutines, never takes more than this share of a processor. One that is asked for is
 /// taken at once.
 const SHARE: f64 = 0.005;
+/// The same until there are as many as a verdict needs: of a hundred thousand goroutines, a third of a second each, they are there
+/// within some minutes.
+const SHARE_AT_FIRST: f64 = 0.03;
+const FIRST: u32 = 16;
 /// Nor, with its pauses, more than this share of the time.
 const SHARE_OF_TIME: f64 = 0.1;
 
@@ -85,13 +89,13 @@ struct Cadence {
     sources: Sources,
     interval: Duration,
     last_cycle: Option<u32>,
-    full_due: Instant,
-    goroutines_due: Instant,
+    full: Pace,
+    goroutines: Pace,
     heap: HeapReader,
-    census_due: Instant,
+    census: Pace,
     /// The GC cycle that the last census is of: another one of the same cycle would say the same.
     census_cycle: Option<u32>,
-    profile_due: Instant,
+    profile: Pace,
     /// The GC cycle of the newest reading of the profile.
     profiled: Profiled,
 }
@@ -120,17 +124,17 @@ impl Due {
 
 impl Cadence {
     fn new(sources: Sources, interval: Duration) -> Self {
-        let now = Instant::now();
+        let pace = Pace { due: Instant::now(), made: 0 };
         Self {
             sources,
             interval,
             last_cycle: None,
-            full_due: now,
-            goroutines_due: now,
+            full: pace,
+            goroutines: pace,
             heap: HeapReader::default(),
-            census_due: now,
+            census: pace,
             census_cycle: None,
-            profile_due: now,
+            profile: pace,
             profiled: Profiled::Never,
         }
     }
@@ -167,14 +171,14 @@ impl Cadence {
     }
 
     fn due(&self, now: Instant) -> Due {
-        let (full, goroutines) = (now >= self.full_due, now >= self.goroutines_due);
+        let (full, goroutines) = (now >= self.full.due, now >= self.goroutines.due);
         // A GC publishes more of the profile.
         let newer = self.profiled != Profiled::In(self.last_cycle);
-        let profile = self.sources.profile.is_some() && newer && now >= self.profile_due;
+        let profile = self.sources.profile.is_some() && newer && now >= self.profile.due;
         // In a round of its own, so that what is read in microseconds is not kept waiting for it; right after the
         // round that saw a cycle end.
         let news = self.last_cycle.is_some() && self.last_cycle != self.census_cycle;
-        let census = !full && !goroutines && !profile && news && now >= self.census_due;
+        let census = !full && !goroutines && !profile && news && now >= self.census.due;
         Due { full, goroutines, census, profile }
     }
 
@@ -218,7 +222,7 @@ impl Cadence {
             }
             records.extend(counts);
             self.maps(asked, &mut records);
-            self.full_due = began.next(self.interval);
+            self.full.made(began, self.interval);
         }
         if goroutines {
             let began = Began::now();
@@ -237,7 +241,7 @@ impl Cadence {
                     take("waits", self.last_cycle, || Ok::<_, StateError>(Readout::Waits(waits)))
                 }),
             );
-            self.goroutines_due = began.next(self.interval);
+            self.goroutines.made(began, self.interval);
         }
         if census {
             let began = Began::now();
@@ -268,7 +272,7 @@ impl Cadence {
                 Some(Err(e)) => records.push(failed("sampled objects", &e)),
             }
             self.census_cycle = self.last_cycle;
-            self.census_due = began.next(self.interval);
+            self.census.made(began, self.interval);
         }
         if profile {
             records.extend(self.profile());
@@ -327,7 +331,7 @@ impl Cadence {
             settled(read).map(|found| Readout::Profile(found.profile))
         });
         self.profiled = Profiled::In(self.last_cycle);
-        self.profile_due = began.next(self.interval);
+        self.profile.made(began, self.interval);
         Some(record)
     }
 
@@ -348,11 +352,23 @@ impl Began {
     fn now() -> Self {
         Self { at: Instant::now(), spent: clock::spent() }
     }
+}
 
-    /// When the next is due, after this one ends now.
-    fn next(self, interval: Duration) -> Instant {
-        let spent = clock::spent().saturating_sub(self.spent);
-        self.at + interval.max(spent.div_f64(SHARE)).max(self.at.elapsed().div_f64(SHARE_OF_TIME))
+/// When the next reading of a kind is due, and how many there were.
+#[derive(Clone, Copy)]
+struct Pace {
+    due: Instant,
+    made: u32,
+}
+
+impl Pace {
+    /// One more, which ends now.
+    fn made(&mut self, began: Began, interval: Duration) {
+        let spent = clock::spent().saturating_sub(began.spent);
+        self.made = self.made.saturating_add(1);
+        let share = if self.made < FIRST { SHARE_AT_FIRST } else { SHARE };
+        self.due =
+            began.at + interval.max(spent.div_f64(share)).max(began.at.elapsed().div_f64(SHARE_OF_TIME));
     }
 }
 
@@ -439,13 +455,18 @@ mod tests {
     #[test]
     fn a_slow_reading_leaves_the_target_alone_for_long() {
         let ago = |d| Instant::now().checked_sub(d).unwrap();
-        let began = Began::now();
-        assert!(began.next(Duration::from_hours(1)) == began.at + Duration::from_hours(1));
+        let due = |began: Began, made: u32, interval: Duration| {
+            let mut pace = Pace { due: began.at, made };
+            pace.made(began, interval);
+            pace.due - began.at
+        };
+        assert_eq!(due(Began::now(), 0, Duration::from_hours(1)), Duration::from_hours(1));
         let interval = Duration::from_millis(100);
         let slow = Began { at: ago(Duration::from_secs(1)), ..Began::now() };
-        assert!(slow.next(interval) >= slow.at + Duration::from_secs(10));
+        assert!(due(slow, 0, interval) >= Duration::from_secs(10));
         let busy = Began::now();
         while clock::spent() < busy.spent + Duration::from_millis(20) {}
-        assert!(busy.next(interval) >= busy.at + Duration::from_secs(4));
+        assert!(due(busy, 0, interval) >= Duration::from_millis(20).div_f64(SHARE_AT_FIRST));
+        assert!(due(busy, FIRST, interval) >= Duration::from_secs(4));
     }
 }

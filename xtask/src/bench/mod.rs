@@ -147,7 +147,7 @@ fn measure(toolchains: &[Toolchain], effort: Effort, only: Option<&str>) -> Resu
 }
 
 const CENSUS: &str = "\
-`tracer heap` on a target (tests/fixtures/go/heartbeat) that keeps a gibibyte in objects of 64 bytes, half of them with pointers. CPU per
+`tracer heap` on a target (tests/fixtures/go/heartbeat) that keeps a gibibyte in objects of 64 bytes, half of them with pointers, all swept. CPU per
 span is tracer's own processor time less what it takes on the same program with an empty heap, by the spans more. What a census and the first report say lives is within 5 % of the
 target's own number; the report rounds it to two digits. For the heartbeat
 the target maps, touches and unmaps 64 KiB each millisecond and says how long the slowest of a thousand took, while `tracer heap` runs
@@ -176,8 +176,10 @@ of the same round; the share is the geometric mean of the rounds' ratios.";
 const IDLE: &str = "\
 The same target on one goroutine, about a fifth of a second of work per toggle. Three programs are there throughout, and in each toggle
 all but one are stopped, in threes of a random order: a session of tracer `--sampler none`, a null tool that sleeps with the same cadence
-and reads nothing, and a second one. What tracer missed while it was stopped is due at once, so that it reads more often than it would
-alone. A figure is the ratio to the first null tool, less 1. The centre is Hodges and Lehmann's on logarithms and the interval that of Wilcoxon's signed ranks, which a
+and reads nothing, and a second one. The toggles are those of eight sessions, each twenty seconds old: the first readings come faster. What tracer
+missed while it was stopped is due when it goes on; its own share of a processor is told for its toggles and where it is never
+stopped. What its start adds to the target is not measured here, only what it takes itself. A figure is the ratio to the first null
+tool, less 1. The centre is Hodges and Lehmann's on logarithms and the interval that of Wilcoxon's signed ranks, which a
 disturbed toggle moves little; the second null tool shows what the instrument makes of no difference.";
 
 const REPLAY: &str = "\

@@ -1,6 +1,6 @@
 //! What is switched on and off beside a target: tracer, bpftrace, and a null tool that only wakes up.
 //!
-//! A tool is on from the moment `start` returns to the moment `stop` does.
+//! A tool is on from the moment `start` returns to the moment `stop` does, where nobody stops it by a signal in between.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -178,15 +178,6 @@ impl Tracer {
 impl Session {
     fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.report).context("the report is JSON")
-    }
-
-    /// Processor time that tracer took, by its own account.
-    pub(super) fn cpu_s(&self) -> Result<f64> {
-        let report = self.json()?;
-        report
-            .pointer("/session/cost/tracer_cpu_s")
-            .and_then(Value::as_f64)
-            .context("the report has tracer's cost")
     }
 
     /// Allocations counted, by the report's sites.

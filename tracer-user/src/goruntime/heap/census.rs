@@ -57,9 +57,12 @@ impl HeapShape {
     }
 }
 
-/// Spans looked at together, some two milliseconds: a cycle that ends meanwhile makes them all to be read again. In fewer, more of
-/// the calls would be short ones, and each call is a turn at the target's lock.
-const BATCH: usize = 4096;
+/// Spans looked at together where all are swept, some two milliseconds: a cycle that ends meanwhile makes them all to be read again.
+/// In fewer, more of the calls would be short ones, and each call is a turn at the target's lock.
+const SWEPT: usize = 4096;
+/// The same where some are not: their marks may lie in their own pages, so that 8 KiB are read for each, and the sweeper changes them
+/// meanwhile.
+const UNSWEPT: usize = 1024;
 /// The same for what is read again, from the second attempt on an eighth as many each time.
 const AGAIN: usize = 128;
 const LEAST: usize = 16;
@@ -266,8 +269,12 @@ impl<'a> Pass<'a> {
         self.tally.swapped += list.swapped;
         self.index = Index::new(list.addresses.len(), self.limits.index);
         let mut torn = Vec::new();
-        for batch in list.addresses.chunks(BATCH) {
-            self.batch(batch, &mut torn)?;
+        let (mut rest, mut size) = (&list.addresses[..], UNSWEPT);
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(size.min(rest.len()));
+            let swept = self.batch(batch, &mut torn)?;
+            size = if swept { SWEPT } else { UNSWEPT };
+            rest = later;
         }
         let mut rereads = REREADS * list.addresses.len();
         drop(list);
@@ -307,8 +314,8 @@ impl<'a> Pass<'a> {
         spans::sweepgen(self.memory, self.layout, self.vars)
     }
 
-    /// Counts what settles of a batch; the others go to `torn`.
-    fn batch(&mut self, addresses: &[ProcAddr], torn: &mut Vec<ProcAddr>) -> Result<(), StateError> {
+    /// Counts what settles of a batch; the others go to `torn`. Says whether all of them were swept.
+    fn batch(&mut self, addresses: &[ProcAddr], torn: &mut Vec<ProcAddr>) -> Result<bool, StateError> {
         let mut looks = std::mem::take(&mut self.looks);
         let done = self.look(&mut looks, addresses, torn);
         self.looks = looks;
@@ -320,7 +327,7 @@ impl<'a> Pass<'a> {
         looks: &mut Looks,
         addresses: &[ProcAddr],
         torn: &mut Vec<ProcAddr>,
-    ) -> Result<(), StateError> {
+    ) -> Result<bool, StateError> {
         let sweepgen = self.generation;
         spans::structures(self.memory, self.layout, addresses.iter().copied(), &mut looks.first)?;
         let mut live: Vec<(ProcAddr, Span)> = Vec::with_capacity(addresses.len());
@@ -392,7 +399,7 @@ impl<'a> Pass<'a> {
                 Decoded::Dead | Decoded::Broken | Decoded::InUse(_) => {}
             }
         }
-        Ok(())
+        Ok(!sweeping)
     }
 
     /// Some of the span's objects may be chosen for their types.

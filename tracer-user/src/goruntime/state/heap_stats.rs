@@ -38,6 +38,8 @@ struct Totals {
 
 const WHAT: &str = "memstats.heapStats";
 const SLOTS: u32 = 3;
+/// Bytes between the controller's totals at most: they stand side by side from go1.19 to go1.27.
+const APART: u32 = 64;
 /// A writer is between two updates for some ten nanoseconds per span: even with many threads a few tries do.
 const ATTEMPTS: usize = 16;
 
@@ -104,6 +106,11 @@ fn look(memory: &dyn ReadAt<ProcAddr>, layout: &Layout, vars: &StateVars) -> Res
     let mut slots = empty(layout);
     let (first, last) =
         (layout.gc_total_alloc.min(layout.gc_total_free), layout.gc_total_alloc.max(layout.gc_total_free));
+    // Of a Go that is not in the table yet the program itself says where they are.
+    if last - first > APART {
+        let (minor, check) = (layout.minor, "gcController.totalAlloc and totalFree lie together");
+        return Err(StateError::Layout { minor, check, found: format!("{} bytes apart", last - first) });
+    }
     let controller = vars.gc_controller.plus(u64::from(first));
     let words = vec![0; (last - first + 8) as usize];
     let (mut before, mut after) = (words.clone(), words);
@@ -221,6 +228,44 @@ mod tests {
         assert!(!agrees(&decode(&slots, layout()).unwrap(), totals, totals));
         assert!(!agrees(&once, Totals { allocated: 4801, freed: 0 }, Totals { allocated: 5000, freed: 0 }));
         assert!(agrees(&once, Totals { allocated: 4000, freed: 0 }, Totals { allocated: 5000, freed: 0 }));
+    }
+
+    const VARS: StateVars = StateVars {
+        memstats: ProcAddr(0x10_000),
+        gc_controller: ProcAddr(0x20_000),
+        work: ProcAddr(0),
+        allgs: ProcAddr(0),
+        allglen: ProcAddr(0),
+        allgptr: ProcAddr(0),
+        mheap: ProcAddr(0),
+        wait_reason_strings: None,
+    };
+
+    /// A program that allocates an object of 48 bytes between any two reads.
+    struct Allocating(std::cell::Cell<u64>);
+
+    impl ReadAt<ProcAddr> for Allocating {
+        fn read(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), crate::memory::ReadFault> {
+            let objects = self.0.replace(self.0.get() + 1);
+            buf.fill(0);
+            if addr == at(layout(), &VARS) {
+                let at = (layout().delta_small_alloc_count + 8 * 5) as usize;
+                buf[at..at + 8].copy_from_slice(&objects.to_le_bytes());
+            } else {
+                let first = layout().gc_total_alloc.min(layout().gc_total_free);
+                let at = (layout().gc_total_alloc - first) as usize;
+                buf[at..at + 8].copy_from_slice(&(48 * objects).to_le_bytes());
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_totals_stand_before_and_behind_the_slots() {
+        let looks = look(&Allocating(std::cell::Cell::new(10)), layout(), &VARS).unwrap();
+        assert_eq!((looks.before.allocated, looks.after.allocated), (480, 576));
+        assert_eq!(decode(&looks.slots, layout()).unwrap().small_allocs[5], 11);
+        assert!(read(&Allocating(std::cell::Cell::new(10)), layout(), &VARS).is_ok());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub enum Place {
     Header(ProcAddr),
 }
 
-/// Maps read at once: each costs some 50 bytes, in batches.
+/// Maps read at once: each costs some 50 bytes and what lies between it and the next, in batches.
 pub const MAX_MAPS: usize = 4_096;
 /// What is read at once beyond headers, of all maps together; what would go beyond it is not known of the map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,10 +98,19 @@ fn headers(memory: &dyn ReadAt<ProcAddr>, known: &[Known], skipped: &mut u64) ->
 /// Blocks of `N` bytes at each address, absent where they cannot be read. What lies close together is copied as one: a
 /// large map's tables are thousands.
 fn blocks<const N: usize>(memory: &dyn ReadAt<ProcAddr>, at: &[ProcAddr]) -> Vec<Option<[u8; N]>> {
-    let requests: Vec<Request> = at.iter().map(|at| (*at, N as u32)).collect();
-    let Ok(read) = gather(memory, &requests) else { return vec![None; at.len()] };
-    (0..at.len()).map(|n| read.get(n).ok()?.try_into().ok()).collect()
+    let mut blocks = Vec::with_capacity(at.len());
+    for some in at.chunks(TOGETHER) {
+        let requests: Vec<Request> = some.iter().map(|at| (*at, N as u32)).collect();
+        match gather(memory, &requests) {
+            Ok(read) => blocks.extend((0..some.len()).map(|n| read.get(n).ok()?.try_into().ok())),
+            Err(_) => blocks.resize(blocks.len() + some.len(), None),
+        }
+    }
+    blocks
 }
+
+/// Blocks read together: with what may lie between them, at most some 4 MiB.
+const TOGETHER: usize = 512;
 
 /// Bytes of either header: runtime.hmap and internal/runtime/maps.Map.
 pub const HEADER: usize = 48;
