@@ -17,6 +17,8 @@ use xtask::fixtures::plugin_hosts;
 use xtask::toolchains::EVERY;
 
 const END: Duration = Duration::from_mins(1);
+/// Objects of its own type that the plugin keeps.
+const KEPT: f64 = 3000.0;
 
 /// Every Go minor with its plugin; the program that loads it lies where it was linked, or anywhere. Call it behind
 /// `live!(EveryGo)`: a missing toolchain must not pass for a test.
@@ -47,7 +49,7 @@ fn goroutines_and_types_of_a_plugin_have_their_names() {
         let what = format!("go{} {}", go.pin.version, mode.name());
         let (mut target, load) = host(&go, mode);
         target.ask(&load);
-        target.ask("grow 3000");
+        target.ask(&format!("grow {KEPT}"));
         target.ask("park 70");
         target.ask("gc");
         target.ask("gc");
@@ -62,8 +64,11 @@ fn goroutines_and_types_of_a_plugin_have_their_names() {
             let report = one_shot("heap", &target);
             let row = list(&report, "/heap/types").iter().find(|row| row["type"] == "main.Kept");
             let row = row.unwrap_or_else(|| panic!("{what}: {report:#}"));
-            let objects = row["objects"].as_f64().unwrap();
-            assert!((objects - 3000.0).abs() <= 30.0, "{what}: {row:#}");
+            // A sample says it: five errors off is one comparison in a million. Where all were looked at there is no error.
+            let (objects, error) =
+                (number(row, "/objects") as f64, row["objects_stderr"].as_f64().unwrap_or(0.0));
+            assert!(error <= 0.02 * KEPT, "{what}: {row:#}");
+            assert!((objects - KEPT).abs() <= 0.01 * KEPT + 5.0 * error, "{what}: {row:#}");
         }
     }
 }

@@ -124,6 +124,32 @@ impl<A: Address> ReadAt<A> for Flat<'_> {
     }
 }
 
+/// A [`Flat`] that counts how often it is read, for each read of a process is a turn at its lock.
+#[cfg(test)]
+pub(crate) struct Counted<'a> {
+    flat: Flat<'a>,
+    reads: std::cell::Cell<usize>,
+}
+
+#[cfg(test)]
+impl<'a> Counted<'a> {
+    pub(crate) fn new(base: u64, bytes: &'a [u8]) -> Self {
+        Self { flat: Flat { base, bytes }, reads: std::cell::Cell::new(0) }
+    }
+
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.get()
+    }
+}
+
+#[cfg(test)]
+impl<A: Address> ReadAt<A> for Counted<'_> {
+    fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), ReadFault> {
+        self.reads.set(self.reads.get() + 1);
+        self.flat.read(addr, buf)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -104,7 +104,7 @@ struct Piece {
     last: usize,
 }
 
-/// Reads all requests. Callers keep a batch to some MiB. An error only where no further read makes sense.
+/// Reads all requests; what was read stays in memory, so that callers ask for some MiB at a time. An error only where no further read makes sense.
 pub fn gather(memory: &dyn ReadAt<ProcAddr>, requests: &[Request]) -> Result<Gathered, ReadFault> {
     let mut gathered = Gathered::default();
     gathered.read(memory, requests)?;
@@ -135,32 +135,18 @@ fn pieces(requests: &[Request], order: &[(u64, u32)]) -> Vec<Piece> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::memory::{Flat, ReadFault};
-
-    struct Counted<'a> {
-        flat: Flat<'a>,
-        reads: Cell<usize>,
-    }
-
-    impl ReadAt<ProcAddr> for Counted<'_> {
-        fn read(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
-            self.reads.set(self.reads.get() + 1);
-            self.flat.read(addr, buf)
-        }
-    }
+    use crate::memory::{Counted, Flat};
 
     #[test]
     fn neighbours_are_read_together_and_a_bad_one_fails_alone() {
         let bytes: Vec<u8> = (0..4000_u32).map(|i| (i % 251) as u8).collect();
-        let memory = Counted { flat: Flat { base: 0x10000, bytes: &bytes }, reads: Cell::new(0) };
+        let memory = Counted::new(0x10000, &bytes);
         let requests: Vec<Request> = (0..30).rev().map(|i| (ProcAddr(0x10000 + i * 128), 100)).collect();
         let read = gather(&memory, &requests).unwrap();
-        assert_eq!(memory.reads.get(), 1);
+        assert_eq!(memory.reads(), 1);
         for (n, (addr, _)) in requests.iter().enumerate() {
             let from = (addr.0 - 0x10000) as usize;
             assert_eq!(read.get(n).unwrap(), &bytes[from..from + 100]);

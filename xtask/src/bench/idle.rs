@@ -3,7 +3,8 @@
 //!
 //! All three are there throughout, and all but one of them are stopped: a session that begins anew for each toggle is all start. What
 //! tracer missed while it was stopped is due when it goes on, and a reading that was stopped midway counts as a long one and is not due
-//! again for a while, so that what it reads is not what it reads alone: both shares of a processor are told, and must agree.
+//! again for a while, so that what it reads is not what it reads alone: both shares of a processor are told, and in its toggles it must be
+//! nearly as busy as alone, or more ([`AS_BUSY`]).
 
 use std::path::Path;
 use std::thread;
@@ -29,7 +30,7 @@ const HALF_WIDTH: f64 = 0.02;
 const SESSIONS: usize = 8;
 /// Before the toggles of a session, with tracer alone: its first readings, which come faster than the later ones, are over then.
 const ALONE: Duration = Duration::from_secs(20);
-/// How much of [`ALONE`], its end, is what tracer takes by itself.
+/// After [`ALONE`]: what tracer takes by itself is measured.
 const SETTLED: Duration = Duration::from_secs(4);
 /// Least share of a processor in the toggles, of what it is alone.
 const AS_BUSY: f64 = 0.8;
@@ -99,7 +100,7 @@ fn session(program: &Path, toggles: usize, dice: &mut Dice, seen: &mut Seen) -> 
         send(tool, Signal::STOP)?;
     }
     let (begun, mut on) = (cpu_s(tracer.child())?, Duration::ZERO);
-    for toggle in 1..=toggles {
+    for _ in 0..toggles {
         let mut order = [0, 1, 2];
         dice.shuffle(&mut order);
         let mut cpu = [0.0; 3];
@@ -111,12 +112,10 @@ fn session(program: &Path, toggles: usize, dice: &mut Dice, seen: &mut Seen) -> 
         let [with, null, again] = cpu;
         seen.traced.push((with, null));
         seen.placebo.push((again, null));
-        if toggle == toggles {
-            let Estimate { mean, low, high, n } = Estimate::of_pairs(&seen.traced);
-            let [mean, low, high] = [mean, low, high].map(|x| 100.0 * x);
-            eprintln!("--sampler none, toggle {n}: {mean:+.3} % [{low:+.3}, {high:+.3}]");
-        }
     }
+    let Estimate { mean, low, high, n } = Estimate::of_pairs(&seen.traced);
+    let [mean, low, high] = [mean, low, high].map(|x| 100.0 * x);
+    eprintln!("--sampler none, toggle {n}: {mean:+.3} % [{low:+.3}, {high:+.3}]");
     seen.on.push((cpu_s(tracer.child())? - begun) / on.as_secs_f64());
     for tool in tools {
         send(tool, Signal::CONT)?;

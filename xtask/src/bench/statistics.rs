@@ -99,7 +99,7 @@ impl Dice {
     /// Fisher and Yates.
     pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
-            let chosen = (self.next() >> 11) as usize % (last + 1);
+            let chosen = self.below(last as u64 + 1) as usize;
             items.swap(last, chosen);
         }
     }

@@ -63,8 +63,9 @@ const SWEPT: usize = 4096;
 /// The same where some are not: their marks may lie in their own pages, so that 8 KiB are read for each, and the sweeper changes them
 /// meanwhile.
 const UNSWEPT: usize = 1024;
-/// The same for what is read again, from the second attempt on an eighth as many each time.
+/// The same for spans that changed while they were read, at the first further attempt; at each one after it an eighth as many.
 const AGAIN: usize = 128;
+/// Never fewer than these.
 const LEAST: usize = 16;
 /// Spans that changed while they were read are tried this often: where cycles end as fast as a batch is read, a few more settle
 /// each time.

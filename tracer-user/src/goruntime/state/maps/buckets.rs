@@ -67,27 +67,13 @@ fn read(memory: &dyn ReadAt<ProcAddr>, at: &[ProcAddr], size: u64) -> Option<(Wo
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
-    use crate::memory::{Flat, ReadFault};
+    use crate::memory::{Counted, Flat};
 
     const TYPE: u64 = 0x10_000;
     const STORAGE: u64 = TYPE + 128;
     const SIZE: u64 = 208;
     const BUCKETS: u64 = 1024;
-
-    struct Counted<'a> {
-        flat: Flat<'a>,
-        reads: Cell<usize>,
-    }
-
-    impl ReadAt<ProcAddr> for Counted<'_> {
-        fn read(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
-            self.reads.set(self.reads.get() + 1);
-            self.flat.read(addr, buf)
-        }
-    }
 
     /// A map type whose buckets have [`SIZE`] bytes, and its buckets; one slot was deleted in every fourth.
     fn map() -> Vec<u8> {
@@ -103,11 +89,11 @@ mod tests {
     #[test]
     fn a_large_map_is_read_in_few_pieces() {
         let bytes = map();
-        let memory = Counted { flat: Flat { base: TYPE, bytes: &bytes }, reads: Cell::new(0) };
+        let memory = Counted::new(TYPE, &bytes);
         let mut budget = BUCKETS;
         let found = deleted(&memory, ProcAddr(STORAGE), BUCKETS, ProcAddr(TYPE), &mut budget);
         assert_eq!((found, budget), (Some(BUCKETS / 4), 0));
-        assert!(memory.reads.get() < 10, "{} reads: each is a turn at the target's lock", memory.reads.get());
+        assert!(memory.reads() < 10, "{} reads: each is a turn at the target's lock", memory.reads());
         assert_eq!(deleted(&memory, ProcAddr(STORAGE), BUCKETS, ProcAddr(TYPE), &mut budget), None);
     }
 
