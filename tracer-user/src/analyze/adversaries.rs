@@ -11,6 +11,7 @@ use crate::symbolize::evidence::{
 mod live;
 mod spacing;
 
+const KIB: f64 = 1024.0;
 const MIB: f64 = 1_048_576.0;
 
 /// D. E. Knuth's MMIX generator: the same noise on every machine.
@@ -279,6 +280,33 @@ fn short_data_say_what_they_need() {
     none.gc.as_mut().expect("made above").watched_s = 40.0;
     assert_eq!(needs(&none).0, "no GC has run since attach (40s)");
     assert!(!all_decided(&judge(&none)));
+}
+
+#[test]
+fn slow_growth_is_waited_for_and_not_called_none() {
+    let told = |e: &Evidence| match rules::heap_growth::judge(e).as_slice() {
+        [Answer::NotYet(n)] => format!("{}; {}", n.reason, n.needs),
+        other => panic!("{other:?}"),
+    };
+    let slow = |t| 2.0 * MIB + 8.0 * KIB * t;
+    // 22 seconds of it after warm-up.
+    let e = heap(30, 1.0, 0.0, 1, slow);
+    assert_eq!(told(&e), "the live heap grew +8.0 KiB/s, so far by less than 256 KiB; about 11s more");
+    // Other objects come and go by more than that.
+    let mut hidden = heap(30, 1.0, 60.0 * KIB, 1, |_| 2.0 * MIB);
+    hidden.size_classes = e.size_classes;
+    let words = "objects of 96 B grew +8.0 KiB/s, which the whole heap does not show so far; about 11s more";
+    assert_eq!(told(&hidden), words);
+    // What would take an hour is no reason to wait, and noise is none.
+    for seed in 0..50 {
+        for e in [
+            heap(30, 1.0, 0.0, seed, |t| 2.0 * MIB + 80.0 * t),
+            heap(30, 1.0, 60.0 * KIB, seed, |_| 2.0 * MIB),
+        ] {
+            let answers = rules::heap_growth::judge(&e);
+            assert_eq!(answers, [Answer::Quiet], "{seed}");
+        }
+    }
 }
 
 /// Goroutines of one site, one reading a second; `ended` of those created have ended.

@@ -28,6 +28,10 @@ pub struct RowGrowth {
     pub points: u32,
 }
 
+/// A count is a whole number where what it follows lies evenly between that and the next: the standard deviation of
+/// that, 1/sqrt(12). It matters where few are counted, and readings in step with births would hide it.
+pub const WHOLE: f64 = 0.288_675;
+
 /// Gains below this many standard errors may be the sample's own.
 const BEYOND: f64 = 3.0;
 const Z95: f64 = 1.959_963_984_540_054;

@@ -41,6 +41,9 @@ const EVEN: f64 = 0.5;
 /// The last quarter's rate is at least this share of the slope.
 const STILL: f64 = 0.4;
 
+/// A sure gain that is too small is waited for, until it was watched for so many times as long.
+const PATIENCE: f64 = 10.0;
+
 /// A rise and how sure it is.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Rise {
@@ -53,6 +56,13 @@ pub(super) struct Rise {
     pub gain: f64,
     /// Deepest fall from a peak, as a share of the gain.
     pub fall: f64,
+}
+
+impl Rise {
+    /// Seconds until a gain that is too small is `worth` a line, if it goes on.
+    pub(super) fn missing_s(&self, worth: f64) -> f64 {
+        (self.span_s * (worth / self.gain - 1.0)).max(1.0).ceil()
+    }
 }
 
 /// What a series does.
@@ -82,6 +92,8 @@ pub(super) enum Doubt {
     Uneven,
     /// Some part of its time has no point.
     Gap,
+    /// All else is sure, but it is not worth a line so far.
+    Small,
 }
 
 impl Doubt {
@@ -94,11 +106,13 @@ impl Doubt {
             Doubt::LaterPart => "but not in the later part",
             Doubt::Uneven => "but in a step rather than steadily",
             Doubt::Gap => "but what it did in part of that time was not seen",
+            Doubt::Small => "which is little so far",
         }
     }
 }
 
-/// The shape of `points` (seconds, value), in order of time. A rise whose gain is below `worth` is quiet.
+/// The shape of `points` (seconds, value), in order of time. A rise whose gain is below `worth` is in doubt where it is
+/// sure otherwise and would be worth it soon, and else quiet.
 pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
     let points = floors(all);
     if points.len() < MIN_POINTS {
@@ -110,16 +124,27 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
     let span_s = points[points.len() - 1].0 - points[0].0;
     let gain = slope.per_unit * span_s;
     let possible = if all.len() < 2 * BLOCKS { HINTED } else { POSSIBLE };
-    if slope.per_unit <= 0.0 || gain < worth || trend.p >= possible {
+    if slope.per_unit <= 0.0 || trend.p >= possible {
         return Shape::Quiet;
     }
+    let rise = Rise { slope, p: trend.p, span_s, gain, fall: deepest_fall(&points) / gain };
+    let shape = risen(all, &points, rise);
+    match shape {
+        _ if gain >= worth => shape,
+        Shape::Rises(rise) if PATIENCE * gain >= worth => Shape::Unsettled(Doubt::Small, rise),
+        _ => Shape::Quiet,
+    }
+}
+
+/// The shape of `all`, whose floors rise.
+fn risen(all: &[(f64, f64)], points: &[(f64, f64)], rise: Rise) -> Shape {
+    let Rise { slope, gain, .. } = rise;
     let scatter = scatter(all, slope.per_unit);
     if gain < scatter {
         return Shape::Quiet;
     }
-    let rise = Rise { slope, p: trend.p, span_s, gain, fall: deepest_fall(&points) / gain };
     let quarters = [0, 2, 3].map(|i| middle(all, i, 4));
-    let (Some(pace), [Some(start), Some(before), Some(end)]) = (pace(&points), quarters) else {
+    let (Some(pace), [Some(start), Some(before), Some(end)]) = (pace(points), quarters) else {
         return Shape::Unsettled(Doubt::Gap, rise);
     };
     if pace < LEVELLED {
@@ -131,7 +156,7 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
         theil_sen(&later).is_some_and(|s| s.low > 0.0) && mann_kendall(&later).is_some_and(|t| t.p < LIKELY);
     let even = rate(start, end) / slope.per_unit;
     let still = rate(before, end) / slope.per_unit;
-    if slope.low <= KNOWN * slope.per_unit || trend.p >= SURE || gain < CLEAR * scatter {
+    if slope.low <= KNOWN * slope.per_unit || rise.p >= SURE || gain < CLEAR * scatter {
         Shape::Unsettled(Doubt::Chance, rise)
     } else if rise.fall > MAX_FALL {
         Shape::Unsettled(Doubt::FellBack, rise)
@@ -249,6 +274,20 @@ mod tests {
         assert!(!matches!(of(|t| t % 20.0), Shape::Rises(_)));
         assert!(!matches!(of(|t| if t < 40.0 { 1.0 } else { 500.0 }), Shape::Rises(_)));
         assert_eq!(shape(&[(0.0, 0.0), (1.0, 1.0)], 0.0), Shape::TooShort);
+    }
+
+    #[test]
+    fn little_growth_is_quiet_only_where_it_is_not_sure() {
+        let little = |f: fn(f64) -> f64| {
+            let points: Vec<(f64, f64)> = (0..60).map(f64::from).map(|t| (t, f(t))).collect();
+            shape(&points, 1000.0)
+        };
+        assert!(matches!(little(|t| 5.0 * t), Shape::Unsettled(Doubt::Small, rise) if rise.gain < 1000.0));
+        assert_eq!(little(|t| 1.5 * t), Shape::Quiet, "eleven times as long");
+        assert_eq!(little(|_| 7.0), Shape::Quiet);
+        assert_eq!(little(|t| t.min(25.0)), Shape::Quiet);
+        assert_eq!(little(|t| if t < 40.0 { 1.0 } else { 500.0 }), Shape::Quiet);
+        assert_eq!(little(|t| 3.0 * (t % 20.0)), Shape::Quiet);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use sections::Sections;
 /// Why a recording cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
-    #[error("not a recording of tracer")]
+    #[error("not a recording of tracer; give a file that --record wrote")]
     NotRecording,
     #[error(
         "a recording of format {found} by tracer {by}, and this tracer reads format {ours}; replay it with that one"

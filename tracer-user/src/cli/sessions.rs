@@ -31,6 +31,8 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
         Subject::Command { .. } => None,
     };
     let sampler = match arguments.sampler {
+        // What `auto` could choose and has no sites would be known at the end of the session only.
+        SamplerArgument::Auto if arguments.output.profile.is_some_and(of_sites) => Sampler::Runtime,
         SamplerArgument::Auto => Sampler::Auto,
         SamplerArgument::None => Sampler::None,
         SamplerArgument::Runtime => Sampler::Runtime,
@@ -132,6 +134,11 @@ fn missing(profile: ProfileArgument, sampler: Sampler) -> Option<&'static str> {
     }
 }
 
+/// A profile whose figures are of allocation sites.
+fn of_sites(profile: ProfileArgument) -> bool {
+    missing(profile, Sampler::None).is_some()
+}
+
 fn events(typed: Option<&[EventArgument]>, sampler: Sampler) -> anyhow::Result<Option<Events>> {
     let Some(typed) = typed else {
         return Ok(None);
@@ -146,7 +153,7 @@ fn events(typed: Option<&[EventArgument]>, sampler: Sampler) -> anyhow::Result<O
     match sampler {
         Sampler::None => bail!("--sampler none probes nothing; leave out --events or choose --sampler all"),
         Sampler::Auto | Sampler::Runtime if events.alloc || events.map => {
-            bail!("allocations and map writes are probed with --sampler all only; add it")
+            bail!("allocations and map writes are probed with --sampler all or sampled only; add one of them")
         }
         Sampler::Auto | Sampler::Runtime | Sampler::All | Sampler::Sampled => Ok(Some(events)),
     }

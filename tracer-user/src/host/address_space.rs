@@ -69,6 +69,8 @@ mod tests {
         let process = Process::open(Pid(child.id())).unwrap();
         let dir = ProcDir::new(child.id().cast_signed()).unwrap();
         let stat = || dir.stat().unwrap();
+        // It waits for its line: before, the kernel is still at work on what it begins with.
+        assert!(soon(|| stat().state == 'S'));
         let (bound, begins) = (AddressSpace::open(&dir, &stat()), AddressSpace::begins(&stat()));
         assert!(matches!(bound, AddressSpace::Bound(_)), "{bound:?}");
         process.still_same().unwrap();

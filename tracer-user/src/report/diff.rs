@@ -4,7 +4,7 @@
 //! measured is compared, the last with the first. Judges nothing: a few points are no trend, and the words say only what
 //! is larger.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
@@ -72,11 +72,20 @@ impl Diff {
         let one = processes.next().is_none_or(|first| processes.all(|other| first.is(other)));
         let sections: BTreeSet<Section> = reports.iter().flat_map(|r| r.sections.keys()).copied().collect();
         for section in sections {
-            let all: Vec<_> = reports.iter().filter_map(|r| r.sections.get(&section)).collect();
-            if all.len() < reports.len() {
+            if !reports.iter().all(|r| r.sections.contains_key(&section)) {
                 diff.one_sided.push(section);
                 continue;
             }
+            // Where one of them knows sites alone, types and causes would make other rows of the same.
+            let some = |r: &&Input| !r.sections[&section].is_empty();
+            let plain = !reports.iter().filter(some).all(|r| r.has_details(section));
+            let cut: Vec<BTreeMap<String, Row>> =
+                reports.iter().filter(|_| plain).map(|r| r.without_details(section)).collect();
+            let all: Vec<&BTreeMap<String, Row>> = if plain {
+                cut.iter().collect()
+            } else {
+                reports.iter().map(|r| &r.sections[&section]).collect()
+            };
             let mut ids: BTreeSet<&String> = all.iter().flat_map(|rows| rows.keys()).collect();
             if section == Section::Maps && !one {
                 let all = ids.len();
@@ -129,6 +138,7 @@ impl Diff {
         for doubt in &self.doubts {
             lines.labelled("note: ", doubt);
         }
+        lines.explain_errors();
         out.write_all(lines.finish().as_bytes())
     }
 
@@ -187,7 +197,11 @@ impl Diff {
 }
 
 fn told(report: &Input) -> String {
-    let program = report.program.as_deref().unwrap_or("a profile that does not say of what");
+    let program = report
+        .program
+        .as_deref()
+        .or(report.taken.as_deref())
+        .unwrap_or("a profile that does not say of what");
     let pid = report.process.map(|process| format!("pid {}", process.pid));
     let began = began(report).map(str::to_owned);
     std::iter::once(program.to_owned()).chain(pid).chain(began).collect::<Vec<_>>().join("  ")
@@ -293,6 +307,66 @@ mod tests {
             Diff::of(&[Input::default(), report("shop", new)]).doubts.is_empty(),
             "a profile says neither"
         );
+    }
+
+    /// A profile as pprof has it: samples of functions, innermost first, each function its own location.
+    fn profile(kind: &str, samples: &[(&[&str], i64, Option<&str>)]) -> Input {
+        use prost::Message as _;
+
+        use crate::report::pprof_proto::{Function, Label, Line, Location, Profile, Sample, ValueType};
+        let mut strings = vec![String::new(), kind.to_owned(), "type".to_owned()];
+        let mut index = |text: &str| {
+            let known = strings.iter().position(|s| s == text);
+            known.unwrap_or_else(|| {
+                strings.push(text.to_owned());
+                strings.len() - 1
+            })
+        };
+        let mut built = Profile { sample_type: vec![ValueType { r#type: 1, unit: 0 }], ..Profile::default() };
+        for (stack, value, what) in samples {
+            let ids: Vec<usize> = stack.iter().map(|function| index(function)).collect();
+            for id in &ids {
+                let line = vec![Line { function_id: *id as u64, line: 7 }];
+                built.function.push(Function { id: *id as u64, name: *id as i64, ..Function::default() });
+                built.location.push(Location { id: *id as u64, line, ..Location::default() });
+            }
+            let label = what.map(|t| Label { key: 2, str: index(t) as i64, ..Label::default() });
+            built.sample.push(Sample {
+                location_id: ids.iter().map(|id| *id as u64).collect(),
+                value: vec![*value],
+                label: label.into_iter().collect(),
+            });
+        }
+        built.string_table = strings;
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&built.encode_to_vec()).unwrap();
+        Input::read(&packed.finish().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn rows_of_gos_own_profile_are_those_of_ours() {
+        let stack: &[&str] = &["main.keep", "main.main"];
+        let theirs = profile("inuse_space", &[(stack, 900, None)]);
+        let ours = profile("inuse_space", &[(stack, 500, Some("main.node")), (stack, 400, Some("[]int"))]);
+        assert_eq!(Diff::of(&[theirs.clone(), ours.clone()]).sections, [(Section::Live, vec![])]);
+        // Between two of ours the types are told apart.
+        let later = profile("inuse_space", &[(stack, 500, Some("main.node")), (stack, 700, Some("[]int"))]);
+        let [(_, changes)] = &Diff::of(&[ours, later.clone()]).sections[..] else { panic!() };
+        assert_eq!(changes.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["main.keep []int"]);
+        let [(_, changes)] = &Diff::of(&[theirs, later]).sections[..] else { panic!() };
+        let [change] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!((change.name.as_str(), change.values.as_slice()), ("main.keep", &[900.0, 1200.0][..]));
+    }
+
+    #[test]
+    fn goroutines_of_the_runtime_are_in_no_comparison_of_profiles() {
+        let waits: &[&str] = &["runtime.gopark", "runtime.chanrecv1", "main.waits"];
+        let theirs = profile("goroutine", &[(waits, 4, None)]);
+        let ours =
+            profile("goroutine", &[(waits, 9, None), (&["runtime.gopark", "runtime.bgsweep"], 1, None)]);
+        let [(_, changes)] = &Diff::of(&[theirs, ours]).sections[..] else { panic!() };
+        let [change] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!((change.name.as_str(), change.values.as_slice()), ("main.waits", &[4.0, 9.0][..]));
     }
 
     #[test]

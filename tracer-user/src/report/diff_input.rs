@@ -11,6 +11,7 @@ use prost::Message as _;
 use serde_json::Value;
 
 use super::diff_lines;
+use super::heap::class_words;
 use super::model::{LINES_SCHEMA, SCHEMA};
 use super::pprof_proto::{self as proto, Profile};
 use crate::symbolize::{Frame, Line, user_site};
@@ -44,6 +45,8 @@ pub enum Section {
 pub struct Row {
     /// For people.
     pub name: String,
+    /// What its id ends with, where the type or the cause of an allocation is known: not everybody's profiles know it.
+    pub detail: String,
     pub value: f64,
     pub variance: f64,
 }
@@ -72,6 +75,8 @@ pub struct Input {
     pub program: Option<String>,
     /// When the session began, RFC 3339 in UTC; not known of a profile.
     pub began: Option<String>,
+    /// Of a profile: the file of its program and when it was taken, as far as it says.
+    pub taken: Option<String>,
     /// The process; not known of a profile.
     pub process: Option<Subject>,
     /// Maps that are known by their address: in another process it is another's.
@@ -148,13 +153,10 @@ impl Input {
         for row in rows(value, "/heap/size_classes") {
             let Some(bytes) = float(row, "/total_bytes") else { continue };
             let size = row.get("bytes").and_then(Value::as_u64);
-            let name = size.map_or("large".to_owned(), |size| format!("{size}"));
             let noscan = row.get("noscan").and_then(Value::as_bool);
-            let name = match noscan {
-                Some(true) => format!("{name} noscan"),
-                _ => name,
-            };
-            input.add(Section::SizeClasses, &name, name.clone(), bytes, 0.0);
+            let id = size.map_or("large".to_owned(), |size| format!("{size}"));
+            let id = if noscan == Some(true) { format!("{id} noscan") } else { id };
+            input.add(Section::SizeClasses, &id, class_words(size, noscan), bytes, 0.0);
         }
         for row in rows(value, "/goroutines/sites") {
             let (Some(id), Some(count)) = (text(row, "/site"), float(row, "/count")) else { continue };
@@ -174,21 +176,15 @@ impl Input {
 
     fn allocation(&mut self, row: &Value, duration_s: Option<f64>) {
         let Some(site) = text(row, "/site") else { return };
-        let mut name = text(row, "/stack/0/function").unwrap_or("unknown stack").to_owned();
-        let mut id = site.to_owned();
-        for part in ["/type", "/cause"] {
-            if let Some(part) = text(row, part) {
-                id = format!("{id} {part}");
-                name = format!("{name} {part}");
-            }
-        }
+        let name = text(row, "/stack/0/function").unwrap_or("unknown stack");
+        let detail = detail(["/type", "/cause"].into_iter().filter_map(|part| text(row, part)));
         let error = |path: &str| float(row, path).unwrap_or(0.0);
         if let Some(bytes) = float(row, "/live/bytes") {
-            self.add(Section::Live, &id, name, bytes, error("/live/bytes_stderr").powi(2));
+            self.allocated(Section::Live, (site, name, &detail), bytes, error("/live/bytes_stderr").powi(2));
         } else if let (Some(bytes), Some(s)) =
             (float(row, "/allocated/bytes"), duration_s.filter(|s| *s > 0.0))
         {
-            self.add(Section::Allocated, &id, name, bytes / s, 0.0);
+            self.allocated(Section::Allocated, (site, name, &detail), bytes / s, 0.0);
         }
     }
 
@@ -232,7 +228,15 @@ impl Input {
         };
         let functions: BTreeMap<u64, &proto::Function> = profile.function.iter().map(|f| (f.id, f)).collect();
         let locations: BTreeMap<u64, &proto::Location> = profile.location.iter().map(|l| (l.id, l)).collect();
-        let mut input = Self::default();
+        let file = profile.mapping.first().map(|m| text(m.filename)).and_then(|path| path.rsplit('/').next());
+        let at = u64::try_from(profile.time_nanos).ok().filter(|nanos| *nanos > 0).map(|nanos| {
+            humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos))
+                .to_string()
+        });
+        let taken: Vec<String> =
+            file.filter(|file| !file.is_empty()).map(str::to_owned).into_iter().chain(at).collect();
+        let taken = (!taken.is_empty()).then(|| taken.join("  "));
+        let mut input = Self { taken, ..Self::default() };
         for sample in &profile.sample {
             let Some(value) = sample.value.get(index).filter(|value| **value != 0) else { continue };
             let mut frames = Vec::new();
@@ -247,20 +251,52 @@ impl Input {
                     break;
                 }
             }
+            // Go's profile leaves out the runtime's own (runtime/traceback.go, isSystemGoroutine), tracer's has them.
+            let own = |f: &Frame| f.function.starts_with("runtime.");
+            let goroutines = section == Section::GoroutineStacks;
+            if goroutines && !frames.is_empty() && frames.iter().all(own) {
+                continue;
+            }
             let (id, user) = user_site(frames);
-            let name = user.first().map_or("unknown stack", |f| f.function.as_str()).to_owned();
+            // All that wait are in the runtime.
+            let name = user.iter().find(|f| !goroutines || !own(f)).or(user.first());
+            let name = name.map_or("unknown stack", |f| f.function.as_str());
             let labels = sample.label.iter().filter(|l| l.str != 0);
             let of = |key: &str| labels.clone().find(|l| text(l.key) == key).map(|l| text(l.str));
-            let (mut id, mut name) = (id, name);
-            for part in ["type", "cause"].into_iter().filter_map(of) {
-                id = format!("{id} {part}");
-                name = format!("{name} {part}");
-            }
-            input.add(section, &id, name, *value as f64 * scale, 0.0);
+            let detail = detail(["type", "cause"].into_iter().filter_map(of));
+            input.allocated(section, (&id, name, &detail), *value as f64 * scale, 0.0);
         }
         // Nothing in use is a figure too.
         input.sections.entry(section).or_default();
         Ok(input)
+    }
+
+    /// A row of one site, with the detail in its id and in its name.
+    fn allocated(&mut self, section: Section, of: (&str, &str, &str), value: f64, variance: f64) {
+        let (site, name, detail) = of;
+        let id = format!("{site}{detail}");
+        self.add(section, &id, format!("{name}{detail}"), value, variance);
+        if let Some(row) = self.sections.get_mut(&section).and_then(|rows| rows.get_mut(&id)) {
+            detail.clone_into(&mut row.detail);
+        }
+    }
+
+    /// Whether its allocations say why they were made or of what: all of tracer's do of some, none of Go's.
+    pub(super) fn has_details(&self, section: Section) -> bool {
+        self.sections.get(&section).is_some_and(|rows| rows.values().any(|row| !row.detail.is_empty()))
+    }
+
+    /// The rows of a section, one for each site.
+    pub(super) fn without_details(&self, section: Section) -> BTreeMap<String, Row> {
+        let mut plain: BTreeMap<String, Row> = BTreeMap::new();
+        for (id, row) in self.sections.get(&section).into_iter().flatten() {
+            let cut = |text: &str| text.strip_suffix(row.detail.as_str()).unwrap_or(text).to_owned();
+            let sum = plain.entry(cut(id)).or_default();
+            sum.name = cut(&row.name);
+            sum.value += row.value;
+            sum.variance += row.variance;
+        }
+        plain
     }
 
     fn add(&mut self, section: Section, id: &str, name: String, value: f64, variance: f64) {
@@ -272,6 +308,11 @@ impl Input {
         row.value += value;
         row.variance += variance;
     }
+}
+
+/// What an id and a name end with.
+fn detail<'t>(parts: impl Iterator<Item = &'t str>) -> String {
+    parts.fold(String::new(), |detail, part| detail + " " + part)
 }
 
 fn rows<'v>(value: &'v Value, path: &str) -> impl Iterator<Item = &'v Value> {

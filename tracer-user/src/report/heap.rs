@@ -51,6 +51,7 @@ impl Exporter for HeapText {
         for remark in &report.session.remarks {
             lines.labelled("note: ", remark);
         }
+        lines.explain_errors();
         out.write_all(lines.finish().as_bytes())
     }
 }
@@ -138,18 +139,30 @@ fn type_row(t: &HeapType) -> Row {
     Row { bytes: t.bytes, objects: t.objects, sampled: t.objects_stderr.is_some(), what }
 }
 
+/// A size class in words.
+pub(super) fn class_words(bytes: Option<u64>, noscan: Option<bool>) -> String {
+    let size =
+        bytes.map_or_else(|| "larger than 32 KiB".to_owned(), |b| format!("{} bytes", figures::count(b)));
+    match noscan {
+        Some(true) => format!("{size}, no pointers"),
+        Some(false) => format!("{size}, with pointers"),
+        None => size,
+    }
+}
+
 fn by_size(lines: &mut Lines, heap: &Heap, census: &HeapCensus) {
     let unproven = is_unproven(census);
     let rows = heap.size_classes.iter().map(|class| {
         let (objects, bytes) = amount(class, unproven);
-        let size = class
-            .bytes
-            .map_or_else(|| "larger than 32 KiB".to_owned(), |b| format!("{} bytes", figures::count(b)));
-        let kind = if class.noscan == Some(true) { "no pointers" } else { "with pointers" };
         let since = class.new_objects.filter(|n| *n > 0 && !unproven);
         let since = since.map(|n| format!(", {} new since", figures::count(n))).unwrap_or_default();
         let grown = growth::words(class.growth.as_ref());
-        Row { bytes, objects, sampled: false, what: format!("{size}, {kind}{since}{grown}") }
+        Row {
+            bytes,
+            objects,
+            sampled: false,
+            what: format!("{}{since}{grown}", class_words(class.bytes, class.noscan)),
+        }
     });
     table(lines, rows.collect(), census, "size");
 }

@@ -117,6 +117,13 @@ impl Lines {
         self.line(&line);
     }
 
+    /// What the sign means, where a figure has it.
+    pub(super) fn explain_errors(&mut self) {
+        if self.text.contains('±') {
+            self.labelled("note: ", "± is one standard error; 95 % of such figures are within two");
+        }
+    }
+
     pub(super) fn finish(self) -> String {
         self.text
     }

@@ -281,7 +281,7 @@ fn text() {
     12 KiB of code pages copied in the target · nothing lost
     engine: every allocation counted, as asked for
 
-    LEAK  +57 goroutines/min (57..57, 95 %), 9 981 blocked in chan receive, oldest
+    LEAK  +57 goroutines/min (57..58, 95 %), 9 981 blocked in chan receive, oldest
           3h12m
       started    main.startWorker                 worker.go:23
       blocked    main.worker.func1                worker.go:31

@@ -10,7 +10,7 @@ use super::model::{
     Allocation, Finding, Frame, GrowingClass, MapRow, MapSearch, MapSite, Session, Subject, Undecided,
 };
 use super::{Exporter, Report};
-use crate::analyze::figures;
+use crate::analyze::{Least, figures, least_growth};
 
 /// Allocation sites shown.
 const TOP_SITES: usize = 10;
@@ -39,7 +39,7 @@ impl Exporter for Text {
         }
         if report.findings.is_empty() && report.undecided.is_empty() {
             lines.blank();
-            lines.line("Nothing grows: the live heap and the goroutines are steady.");
+            lines.labelled("", &nothing_grows(report));
         }
         allocations(&mut lines, report);
         live_sites(&mut lines, report, TOP_SITES);
@@ -60,8 +60,20 @@ impl Exporter for Text {
             lines.labelled("note: ", &sentence);
         }
         next(&mut lines, report);
+        lines.explain_errors();
         out.write_all(lines.finish().as_bytes())
     }
+}
+
+/// What grows more slowly than this is not ruled out.
+fn nothing_grows(report: &Report) -> String {
+    let Least { heap, goroutines, entries } = least_growth(report.heap.as_ref().and_then(|h| h.live_bytes));
+    format!(
+        "Nothing grows: in {} no steady gain of {} of live heap, of {goroutines} goroutines of one site or of \
+         {entries} entries of one map.",
+        figures::duration(report.session.duration_s),
+        figures::bytes(heap),
+    )
 }
 
 fn head(lines: &mut Lines, report: &Report) {

@@ -3,7 +3,8 @@
 //! The floor of the count must rise, in its later part too; where births and ends are counted they must agree.
 //! It is a leak where those goroutines wait, the old ones keep waiting and none of them ends; else suspect.
 
-use crate::analyze::shape::{Rise, Shape, shape};
+use crate::analyze::growth::{Point, WHOLE, widened};
+use crate::analyze::shape::{Doubt, Rise, Shape, shape};
 use crate::analyze::{Answer, Finding, GoroutineGrowth, Growth, NotYet, Subject, Verdict, figures, own};
 use crate::symbolize::evidence::{Evidence, GoroutineSite};
 
@@ -14,7 +15,7 @@ const MIN_READINGS: usize = 12;
 /// Seconds before anything is said: shorter growth is a burst.
 const MIN_SPAN_S: f64 = 10.0;
 /// Fewer goroutines gained than this are not worth a line.
-const MIN_GAIN: f64 = 5.0;
+pub(in crate::analyze) const MIN_GAIN: f64 = 5.0;
 /// A site that is too new to judge is mentioned from this many goroutines on.
 const NEW_SITE: u64 = 50;
 /// Of the goroutines, this share waits.
@@ -76,13 +77,14 @@ fn judge_site(site: &GoroutineSite, counted_s: Option<f64>, module: Option<&str>
         }
         Shape::Unsettled(doubt, rise) => {
             let why = doubt.words();
+            let more = if doubt == Doubt::Small { rise.missing_s(MIN_GAIN) } else { rise.span_s };
             return unsure(
                 format!(
                     "{} more goroutines in {}, {why}",
                     figures::count(rise.gain as u64),
                     figures::duration(rise.span_s)
                 ),
-                format!("about {} more", figures::duration(rise.span_s)),
+                format!("about {} more", figures::duration(more)),
             );
         }
         Shape::Rises(rise) => rise,
@@ -129,6 +131,9 @@ fn births(site: &GoroutineSite, counted_s: Option<f64>) -> Births {
 }
 
 fn finding(site: &GoroutineSite, rise: &Rise, births: Births, module: Option<&str>) -> Finding {
+    let counts: Vec<Point> =
+        site.points.iter().map(|p| Point { t: p.t, value: p.count as f64, stderr: WHOLE }).collect();
+    let slope = widened(rise.slope, &counts);
     let last = site.points.last();
     let waiting = last.map_or(0.0, |p| p.waiting as f64 / (p.count.max(1)) as f64);
     let oldest_wait_s = last.and_then(|p| p.oldest_wait_since.map(|since| p.t - since));
@@ -195,7 +200,7 @@ fn finding(site: &GoroutineSite, rise: &Rise, births: Births, module: Option<&st
         subject: Subject::GoroutineSite(site.id.clone()),
         title: format!(
             "{}, started by {name}{}",
-            figures::per_minute_interval("goroutines", rise.slope.per_unit, rise.slope.low, rise.slope.high),
+            figures::per_minute_interval("goroutines", slope.per_unit, slope.low, slope.high),
             wait.as_ref().map(|w| format!(", blocked in {w}")).unwrap_or_default()
         ),
         place: site.created_by.clone(),
@@ -204,7 +209,7 @@ fn finding(site: &GoroutineSite, rise: &Rise, births: Births, module: Option<&st
         live: None,
         cause: None,
         growth: Growth::Goroutines(GoroutineGrowth {
-            slope: rise.slope,
+            slope,
             count: site.count,
             entry: site.entry.clone(),
             blocked_at: largest.map(|g| blocked_at(&g.stack, module)).unwrap_or_default(),

@@ -9,7 +9,7 @@ mod needs;
 mod parts;
 mod words;
 
-use crate::analyze::shape::{Shape, shape, warm};
+use crate::analyze::shape::{Doubt, Shape, shape, warm};
 use crate::analyze::{Answer, HeapPart, HeapTrend, NotYet, figures};
 use crate::symbolize::evidence::Evidence;
 use parts::{class_parts, site_parts};
@@ -24,6 +24,11 @@ const MIN_SPAN_S: f64 = 10.0;
 const MIN_GAIN: f64 = 256.0 * 1024.0;
 const MIN_GAIN_SHARE: f64 = 0.01;
 const OFF: &str = "the GC is off (GOGC=off, no memory limit)";
+
+/// Bytes that a heap must gain, where so much of it lives.
+pub(in crate::analyze) fn worth(live_bytes: Option<u64>) -> f64 {
+    MIN_GAIN.max(MIN_GAIN_SHARE * live_bytes.unwrap_or(0) as f64)
+}
 
 pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     let not_yet = |reason: String, needs: String| {
@@ -49,13 +54,23 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     }
     let warm: Vec<(f64, f64)> =
         warm(&gc.points, |p| p.t).iter().map(|p| (p.t, p.live_bytes as f64)).collect();
-    let worth = MIN_GAIN.max(MIN_GAIN_SHARE * gc.live_bytes.unwrap_or(0) as f64);
+    let worth = worth(gc.live_bytes);
     let rise = match shape(&warm, worth) {
-        Shape::Quiet => return vec![Answer::Quiet],
+        Shape::Quiet => return vec![hidden(evidence, worth)],
         Shape::TooShort => {
             return not_yet(
                 "GC cycles cover too little of the time after warm-up".into(),
                 needs::a_fuller_series(gc, evidence.at_s),
+            );
+        }
+        Shape::Unsettled(Doubt::Small, rise) => {
+            return not_yet(
+                format!(
+                    "the live heap grew {}, so far by less than {}",
+                    figures::byte_rate(rise.slope.per_unit),
+                    figures::bytes(worth as u64)
+                ),
+                format!("about {} more", figures::duration(rise.missing_s(worth))),
             );
         }
         Shape::Unsettled(doubt, rise) => {
@@ -91,4 +106,31 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
         .into_iter()
         .map(|part| Answer::Finding(Box::new(compose(vec![part], total, evidence.module.as_deref()))))
         .collect()
+}
+
+/// A size class that rises where the whole heap does not: other objects come and go by more than it gained so far. Its
+/// bytes are counted, so that it is seen earlier; whether the heap keeps it is for the heap to show.
+fn hidden(evidence: &Evidence, worth: f64) -> Answer {
+    let risen = evidence.size_classes.iter().filter_map(|class| {
+        let bytes: Vec<(f64, f64)> =
+            warm(&class.points, |p| p.t).iter().map(|p| (p.t, p.bytes as f64)).collect();
+        match shape(&bytes, worth) {
+            Shape::Rises(rise) => Some((class.size, rise, rise.span_s)),
+            Shape::Unsettled(Doubt::Small, rise) => Some((class.size, rise, rise.missing_s(worth))),
+            _ => None,
+        }
+    });
+    let Some((size, rise, more_s)) = risen.max_by(|a, b| a.1.gain.total_cmp(&b.1.gain)) else {
+        return Answer::Quiet;
+    };
+    let of = size.map_or_else(|| "large objects".to_owned(), |b| format!("objects of {}", figures::bytes(b)));
+    Answer::NotYet(NotYet {
+        rule: NAME,
+        subject: None,
+        reason: format!(
+            "{of} grew {}, which the whole heap does not show so far",
+            figures::byte_rate(rise.slope.per_unit)
+        ),
+        needs: format!("about {} more", figures::duration(more_s)),
+    })
 }

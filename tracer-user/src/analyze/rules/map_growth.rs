@@ -3,7 +3,7 @@
 //! The number of entries, which is read and exact, must rise evenly, in its later part too. It is a suspect, never a
 //! leak: a cache that is still filling looks the same until it is full.
 
-use crate::analyze::shape::{Rise, Shape, shape};
+use crate::analyze::shape::{Doubt, Rise, Shape, shape};
 use crate::analyze::{Answer, Finding, Growth, MapGrowth, NotYet, Slope, Subject, Verdict, figures, own};
 use crate::symbolize::evidence::{Evidence, Frame, MapRow, MapSite};
 
@@ -18,7 +18,7 @@ const MIN_SPAN_S: f64 = 10.0;
 const STOPPED_S: f64 = 2.0;
 const STOPPED_PAUSES: f64 = 2.0;
 /// Fewer entries gained than this are not worth a line.
-const MIN_GAIN: f64 = 100.0;
+pub(in crate::analyze) const MIN_GAIN: f64 = 100.0;
 /// A map that is too new to judge is mentioned from this many entries on.
 const NEW_MAP: u64 = 10_000;
 
@@ -56,7 +56,8 @@ fn judge_map(map: &MapRow, module: Option<&str>) -> Answer {
         return not_yet(format!("grows, {so_far} so far"), missing.max(MIN_SPAN_S - span_s));
     }
     match shape(&points, MIN_GAIN) {
-        Shape::TooShort | Shape::Quiet => Answer::Quiet,
+        // Programs have many small maps.
+        Shape::TooShort | Shape::Quiet | Shape::Unsettled(Doubt::Small, _) => Answer::Quiet,
         Shape::Unsettled(doubt, rise) => not_yet(
             format!(
                 "{} more entries in {}, {}",
