@@ -69,9 +69,8 @@ pub fn assert_census(go: &Go, program: &Path, what: &str) {
 
 /// Of what the fixture `typed` keeps, the types of 95 % of the bytes are told, and next to none wrong.
 pub fn assert_types(program: &Path, large_too: bool, what: &str) {
-    let mut target = Target::start(program);
-    let kept = target.ask("keep 3000");
-    let types = typed::shares(&[Session { kept, report: read(&target) }], large_too);
+    let readings = if large_too { 1 } else { typed::SMALL_READINGS };
+    let types = typed::shares(&Session::several(program, 3000, readings), large_too);
     let of = if large_too { types.all } else { types.small };
     assert!(of.alone + of.among >= 0.95 * of.kept, "{what}: {of:?}");
     assert!(of.wrong < 0.01 * of.kept, "{what}: {of:?}");

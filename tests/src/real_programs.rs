@@ -41,6 +41,7 @@ pub struct Running {
     path: &'static str,
 }
 
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 impl RealProgram {
@@ -177,13 +178,22 @@ fn nats_server() -> Result<PathBuf> {
 }
 
 /// The program in its folder under target/real, made by `fetch` where it is not there yet. A half-made folder is made again.
-fn once(folder: &str, program: &str, fetch: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+/// Registries fail now and then: it is tried again, from nothing.
+fn once(folder: &str, program: &str, fetch: impl Fn(&Path) -> Result<()>) -> Result<PathBuf> {
     let real = project::target().join("real");
     let done = real.join(folder);
     if !done.join(program).exists() {
         let unfinished = real.join(format!(".{folder}-{}", std::process::id()));
-        fs::create_dir_all(&unfinished)?;
-        fetch(&unfinished).with_context(|| format!("cannot fetch {program}"))?;
+        let begin = || {
+            drop(fs::remove_dir_all(&unfinished));
+            fs::create_dir_all(&unfinished)?;
+            fetch(&unfinished).with_context(|| format!("cannot fetch {program}"))
+        };
+        let again = |_| {
+            thread::sleep(AGAIN_AFTER);
+            begin()
+        };
+        begin().or_else(again).or_else(again)?;
         ensure!(unfinished.join(program).exists(), "what was fetched holds no {program}");
         if done.exists() {
             fs::remove_dir_all(&done)?;

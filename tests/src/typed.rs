@@ -5,11 +5,14 @@
 //! of every object with pointers that it keeps and whose type has one name in every Go.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::Value;
 use xtask::accuracy::Types;
 
+use crate::readings;
 use crate::report::{list, number, text};
+use crate::target::Target;
 
 /// Objects above this size have no type before Go 1.22.
 const SMALL: u64 = 512;
@@ -26,6 +29,26 @@ pub struct Session {
     pub kept: Value,
     pub report: Value,
 }
+
+impl Session {
+    /// Reads a program that keeps `objects` of most of its types so many times, each time another sample: a sample is of a GC
+    /// cycle, and two cycles pass between.
+    pub fn several(program: &Path, objects: u32, readings: usize) -> Vec<Self> {
+        let mut target = Target::start(program);
+        let kept = target.ask(&format!("keep {objects}"));
+        let read = |n| {
+            if n > 0 {
+                target.ask("memprofile");
+            }
+            Self { kept: kept.clone(), report: readings::read(&target) }
+        };
+        (0..readings).map(read).collect()
+    }
+}
+
+/// Readings that are added up where only objects up to 512 bytes have types: several types share a size class and its sample,
+/// and what one of them has too few of is not made up for by another.
+pub const SMALL_READINGS: usize = 4;
 
 /// Bytes of the runtime's and the library's types in a program that keeps nothing: 12 KiB were seen.
 const OTHERS: f64 = 32.0 * 1024.0;

@@ -13,7 +13,7 @@ const ROUNDS: u32 = 1000;
 
 fn window(go: &Go, mode: Mode, command: &str) -> Window {
     let what = format!("go {} {}: {command}", go.pin.version, mode.name());
-    Window::of(&go.build("allocs", mode), what, command)
+    Window::of(go, &go.build("allocs", mode), what, command)
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn rounded_bytes_are_what_the_heap_grew_by() {
     for (go, mode) in matrix() {
         let window = window(&go, mode, &format!("run {ROUNDS} notiny"));
         let what = &window.what;
-        report::assert_nothing_lost(&window.report, what);
+        window.assert_nothing_lost();
         let Amount { objects, requested, rounded } = report::allocated_total(&window.report);
         assert!(requested < rounded, "{what}");
         assert!(off(objects, window.mallocs) < 0.001, "{what}: {objects} of {}", window.mallocs);

@@ -108,16 +108,12 @@ fn types_of_a_go_1_22_without_malloc_headers_are_those_the_program_keeps() {
     }
 }
 
-fn assert_types(go: &Go, variant: Variant, sessions: usize) -> Types {
+fn assert_types(go: &Go, variant: Variant, readings: usize) -> Types {
     let what = format!("go {} {}", go.pin.version, variant.name());
     let program = go.build("typed", variant);
-    let session = |_| {
-        let mut target = Target::start(&program);
-        let kept = target.ask("keep 3000");
-        Session { kept, report: read(&target) }
-    };
-    let sessions: Vec<Session> = (0..sessions).map(session).collect();
     let large_too = names_large_types(go, variant.experiment);
+    let readings = if large_too { readings } else { readings.max(typed::SMALL_READINGS) };
+    let sessions = Session::several(&program, 3000, readings);
     let types = typed::shares(&sessions, large_too);
     // What has no type before Go 1.22 is held against no bound, and is there.
     let Told { kept, alone, among, wrong } = if large_too { types.all } else { types.small };
@@ -239,9 +235,10 @@ fn types_of_a_busy_program_are_within_their_errors() {
         target.answer();
         assert!(first.is_some_and(|first| first < last) || rounds < 4, "{what}: no cycle in {rounds} rounds");
         assert!(2 * scores.len() >= rounds, "{what}: no answer in most of {rounds} rounds: {scores:?}");
-        // Chi-square: the mean of n squares of standard scores has a standard deviation of sqrt(2/n).
+        // Chi-square over its n: five standard deviations of its cube root (E. B. Wilson and M. M. Hilferty, PNAS 17, 1931).
         let mean = scores.iter().map(|z| z * z).sum::<f64>() / scores.len() as f64;
-        let most = 1.0 + 5.0 * (2.0 / scores.len() as f64).sqrt();
+        let spread = 2.0 / (9.0 * scores.len() as f64);
+        let most = (1.0 - spread + 5.0 * spread.sqrt()).powi(3);
         assert!(mean <= most, "{what}: mean square {mean}, at most {most}: {scores:?}");
     }
 }

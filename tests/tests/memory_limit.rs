@@ -166,6 +166,10 @@ fn a_target_that_allocates_at_its_limit_is_probed_and_read_and_survives() {
         let census = Tracer::run(&["heap", "--pid", &pid, "--format", "json"], LIMIT).success().json();
         assert!(number(&census, "/heap/census/spans") > 1000, "{sampler}: {}", census["heap"]["census"]);
         works_on(&mut target, 2);
+        let begun = Instant::now();
+        while rss_anon(tracer.pid()) <= 2 * OF_THE_KERNEL && begun.elapsed() < LIMIT {
+            thread::sleep(Duration::from_millis(50));
+        }
         target.ask("rest");
         assert_alone(&group, &target, &tracer);
 

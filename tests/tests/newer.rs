@@ -54,7 +54,7 @@ fn pretending(scratch: &Scratch, go: &Go, fixture: &str, mode: Mode) -> PathBuf 
 /// Counts and the table of goroutines are exact, and the report says what it rests on.
 fn assert_read(scratch: &Scratch, go: &Go, mode: Mode, says: &str) {
     let what = format!("go {} as {PRETENDED}, {}", go.pin.version, mode.name());
-    let window = Window::of(&pretending(scratch, go, "allocs", mode), what.clone(), "run 300");
+    let window = Window::of(go, &pretending(scratch, go, "allocs", mode), what.clone(), "run 300");
     window.assert_exact();
     let remarks = window.report["session"]["remarks"].to_string();
     assert!(remarks.contains(says) && remarks.contains("go1.99"), "{what}: {remarks}");

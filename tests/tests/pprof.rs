@@ -180,9 +180,9 @@ fn a_heap_profile_is_the_endpoints() {
             assert_eq!(kinds(&theirs), order, "{what}");
             assert_eq!((ours.period, ours.period), (theirs.period, i64::try_from(rate).unwrap()), "{what}");
             let (ours, theirs) = (samples(&ours), samples(&theirs));
-            // At the default rate the small sites are rarely met.
-            let least = if rate == DEFAULT_RATE { 3 } else { 10 };
-            assert!(theirs.len() > least, "{what}: {}", theirs.len());
+            // At the default rate the small sites are rarely met; one has 40 KB objects.
+            let least = if rate == DEFAULT_RATE { 1 } else { 11 };
+            assert!(theirs.len() >= least, "{what}: {}", theirs.len());
             let same = assert_same(&ours, &theirs, rate, &what);
             let (ours, theirs) = (our_file.to_str().unwrap(), their_file.to_str().unwrap());
             if same {

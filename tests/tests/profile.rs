@@ -94,8 +94,8 @@ fn agrees(program: &PathBuf, rate: u64, what: &str) {
     assert_eq!(found.profile.rate, rate, "{what}");
     assert!(!found.profile.cut);
     let (theirs, ours) = (theirs(&records), ours(&found, |b| b.published));
-    // At the default rate the small sites are rarely met.
-    let least = if rate == 1 { 20 } else { 2 };
+    // At the default rate the small sites are rarely met; one has 40 KB objects.
+    let least = if rate == 1 { 20 } else { 1 };
     assert!(theirs.len() >= least, "{what}: {} buckets", theirs.len());
     assert_eq!(ours, theirs, "{what}");
     // The names, too: one per address, inlined functions included.
