@@ -27,9 +27,9 @@ pub(super) fn heap(arguments: &HeapArguments) -> anyhow::Result<ExitCode> {
     let per_site = arguments.by == ByArgument::Site || output::draws(&arguments.output);
     if per_site && report.heap_profile.is_none() {
         bail!(
-            "what lives per site is not known ({}); `tracer --pid {}` with --sampler sampled finds out",
-            report.session.sampler_reason,
-            report.target.pid
+            "what lives per site is not known; try `tracer --pid {} --sampler sampled` ({})",
+            report.target.pid,
+            report.session.sampler_reason
         );
     }
     let mut destination = Destination::open(&arguments.output, Some(pid))?;

@@ -18,7 +18,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{
+    CommandFactory as _, Parser as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use arguments::{Arguments, Command};
 
@@ -87,8 +90,21 @@ fn usage(e: &clap::Error) -> ExitCode {
         drop(e.print());
         return ExitCode::SUCCESS;
     }
-    say(&format!("{}; see 'tracer --help'", complaint(&e.to_string())));
+    let next = next(e).unwrap_or_else(|| "see 'tracer --help'".to_owned());
+    say(&format!("{}; {next}", complaint(&e.to_string())));
     ExitCode::from(ERROR)
+}
+
+/// What to do about the errors that are made most; absent for others.
+fn next(e: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(typed)) = e.get(ContextKind::InvalidArg) else { return None };
+    match (e.kind(), typed.parse::<u32>()) {
+        (ErrorKind::UnknownArgument, Ok(pid)) => Some(format!("say --pid {pid}")),
+        (ErrorKind::ValueValidation, _) if typed.starts_with("--pid") => {
+            Some("`tracer list` shows the process ids; --name takes a name".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// What is wrong in clap's words: its first paragraph and the values it would take, without tips and usage.

@@ -9,6 +9,9 @@ use super::model::{Allocated, Allocation, HeapProfile};
 use super::text::site_line;
 use crate::analyze::figures;
 
+/// So many times the mean between two samples are missed by all of them in one case of twenty: -ln(0.05).
+const UNSEEN_95: f64 = 2.995_732;
+
 /// The sites with the most live bytes, one or two lines each.
 pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
     let (Some(profile), Some(rows)) = (&report.heap_profile, &report.allocations) else { return };
@@ -35,6 +38,14 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
                 .unwrap_or_default()
         ),
     );
+    if profile.live.objects == 0 && profile.sample_bytes > 1 {
+        let missed = (UNSEEN_95 * profile.sample_bytes as f64) as u64;
+        let words = format!(
+            "no sample of what lives is not nothing: it is less than {} (95 %)",
+            figures::bytes(missed)
+        );
+        lines.labelled("note: ", &words);
+    }
     for (row, live) in known.iter().take(top) {
         let share = live.bytes as f64 / profile.live.bytes.max(1) as f64;
         let figures = format!(
@@ -109,5 +120,27 @@ fn with_error(amount: Allocated) -> String {
             format!("{} ±{}", figures::bytes(amount.bytes), figures::bytes(error as u64))
         }
         _ => figures::bytes(amount.bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::report::model::Allocated;
+    use crate::report::tests::{sampled, written};
+    use crate::report::text::Text;
+
+    #[test]
+    fn where_nothing_was_sampled_it_is_said_how_much_that_could_be() {
+        let of = |sample_bytes| {
+            let mut report = sampled();
+            let heap = report.heap_profile.as_mut().unwrap();
+            (heap.sample_bytes, heap.live) = (sample_bytes, Allocated::default());
+            report.allocations = Some(Vec::new());
+            written(&report, &Text)
+        };
+        // Three times the mean: exp(-3) is one in twenty.
+        let words = "note: no sample of what lives is not nothing: it is less than 1.5 MiB (95 %)";
+        assert!(of(524_288).contains(words), "{}", of(524_288));
+        assert!(!of(1).contains("no sample"));
     }
 }

@@ -262,7 +262,7 @@ fn facts() -> SessionFacts {
     }
 }
 
-fn written(report: &Report, exporter: &dyn Exporter) -> String {
+pub(super) fn written(report: &Report, exporter: &dyn Exporter) -> String {
     let mut out = Vec::new();
     exporter.write(report, &mut out).expect("a Vec takes everything");
     String::from_utf8(out).expect("reports are UTF-8")
@@ -626,7 +626,7 @@ fn the_heap_by_type_and_by_size() {
 
 /// A bucket of the runtime's own profile: 12 sampled objects of 4 KiB of which 5 were freed, by one inlined and one
 /// ordinary function.
-fn sampled() -> Report {
+pub(super) fn sampled() -> Report {
     use crate::record::profile::Sampled;
     use crate::sampling::ByBytes;
     use crate::symbolize::profile::{
