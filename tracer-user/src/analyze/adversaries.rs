@@ -297,6 +297,12 @@ fn slow_growth_is_waited_for_and_not_called_none() {
     hidden.size_classes = e.size_classes;
     let words = "objects of 96 B grew +8.0 KiB/s, which the whole heap does not show so far; about 11s more";
     assert_eq!(told(&hidden), words);
+    // A heap that shrinks shows it never, nor does one that goes up and down by megabytes.
+    for (noise, falls) in [(0.0, 200.0 * KIB), (2.0 * MIB, 0.0)] {
+        let mut other = heap(30, 1.0, noise, 1, |t| 60.0 * MIB - falls * t);
+        other.size_classes.clone_from(&hidden.size_classes);
+        assert_eq!(rules::heap_growth::judge(&other), [Answer::Quiet], "{noise} {falls}");
+    }
     // What would take an hour is no reason to wait, and noise is none.
     for seed in 0..50 {
         for e in [
@@ -307,6 +313,41 @@ fn slow_growth_is_waited_for_and_not_called_none() {
             assert_eq!(answers, [Answer::Quiet], "{seed}");
         }
     }
+}
+
+/// Classes that drift, each by itself and about what it always had: few sessions wait for them.
+#[test]
+fn drifting_classes_of_a_steady_heap_do_not_hold_sessions_open() {
+    const CLASSES: u8 = 40;
+    const SECONDS: u32 = 90;
+    let mut waited = 0;
+    for seed in 0..40 {
+        let mut random = Lcg(seed);
+        // A correlation time of a minute, 60 KiB about 400 KiB.
+        let keeps = (-1.0_f64 / 60.0).exp();
+        let mut drift = || {
+            let mut at = 60.0 * KIB * random.normal();
+            let mut next = || {
+                at = keeps * at + 60.0 * KIB * (1.0 - keeps * keeps).sqrt() * random.normal();
+                (400.0 * KIB + at).max(0.0)
+            };
+            (0..SECONDS).map(|_| next()).collect::<Vec<f64>>()
+        };
+        let classes: Vec<Vec<f64>> = (0..CLASSES).map(|_| drift()).collect();
+        let at = |t: f64| classes.iter().map(|c| c[t as usize - 1]).sum();
+        let mut e = heap(SECONDS, 1.0, 0.0, seed, at);
+        let points = e.gc.as_ref().expect("made above").points.clone();
+        let of = |(number, bytes): (u8, &Vec<f64>)| {
+            let with = |(p, bytes): (&GcPoint, &f64)| GcPoint { live_bytes: *bytes as u64, ..*p };
+            class(number, 96, &points.iter().zip(bytes).map(with).collect::<Vec<_>>())
+        };
+        e.size_classes = (1..).zip(&classes).map(of).collect();
+        let answers = rules::heap_growth::judge(&e);
+        // The whole heap drifts too, now and then by enough.
+        let hidden = |a: &Answer| matches!(a, Answer::NotYet(n) if n.reason.contains("whole heap"));
+        waited += u32::from(answers.iter().any(hidden));
+    }
+    assert!(waited <= 8, "{waited} of 40 steady programs are still watched after a minute and a half");
 }
 
 /// Goroutines of one site, one reading a second; `ended` of those created have ended.

@@ -259,25 +259,6 @@ pub fn judge(evidence: &Evidence) -> Judgement {
     judgement
 }
 
-/// What a program gains unseen: less than this is not told as growth.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Least {
-    pub heap: u64,
-    /// Of one creation site.
-    pub goroutines: u64,
-    /// Of one map.
-    pub entries: u64,
-}
-
-/// For a heap of which so much lives.
-pub fn least_growth(live_bytes: Option<u64>) -> Least {
-    Least {
-        heap: rules::heap_growth::worth(live_bytes) as u64,
-        goroutines: rules::goroutine_growth::MIN_GAIN as u64,
-        entries: rules::map_growth::MIN_GAIN as u64,
-    }
-}
-
 /// True where no rule waits for more data.
 pub fn all_decided(judgement: &Judgement) -> bool {
     judgement.undecided.is_empty()

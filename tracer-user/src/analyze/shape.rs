@@ -16,7 +16,7 @@ pub(super) const MIN_POINTS: usize = 8;
 const BLOCKS: usize = 12;
 /// The whole series rises: two-sided p-value below this. Stricter than a single test needs, because a session
 /// looks again and again.
-const SURE: f64 = 0.002;
+pub(super) const SURE: f64 = 0.002;
 /// The whole might rise, so that it is worth waiting for: below this. Above it noise in one of many sites would
 /// keep a session waiting.
 const POSSIBLE: f64 = 0.01;
@@ -59,9 +59,10 @@ pub(super) struct Rise {
 }
 
 impl Rise {
-    /// Seconds until a gain that is too small is `worth` a line, if it goes on.
-    pub(super) fn missing_s(&self, worth: f64) -> f64 {
-        (self.span_s * (worth / self.gain - 1.0)).max(1.0).ceil()
+    /// Seconds until the gain is so large, if it goes on; absent where that is not soon.
+    pub(super) fn missing_s(&self, gain: f64) -> Option<f64> {
+        let missing = (self.span_s * (gain / self.gain - 1.0)).max(1.0).ceil();
+        (missing <= PATIENCE * self.span_s).then_some(missing)
     }
 }
 
@@ -169,6 +170,12 @@ fn risen(all: &[(f64, f64)], points: &[(f64, f64)], rise: Rise) -> Shape {
     } else {
         Shape::Rises(rise)
     }
+}
+
+/// The gain from which a rise of this series would be seen in what else it does; absent where it falls.
+pub(super) fn seen_from(all: &[(f64, f64)], worth: f64) -> Option<f64> {
+    let slope = theil_sen(&floors(all))?;
+    (slope.high > 0.0).then(|| worth.max(CLEAR * scatter(all, slope.per_unit)))
 }
 
 /// The lowest point of each block that has one; short series as they are.

@@ -90,17 +90,23 @@ fn usage(e: &clap::Error) -> ExitCode {
         drop(e.print());
         return ExitCode::SUCCESS;
     }
-    let next = next(e).unwrap_or_else(|| "see 'tracer --help'".to_owned());
+    let typed: Vec<String> = std::env::args().skip(1).collect();
+    let next = next(e, &typed).unwrap_or_else(|| "see 'tracer --help'".to_owned());
     say(&format!("{}; {next}", complaint(&e.to_string())));
     ExitCode::from(ERROR)
 }
 
 /// What to do about the errors that are made most; absent for others.
-fn next(e: &clap::Error) -> Option<String> {
-    let Some(ContextValue::String(typed)) = e.get(ContextKind::InvalidArg) else { return None };
-    match (e.kind(), typed.parse::<u32>()) {
-        (ErrorKind::UnknownArgument, Ok(pid)) => Some(format!("say --pid {pid}")),
-        (ErrorKind::ValueValidation, _) if typed.starts_with("--pid") => {
+fn next(e: &clap::Error, words: &[String]) -> Option<String> {
+    let Some(ContextValue::String(wrong)) = e.get(ContextKind::InvalidArg) else { return None };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match (e.kind(), words.as_slice()) {
+        (ErrorKind::UnknownArgument, [pid] | ["heap" | "goroutines" | "check", pid])
+            if pid.parse::<u32>().is_ok() =>
+        {
+            Some(format!("say --pid {pid}"))
+        }
+        (ErrorKind::ValueValidation, _) if wrong.starts_with("--pid") => {
             Some("`tracer list` shows the process ids; --name takes a name".to_owned())
         }
         _ => None,
@@ -138,5 +144,19 @@ mod tests {
             "the following required arguments were not provided: <--pid <N>|--name <EXE>>"
         );
         assert_eq!(complaint(""), "");
+    }
+
+    #[test]
+    fn a_bare_process_id_is_told_how_to_be_one() {
+        let told = |typed: &str| {
+            let words: Vec<String> = typed.split_whitespace().map(str::to_owned).collect();
+            let all = std::iter::once("tracer").chain(typed.split_whitespace());
+            next(&Arguments::try_parse_from(all).unwrap_err(), &words)
+        };
+        assert_eq!(told("4242").as_deref(), Some("say --pid 4242"));
+        assert_eq!(told("heap 4242").as_deref(), Some("say --pid 4242"));
+        for typed in ["list 4242", "--pid 1 4242", "replay f 4242", "hep", "-5"] {
+            assert_eq!(told(typed), None, "{typed}");
+        }
     }
 }

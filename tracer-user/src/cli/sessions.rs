@@ -32,7 +32,11 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
     };
     let sampler = match arguments.sampler {
         // What `auto` could choose and has no sites would be known at the end of the session only.
-        SamplerArgument::Auto if arguments.output.profile.is_some_and(of_sites) => Sampler::Runtime,
+        SamplerArgument::Auto
+            if super::output::draws(&arguments.output) && arguments.output.profile.is_some_and(of_sites) =>
+        {
+            Sampler::Runtime
+        }
         SamplerArgument::Auto => Sampler::Auto,
         SamplerArgument::None => Sampler::None,
         SamplerArgument::Runtime => Sampler::Runtime,

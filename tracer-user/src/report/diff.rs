@@ -76,16 +76,13 @@ impl Diff {
                 diff.one_sided.push(section);
                 continue;
             }
-            // Where one of them knows sites alone, types and causes would make other rows of the same.
-            let some = |r: &&Input| !r.sections[&section].is_empty();
-            let plain = !reports.iter().filter(some).all(|r| r.has_details(section));
-            let cut: Vec<BTreeMap<String, Row>> =
-                reports.iter().filter(|_| plain).map(|r| r.without_details(section)).collect();
-            let all: Vec<&BTreeMap<String, Row>> = if plain {
-                cut.iter().collect()
-            } else {
-                reports.iter().map(|r| &r.sections[&section]).collect()
-            };
+            // What one of them does not know would make other rows of the same.
+            let known = reports.iter().filter(|r| !r.sections[&section].is_empty());
+            let (types, causes) = known
+                .map(|r| r.has_details(section))
+                .fold((true, true), |all, has| (all.0 && has.0, all.1 && has.1));
+            let all: Vec<BTreeMap<String, Row>> =
+                reports.iter().map(|r| r.with_details(section, types, causes)).collect();
             let mut ids: BTreeSet<&String> = all.iter().flat_map(|rows| rows.keys()).collect();
             if section == Section::Maps && !one {
                 let all = ids.len();
@@ -359,14 +356,33 @@ mod tests {
     }
 
     #[test]
+    fn what_only_one_of_two_knows_makes_no_rows() {
+        let report = |sites: &str| {
+            let text = format!(r#"{{"schema": "tracer.report/1", "allocations": [{sites}]}}"#);
+            Input::read(text.as_bytes()).unwrap()
+        };
+        let stack = r#""stack": [{"function": "main.a"}], "live": {"bytes": 9}"#;
+        let second = format!(r#"{{"site": "2", "cause": "new", {stack}}}"#);
+        let other = report(&format!(r#"{{"site": "1", "cause": "other", {stack}}}, {second}"#));
+        let bare = report(&format!(r#"{{"site": "1", {stack}}}, {second}"#));
+        let typed = report(&format!(
+            r#"{{"site": "1", "type": "int", {stack}}}, {{"site": "2", "type": "main.T", "cause": "new", {stack}}}"#
+        ));
+        assert_eq!(Diff::of(&[other.clone(), bare]).sections[0].1, []);
+        assert_eq!(Diff::of(&[other, typed]).sections[0].1, []);
+    }
+
+    #[test]
     fn goroutines_of_the_runtime_are_in_no_comparison_of_profiles() {
         let waits: &[&str] = &["runtime.gopark", "runtime.chanrecv1", "main.waits"];
         let theirs = profile("goroutine", &[(waits, 4, None)]);
-        let ours =
-            profile("goroutine", &[(waits, 9, None), (&["runtime.gopark", "runtime.bgsweep"], 1, None)]);
+        let sweeps: &[&str] = &["runtime.gopark", "runtime.bgsweep", "runtime.goexit"];
+        // An iterator that was never asked: the program's, though only the runtime is on its stack.
+        let pulls: &[&str] = &["runtime.corostart"];
+        let ours = profile("goroutine", &[(waits, 9, None), (sweeps, 1, None), (pulls, 20, None)]);
         let [(_, changes)] = &Diff::of(&[theirs, ours]).sections[..] else { panic!() };
-        let [change] = &changes[..] else { panic!("{changes:?}") };
-        assert_eq!((change.name.as_str(), change.values.as_slice()), ("main.waits", &[4.0, 9.0][..]));
+        let changes: Vec<_> = changes.iter().map(|c| (c.name.as_str(), c.values.as_slice())).collect();
+        assert_eq!(changes, [("runtime.corostart", &[0.0, 20.0][..]), ("main.waits", &[4.0, 9.0][..])]);
     }
 
     #[test]

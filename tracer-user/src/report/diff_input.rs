@@ -14,12 +14,16 @@ use super::diff_lines;
 use super::heap::class_words;
 use super::model::{LINES_SCHEMA, SCHEMA};
 use super::pprof_proto::{self as proto, Profile};
-use crate::symbolize::{Frame, Line, user_site};
+use crate::symbolize::{Frame, Line, is_of_the_runtime, outside_the_runtime, user_site};
 
 /// Largest file. A JSON document takes about ten times its size as values.
 pub const MAX_BYTES: u64 = 64 << 20;
 /// Largest profile, unpacked: 100 000 samples have some 20 MiB. Decoded it takes 36 times as much at worst.
 const MAX_UNPACKED: u64 = 32 << 20;
+/// Longest name taken from a profile, in bytes: a small file can name one large text any number of times.
+const MAX_NAME: usize = 4096;
+/// Largest sum of the names of all rows of a profile.
+const MAX_NAMES: usize = 256 << 20;
 /// Frames looked at per stack of a profile.
 const MAX_FRAMES: usize = 2048;
 
@@ -45,8 +49,10 @@ pub enum Section {
 pub struct Row {
     /// For people.
     pub name: String,
-    /// What its id ends with, where the type or the cause of an allocation is known: not everybody's profiles know it.
-    pub detail: String,
+    /// The last parts of its id and its name, in bytes, where the type or the cause of an allocation are known: not every
+    /// file knows them.
+    type_len: usize,
+    cause_len: usize,
     pub value: f64,
     pub variance: f64,
 }
@@ -177,14 +183,18 @@ impl Input {
     fn allocation(&mut self, row: &Value, duration_s: Option<f64>) {
         let Some(site) = text(row, "/site") else { return };
         let name = text(row, "/stack/0/function").unwrap_or("unknown stack");
-        let detail = detail(["/type", "/cause"].into_iter().filter_map(|part| text(row, part)));
+        let details = Details {
+            of_type: text(row, "/type"),
+            // A profile has no word for it.
+            cause: text(row, "/cause").filter(|cause| *cause != "other"),
+        };
         let error = |path: &str| float(row, path).unwrap_or(0.0);
         if let Some(bytes) = float(row, "/live/bytes") {
-            self.allocated(Section::Live, (site, name, &detail), bytes, error("/live/bytes_stderr").powi(2));
+            self.allocated(Section::Live, (site, name), details, bytes, error("/live/bytes_stderr").powi(2));
         } else if let (Some(bytes), Some(s)) =
             (float(row, "/allocated/bytes"), duration_s.filter(|s| *s > 0.0))
         {
-            self.allocated(Section::Allocated, (site, name, &detail), bytes / s, 0.0);
+            self.allocated(Section::Allocated, (site, name), details, bytes / s, 0.0);
         }
     }
 
@@ -204,7 +214,8 @@ impl Input {
 
     fn profile(profile: &Profile) -> Result<Self, InputError> {
         let text = |index: i64| -> &str {
-            usize::try_from(index).ok().and_then(|i| profile.string_table.get(i)).map_or("", String::as_str)
+            let text = usize::try_from(index).ok().and_then(|i| profile.string_table.get(i));
+            text.map_or("", |text| &text[..text.floor_char_boundary(MAX_NAME)])
         };
         let kind = |name: &str| profile.sample_type.iter().position(|t| text(t.r#type) == name);
         let wanted = [
@@ -237,6 +248,7 @@ impl Input {
             file.filter(|file| !file.is_empty()).map(str::to_owned).into_iter().chain(at).collect();
         let taken = (!taken.is_empty()).then(|| taken.join("  "));
         let mut input = Self { taken, ..Self::default() };
+        let mut names = 0;
         for sample in &profile.sample {
             let Some(value) = sample.value.get(index).filter(|value| **value != 0) else { continue };
             let mut frames = Vec::new();
@@ -251,48 +263,71 @@ impl Input {
                     break;
                 }
             }
-            // Go's profile leaves out the runtime's own (runtime/traceback.go, isSystemGoroutine), tracer's has them.
-            let own = |f: &Frame| f.function.starts_with("runtime.");
             let goroutines = section == Section::GoroutineStacks;
-            if goroutines && !frames.is_empty() && frames.iter().all(own) {
+            // Go's profile leaves them out, tracer's has them.
+            if goroutines && is_of_the_runtime(&frames) {
                 continue;
             }
             let (id, user) = user_site(frames);
             // All that wait are in the runtime.
-            let name = user.iter().find(|f| !goroutines || !own(f)).or(user.first());
+            let named = if goroutines { outside_the_runtime(&user) } else { None };
+            let name = named.or(user.first());
             let name = name.map_or("unknown stack", |f| f.function.as_str());
             let labels = sample.label.iter().filter(|l| l.str != 0);
             let of = |key: &str| labels.clone().find(|l| text(l.key) == key).map(|l| text(l.str));
-            let detail = detail(["type", "cause"].into_iter().filter_map(of));
-            input.allocated(section, (&id, name, &detail), *value as f64 * scale, 0.0);
+            let details = Details { of_type: of("type"), cause: of("cause") };
+            names += input.allocated(section, (&id, name), details, *value as f64 * scale, 0.0);
+            if names > MAX_NAMES {
+                return Err(InputError::TooLarge);
+            }
         }
         // Nothing in use is a figure too.
         input.sections.entry(section).or_default();
         Ok(input)
     }
 
-    /// A row of one site, with the detail in its id and in its name.
-    fn allocated(&mut self, section: Section, of: (&str, &str, &str), value: f64, variance: f64) {
-        let (site, name, detail) = of;
-        let id = format!("{site}{detail}");
-        self.add(section, &id, format!("{name}{detail}"), value, variance);
+    /// A row of one site, with the details in its id and in its name; by how much all names became longer.
+    fn allocated(
+        &mut self,
+        section: Section,
+        (site, name): (&str, &str),
+        details: Details<'_>,
+        value: f64,
+        variance: f64,
+    ) -> usize {
+        let Details { of_type, cause } = details;
+        let detail: String =
+            of_type.into_iter().chain(cause).fold(String::new(), |all, part| all + " " + part);
+        let (id, name) = (format!("{site}{detail}"), format!("{name}{detail}"));
+        let is_new = !self.sections.get(&section).is_some_and(|rows| rows.contains_key(&id));
+        let len = id.len() + name.len();
+        self.add(section, &id, name, value, variance);
         if let Some(row) = self.sections.get_mut(&section).and_then(|rows| rows.get_mut(&id)) {
-            detail.clone_into(&mut row.detail);
+            (row.type_len, row.cause_len) =
+                (of_type.map_or(0, |t| t.len() + 1), cause.map_or(0, |c| c.len() + 1));
         }
+        if is_new { len } else { 0 }
     }
 
-    /// Whether its allocations say why they were made or of what: all of tracer's do of some, none of Go's.
-    pub(super) fn has_details(&self, section: Section) -> bool {
-        self.sections.get(&section).is_some_and(|rows| rows.values().any(|row| !row.detail.is_empty()))
+    /// Whether any of its allocations says of what type it is, and whether any why it was made.
+    pub(super) fn has_details(&self, section: Section) -> (bool, bool) {
+        let rows = || self.sections.get(&section).into_iter().flat_map(BTreeMap::values);
+        (rows().any(|row| row.type_len > 0), rows().any(|row| row.cause_len > 0))
     }
 
-    /// The rows of a section, one for each site.
-    pub(super) fn without_details(&self, section: Section) -> BTreeMap<String, Row> {
+    /// The rows of a section, put together where they differ in what is left out.
+    pub(super) fn with_details(&self, section: Section, types: bool, causes: bool) -> BTreeMap<String, Row> {
         let mut plain: BTreeMap<String, Row> = BTreeMap::new();
         for (id, row) in self.sections.get(&section).into_iter().flatten() {
-            let cut = |text: &str| text.strip_suffix(row.detail.as_str()).unwrap_or(text).to_owned();
-            let sum = plain.entry(cut(id)).or_default();
-            sum.name = cut(&row.name);
+            let kept = |text: &str| {
+                let cause_at = text.len().saturating_sub(row.cause_len);
+                let type_at = cause_at.saturating_sub(row.type_len);
+                let of_type = if types { text.get(type_at..cause_at) } else { None };
+                let cause = if causes { text.get(cause_at..) } else { None };
+                [text.get(..type_at), of_type, cause].into_iter().flatten().collect::<String>()
+            };
+            let sum = plain.entry(kept(id)).or_default();
+            sum.name = kept(&row.name);
             sum.value += row.value;
             sum.variance += row.variance;
         }
@@ -310,9 +345,11 @@ impl Input {
     }
 }
 
-/// What an id and a name end with.
-fn detail<'t>(parts: impl Iterator<Item = &'t str>) -> String {
-    parts.fold(String::new(), |detail, part| detail + " " + part)
+/// What is known of an allocation beside its site.
+#[derive(Clone, Copy)]
+struct Details<'t> {
+    of_type: Option<&'t str>,
+    cause: Option<&'t str>,
 }
 
 fn rows<'v>(value: &'v Value, path: &str) -> impl Iterator<Item = &'v Value> {
@@ -346,6 +383,56 @@ mod tests {
         let bomb = gzip(&vec![0; MAX_UNPACKED as usize + 1]);
         assert!(bomb.len() < 1 << 20);
         assert_eq!(Input::read(&bomb), Err(InputError::TooLarge));
+    }
+
+    /// One long name, and one stack that has it in each of its frames.
+    #[test]
+    fn a_name_that_a_small_profile_repeats_is_cut() {
+        let long = "é".repeat(4 << 20);
+        let profile = Profile {
+            sample_type: vec![proto::ValueType { r#type: 1, unit: 0 }],
+            string_table: vec![String::new(), "inuse_space".to_owned(), long, "type".to_owned()],
+            function: vec![proto::Function { id: 1, name: 2, ..proto::Function::default() }],
+            location: vec![proto::Location {
+                id: 1,
+                line: vec![proto::Line { function_id: 1, line: 1 }],
+                ..proto::Location::default()
+            }],
+            sample: vec![proto::Sample {
+                location_id: vec![1; MAX_FRAMES],
+                value: vec![7],
+                label: vec![proto::Label { key: 3, str: 2, ..proto::Label::default() }],
+            }],
+            ..Profile::default()
+        };
+        let input = Input::read(&gzip(&profile.encode_to_vec())).unwrap();
+        let rows = &input.sections[&Section::Live];
+        assert!(rows.iter().all(|(id, row)| id.len() <= 2 * MAX_NAME && row.name.len() <= 3 * MAX_NAME));
+        assert_eq!(rows.len(), 1);
+    }
+
+    #[test]
+    fn names_of_all_rows_together_are_bounded() {
+        let sample = |n: i64| proto::Sample {
+            location_id: Vec::new(),
+            value: vec![1],
+            label: vec![proto::Label { key: 2, str: n, ..proto::Label::default() }],
+        };
+        let names = MAX_NAMES / (2 * MAX_NAME) + 2;
+        // They differ at their beginning; what is behind is cut.
+        let texts = (0..names).map(|n| format!("{n:08}{}", "x".repeat(MAX_NAME)));
+        let mut string_table = vec![String::new(), "inuse_space".to_owned(), "type".to_owned()];
+        string_table.extend(texts);
+        let all = string_table.len() as i64;
+        let mut profile = Profile {
+            sample_type: vec![proto::ValueType { r#type: 1, unit: 0 }],
+            string_table,
+            sample: (3..all).map(sample).collect(),
+            ..Profile::default()
+        };
+        assert_eq!(Input::profile(&profile), Err(InputError::TooLarge));
+        profile.sample.truncate(100);
+        assert_eq!(Input::profile(&profile).unwrap().sections[&Section::Live].len(), 100);
     }
 
     #[test]

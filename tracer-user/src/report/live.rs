@@ -38,12 +38,11 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
                 .unwrap_or_default()
         ),
     );
-    if profile.live.objects == 0 && profile.sample_bytes > 1 {
+    let all_known = profile.unknown.is_none() && profile.former_sample_bytes.is_none();
+    if profile.live.objects == 0 && profile.sample_bytes > 1 && all_known {
         let missed = (UNSEEN_95 * profile.sample_bytes as f64) as u64;
-        let words = format!(
-            "no sample of what lives is not nothing: it is less than {} (95 %)",
-            figures::bytes(missed)
-        );
+        let words =
+            format!("no sample of it lives, which is not none: less than {} (95 %)", figures::bytes(missed));
         lines.labelled("note: ", &words);
     }
     for (row, live) in known.iter().take(top) {
@@ -139,7 +138,7 @@ mod tests {
             written(&report, &Text)
         };
         // Three times the mean: exp(-3) is one in twenty.
-        let words = "note: no sample of what lives is not nothing: it is less than 1.5 MiB (95 %)";
+        let words = "note: no sample of it lives, which is not none: less than 1.5 MiB (95 %)";
         assert!(of(524_288).contains(words), "{}", of(524_288));
         assert!(!of(1).contains("no sample"));
     }

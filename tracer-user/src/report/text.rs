@@ -10,7 +10,7 @@ use super::model::{
     Allocation, Finding, Frame, GrowingClass, MapRow, MapSearch, MapSite, Session, Subject, Undecided,
 };
 use super::{Exporter, Report};
-use crate::analyze::{Least, figures, least_growth};
+use crate::analyze::figures;
 
 /// Allocation sites shown.
 const TOP_SITES: usize = 10;
@@ -65,14 +65,14 @@ impl Exporter for Text {
     }
 }
 
-/// What grows more slowly than this is not ruled out.
+/// How little growth could be told is a matter of what else went up and down meanwhile.
 fn nothing_grows(report: &Report) -> String {
-    let Least { heap, goroutines, entries } = least_growth(report.heap.as_ref().and_then(|h| h.live_bytes));
+    let looked_through = report.map_search.is_none_or(|search| search.waiting_bytes == 0);
+    let maps = if looked_through && !report.maps.is_empty() { ", nor a map" } else { "" };
     format!(
-        "Nothing grows: in {} no steady gain of {} of live heap, of {goroutines} goroutines of one site or of \
-         {entries} entries of one map.",
+        "Nothing grows that could be told from ups and downs in {}: not the live heap, nor the goroutines of any \
+         site{maps}.",
         figures::duration(report.session.duration_s),
-        figures::bytes(heap),
     )
 }
 

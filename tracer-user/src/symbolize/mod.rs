@@ -20,7 +20,7 @@ use crate::units::{KTime, ProcAddr};
 
 pub use evidence::{Evidence, Frame, Line};
 use memo::Memo;
-pub use stack::user_site;
+pub use stack::{is_of_the_runtime, outside_the_runtime, user_site};
 
 /// What a code address is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -1,7 +1,7 @@
 //! From named frames to the frames a user should see, and the stable id of a site.
 
 use super::evidence::Frame;
-use crate::goruntime::names::cause::{is_allocator, is_bottom, is_runtime};
+use crate::goruntime::names::cause::{is_allocator, is_bottom, is_runtime, is_runtime_goroutine};
 
 /// The user's part of a stack and what was cut off in front of it.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -46,6 +46,19 @@ pub fn user_site(all: Vec<Frame>) -> (String, Vec<Frame>) {
     let frames = allocation_part(all).frames;
     let id = if frames.is_empty() { "unknown".to_owned() } else { site_id(&frames) };
     (id, frames)
+}
+
+/// Whether a goroutine's stack, innermost frame first, is of the runtime's own. One that runs a program's finalizer is the
+/// program's.
+pub fn is_of_the_runtime(stack: &[Frame]) -> bool {
+    let start = stack.iter().rfind(|frame| !is_bottom(&frame.function));
+    start.is_some_and(|frame| is_runtime_goroutine(&frame.function, None))
+        && outside_the_runtime(stack).is_none()
+}
+
+/// The innermost frame that is not the runtime's.
+pub fn outside_the_runtime(stack: &[Frame]) -> Option<&Frame> {
+    stack.iter().find(|frame| !is_runtime(&frame.function))
 }
 
 /// The id of a stack: FNV-1a over function names and lines, 12 hex digits. Files are left out, because the

@@ -15,7 +15,7 @@ const MIN_READINGS: usize = 12;
 /// Seconds before anything is said: shorter growth is a burst.
 const MIN_SPAN_S: f64 = 10.0;
 /// Fewer goroutines gained than this are not worth a line.
-pub(in crate::analyze) const MIN_GAIN: f64 = 5.0;
+const MIN_GAIN: f64 = 5.0;
 /// A site that is too new to judge is mentioned from this many goroutines on.
 const NEW_SITE: u64 = 50;
 /// Of the goroutines, this share waits.
@@ -77,7 +77,11 @@ fn judge_site(site: &GoroutineSite, counted_s: Option<f64>, module: Option<&str>
         }
         Shape::Unsettled(doubt, rise) => {
             let why = doubt.words();
-            let more = if doubt == Doubt::Small { rise.missing_s(MIN_GAIN) } else { rise.span_s };
+            let more = if doubt == Doubt::Small {
+                rise.missing_s(MIN_GAIN).unwrap_or(rise.span_s)
+            } else {
+                rise.span_s
+            };
             return unsure(
                 format!(
                     "{} more goroutines in {}, {why}",

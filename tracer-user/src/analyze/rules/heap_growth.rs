@@ -9,7 +9,7 @@ mod needs;
 mod parts;
 mod words;
 
-use crate::analyze::shape::{Doubt, Shape, shape, warm};
+use crate::analyze::shape::{Doubt, Rise, SURE, Shape, seen_from, shape, warm};
 use crate::analyze::{Answer, HeapPart, HeapTrend, NotYet, figures};
 use crate::symbolize::evidence::Evidence;
 use parts::{class_parts, site_parts};
@@ -24,11 +24,6 @@ const MIN_SPAN_S: f64 = 10.0;
 const MIN_GAIN: f64 = 256.0 * 1024.0;
 const MIN_GAIN_SHARE: f64 = 0.01;
 const OFF: &str = "the GC is off (GOGC=off, no memory limit)";
-
-/// Bytes that a heap must gain, where so much of it lives.
-pub(in crate::analyze) fn worth(live_bytes: Option<u64>) -> f64 {
-    MIN_GAIN.max(MIN_GAIN_SHARE * live_bytes.unwrap_or(0) as f64)
-}
 
 pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     let not_yet = |reason: String, needs: String| {
@@ -54,9 +49,9 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     }
     let warm: Vec<(f64, f64)> =
         warm(&gc.points, |p| p.t).iter().map(|p| (p.t, p.live_bytes as f64)).collect();
-    let worth = worth(gc.live_bytes);
+    let worth = MIN_GAIN.max(MIN_GAIN_SHARE * gc.live_bytes.unwrap_or(0) as f64);
     let rise = match shape(&warm, worth) {
-        Shape::Quiet => return vec![hidden(evidence, worth)],
+        Shape::Quiet => return vec![hidden(evidence, &warm, worth)],
         Shape::TooShort => {
             return not_yet(
                 "GC cycles cover too little of the time after warm-up".into(),
@@ -70,7 +65,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
                     figures::byte_rate(rise.slope.per_unit),
                     figures::bytes(worth as u64)
                 ),
-                format!("about {} more", figures::duration(rise.missing_s(worth))),
+                format!("about {} more", figures::duration(rise.missing_s(worth).unwrap_or(rise.span_s))),
             );
         }
         Shape::Unsettled(doubt, rise) => {
@@ -109,14 +104,19 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
 }
 
 /// A size class that rises where the whole heap does not: other objects come and go by more than it gained so far. Its
-/// bytes are counted, so that it is seen earlier; whether the heap keeps it is for the heap to show.
-fn hidden(evidence: &Evidence, worth: f64) -> Answer {
+/// bytes are counted, so that it is seen earlier; whether the heap keeps it is for the heap to show, and where it cannot
+/// soon there is nothing to wait for.
+fn hidden(evidence: &Evidence, heap: &[(f64, f64)], worth: f64) -> Answer {
+    let Some(seen_from) = seen_from(heap, worth) else { return Answer::Quiet };
+    // Of many classes one drifts upwards by chance (C. E. Bonferroni).
+    let sure = |rise: &Rise| rise.p * (evidence.size_classes.len() as f64) < SURE;
     let risen = evidence.size_classes.iter().filter_map(|class| {
         let bytes: Vec<(f64, f64)> =
             warm(&class.points, |p| p.t).iter().map(|p| (p.t, p.bytes as f64)).collect();
         match shape(&bytes, worth) {
-            Shape::Rises(rise) => Some((class.size, rise, rise.span_s)),
-            Shape::Unsettled(Doubt::Small, rise) => Some((class.size, rise, rise.missing_s(worth))),
+            Shape::Rises(rise) | Shape::Unsettled(Doubt::Small, rise) if sure(&rise) => {
+                Some((class.size, rise, rise.missing_s(seen_from)?))
+            }
             _ => None,
         }
     });

@@ -18,7 +18,7 @@ const MIN_SPAN_S: f64 = 10.0;
 const STOPPED_S: f64 = 2.0;
 const STOPPED_PAUSES: f64 = 2.0;
 /// Fewer entries gained than this are not worth a line.
-pub(in crate::analyze) const MIN_GAIN: f64 = 100.0;
+const MIN_GAIN: f64 = 100.0;
 /// A map that is too new to judge is mentioned from this many entries on.
 const NEW_MAP: u64 = 10_000;
 

@@ -99,12 +99,13 @@ pub fn is_bottom(function: &str) -> bool {
     function == "runtime.goexit"
 }
 
-/// True where a goroutine that runs `entry` is the runtime's own. The main goroutine runs `runtime.main` for the
-/// user. Where the entry is unknown, who started it decides.
+/// True where a goroutine that runs `entry` is the runtime's own (runtime/traceback.go, isSystemGoroutine). The main
+/// goroutine runs `runtime.main` for the user, an iterator of iter.Pull that has not begun `runtime.corostart`. Where the
+/// entry is unknown, who started it decides.
 pub fn is_runtime_goroutine(entry: &str, created_by: Option<&str>) -> bool {
     match entry {
         "" => created_by.is_some_and(is_runtime),
-        "runtime.main" => false,
+        "runtime.main" | "runtime.corostart" | "runtime.handleAsyncEvent" => false,
         _ => entry.starts_with("runtime."),
     }
 }
@@ -193,6 +194,14 @@ fn new_or_closure(type_name: Option<&str>) -> Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn goroutines_that_run_for_the_program_are_not_the_runtimes() {
+        for entry in ["runtime.main", "runtime.corostart", "runtime.handleAsyncEvent", "main.serve"] {
+            assert!(!is_runtime_goroutine(entry, None), "{entry}");
+        }
+        assert!(is_runtime_goroutine("runtime.bgsweep", Some("runtime.gcenable")));
+    }
 
     #[test]
     fn the_frame_nearest_the_user_decides() {
