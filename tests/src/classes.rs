@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -44,6 +45,7 @@ pub fn assert_held(ours: &BTreeMap<u64, u64>, account: &Value, go: &Go, what: &s
 
 /// Collections forced in a session.
 const COLLECTIONS: u64 = 5;
+const LIMIT: Duration = Duration::from_mins(1);
 /// What the fixture may allocate or give back between the end of a collection and its word on the heap.
 const SINCE: u64 = 64 << 10;
 
@@ -51,7 +53,9 @@ const SINCE: u64 = 64 << 10;
 pub fn assert_gc_as_told(program: &Path, what: &str) {
     let mut target = Target::start(program);
     target.ask("run 100");
-    let tracer = Tracer::attach(target.pid(), &["--sampler", "none", "--format", "json"]);
+    let mut tracer = Tracer::attach(target.pid(), &["--sampler", "none", "--format", "json"]);
+    // What is since attach is since the first reading.
+    tracer.wait_for("first report", LIMIT);
     let mut after = Value::Null;
     for _ in 0..COLLECTIONS {
         after = target.ask("gc");

@@ -12,18 +12,19 @@ use crate::report::{self, list, number, text};
 use crate::target::Target;
 use crate::tracer::Tracer;
 
-/// Before this minor a collection may move a stack that is being walked from the system stack (runtime/stack.go, isShrinkStackSafe).
-/// What the runtime allocates there for itself, such as a new thread, has a cut stack then; the fixture forces a hundred
-/// collections and more.
+/// Before this minor a collection may move a goroutine's stack while it runs on the system stack (runtime/stack.go,
+/// isShrinkStackSafe). What the runtime allocates for itself there (a new thread), or behind it in the function that went there
+/// and has the old frame pointer still (gcAssistAlloc), has a cut stack then; the fixture forces a hundred collections and more.
 const NEVER_MOVED: u32 = 26;
-const MOST_CUT: u64 = 16;
+/// Share of all allocations; 15 of 60 000 were seen.
+const MOST_CUT: f64 = 0.001;
 
 /// A window in which the fixture answered `command`, as the tracer and as the target itself saw it.
 #[derive(Clone, Debug)]
 pub struct Window {
     /// Begins each message.
     pub what: String,
-    most_cut: u64,
+    moved: bool,
     pub report: Value,
     /// The fixture's answer.
     pub answer: Value,
@@ -50,7 +51,7 @@ impl Window {
         let change = |path| number(&after, path) - number(&before, path);
         Self {
             what,
-            most_cut: if go.pin.minor() < NEVER_MOVED { MOST_CUT } else { 0 },
+            moved: go.pin.minor() < NEVER_MOVED,
             report,
             answer,
             mallocs: change("/mallocs"),
@@ -60,7 +61,8 @@ impl Window {
 
     /// Nothing is missing but stacks that this Go moves while they are walked.
     pub fn assert_nothing_lost(&self) {
-        report::assert_cut_at_most(&self.report, &self.what, self.most_cut);
+        let most = if self.moved { (MOST_CUT * self.mallocs as f64) as u64 } else { 0 };
+        report::assert_cut_at_most(&self.report, &self.what, most);
     }
 
     /// The report's total is the runtime's, within 0.1 %, and each site's is what the fixture counted there.

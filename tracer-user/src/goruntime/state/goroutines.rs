@@ -41,6 +41,9 @@ const BATCH: usize = 1024;
 const WINDOW: u64 = 8 << 10;
 /// Goroutines that changed while they were read are tried this often.
 const ATTEMPTS: usize = 3;
+/// The array of goroutines moves when it is full, and gains a quarter at least then (runtime/slice.go, growslice): from nothing
+/// to a million it moves fewer times than this, however slowly it is read.
+const MOVES: usize = 48;
 /// Goroutine ids kept per group.
 const EXAMPLES: usize = 4;
 const POINTER: usize = 8;
@@ -88,7 +91,7 @@ impl AllGs {
     ) -> Result<Self, StateError> {
         const WHAT: &str = "allgs";
         let failed = StateError::reading(WHAT);
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MOVES {
             let len = memory.read_u64(vars.allglen).map_err(&failed)?;
             let array = ProcAddr(memory.read_u64(vars.allgptr).map_err(&failed)?);
             if array.0 == 0 {
