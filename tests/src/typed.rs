@@ -38,7 +38,7 @@ impl Session {
         let kept = target.ask(&format!("keep {objects}"));
         let read = |n| {
             if n > 0 {
-                target.ask("memprofile");
+                target.ask("gc");
             }
             Self { kept: kept.clone(), report: readings::read(&target) }
         };
