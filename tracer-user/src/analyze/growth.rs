@@ -7,6 +7,7 @@
 use super::shape::{floors, warm};
 use super::stats::trend::MIN_POINTS;
 use super::stats::{Slope, mann_kendall, theil_sen};
+use crate::symbolize::evidence::GoroutinePoint;
 
 /// One figure at one moment with the error it was measured with.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -30,11 +31,16 @@ pub struct RowGrowth {
 
 /// A count is a whole number where what it follows lies evenly between that and the next: the standard deviation of
 /// that, 1/sqrt(12). It matters where few are counted, and readings in step with births would hide it.
-pub const WHOLE: f64 = 0.288_675;
+const WHOLE: f64 = 0.288_675;
 
 /// Gains below this many standard errors may be the sample's own.
 const BEYOND: f64 = 3.0;
 const Z95: f64 = 1.959_963_984_540_054;
+
+/// Counts of goroutines, with the error of whole numbers.
+pub fn of_counts(points: &[GoroutinePoint]) -> Vec<Point> {
+    points.iter().map(|p| Point { t: p.t, value: p.count as f64, stderr: WHOLE }).collect()
+}
 
 /// The growth of a row whose points are one per GC cycle; absent where there are too few after warm-up.
 pub fn over_cycles(points: &[Point]) -> Option<RowGrowth> {

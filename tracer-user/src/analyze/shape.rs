@@ -41,8 +41,8 @@ const EVEN: f64 = 0.5;
 /// The last quarter's rate is at least this share of the slope.
 const STILL: f64 = 0.4;
 
-/// A sure gain that is too small is waited for, until it was watched for so many times as long.
-const PATIENCE: f64 = 10.0;
+/// A sure gain that is too small is waited for, up to so many times as long as it was watched.
+pub(super) const PATIENCE: f64 = 10.0;
 
 /// A rise and how sure it is.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -59,10 +59,9 @@ pub(super) struct Rise {
 }
 
 impl Rise {
-    /// Seconds until the gain is so large, if it goes on; absent where that is not soon.
-    pub(super) fn missing_s(&self, gain: f64) -> Option<f64> {
-        let missing = (self.span_s * (gain / self.gain - 1.0)).max(1.0).ceil();
-        (missing <= PATIENCE * self.span_s).then_some(missing)
+    /// Seconds until the gain is so large, if it goes on.
+    pub(super) fn missing_s(&self, gain: f64) -> f64 {
+        (self.span_s * (gain / self.gain - 1.0)).max(1.0).ceil()
     }
 }
 
@@ -129,9 +128,8 @@ pub(super) fn shape(all: &[(f64, f64)], worth: f64) -> Shape {
         return Shape::Quiet;
     }
     let rise = Rise { slope, p: trend.p, span_s, gain, fall: deepest_fall(&points) / gain };
-    let shape = risen(all, &points, rise);
-    match shape {
-        _ if gain >= worth => shape,
+    match risen(all, &points, rise) {
+        shape if gain >= worth => shape,
         Shape::Rises(rise) if PATIENCE * gain >= worth => Shape::Unsettled(Doubt::Small, rise),
         _ => Shape::Quiet,
     }

@@ -2,7 +2,7 @@
 //! points; quantiles of how long goroutines have waited.
 
 use super::model::{GoroutineGrowth, Growth, WaitTimes};
-use crate::analyze::growth::{Point, RowGrowth, WHOLE, over_cycles, over_readings};
+use crate::analyze::growth::{Point, RowGrowth, of_counts, over_cycles, over_readings};
 use crate::analyze::stats::quantiles;
 use crate::analyze::{Slope, figures};
 use crate::symbolize::evidence::{ClassPoint, GoroutinePoint, TypeInClass};
@@ -89,9 +89,7 @@ pub(super) fn wait_times(waits: &[(f64, u64)]) -> Option<WaitTimes> {
 
 /// The goroutines of one creation site.
 pub(super) fn of_goroutines(points: &[GoroutinePoint]) -> Option<GoroutineGrowth> {
-    let points: Vec<Point> =
-        points.iter().map(|p| Point { t: p.t, value: p.count as f64, stderr: WHOLE }).collect();
-    over_readings(&points).map(|RowGrowth { slope, p, points: _ }| GoroutineGrowth {
+    over_readings(&of_counts(points)).map(|RowGrowth { slope, p, points: _ }| GoroutineGrowth {
         goroutines_per_s: slope.per_unit,
         low: slope.low,
         high: slope.high,

@@ -3,7 +3,7 @@
 //! The floor of the count must rise, in its later part too; where births and ends are counted they must agree.
 //! It is a leak where those goroutines wait, the old ones keep waiting and none of them ends; else suspect.
 
-use crate::analyze::growth::{Point, WHOLE, widened};
+use crate::analyze::growth::{of_counts, widened};
 use crate::analyze::shape::{Doubt, Rise, Shape, shape};
 use crate::analyze::{Answer, Finding, GoroutineGrowth, Growth, NotYet, Subject, Verdict, figures, own};
 use crate::symbolize::evidence::{Evidence, GoroutineSite};
@@ -77,11 +77,7 @@ fn judge_site(site: &GoroutineSite, counted_s: Option<f64>, module: Option<&str>
         }
         Shape::Unsettled(doubt, rise) => {
             let why = doubt.words();
-            let more = if doubt == Doubt::Small {
-                rise.missing_s(MIN_GAIN).unwrap_or(rise.span_s)
-            } else {
-                rise.span_s
-            };
+            let more = if doubt == Doubt::Small { rise.missing_s(MIN_GAIN) } else { rise.span_s };
             return unsure(
                 format!(
                     "{} more goroutines in {}, {why}",
@@ -135,9 +131,7 @@ fn births(site: &GoroutineSite, counted_s: Option<f64>) -> Births {
 }
 
 fn finding(site: &GoroutineSite, rise: &Rise, births: Births, module: Option<&str>) -> Finding {
-    let counts: Vec<Point> =
-        site.points.iter().map(|p| Point { t: p.t, value: p.count as f64, stderr: WHOLE }).collect();
-    let slope = widened(rise.slope, &counts);
+    let slope = widened(rise.slope, &of_counts(&site.points));
     let last = site.points.last();
     let waiting = last.map_or(0.0, |p| p.waiting as f64 / (p.count.max(1)) as f64);
     let oldest_wait_s = last.and_then(|p| p.oldest_wait_since.map(|since| p.t - since));

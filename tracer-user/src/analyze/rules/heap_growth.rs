@@ -9,7 +9,7 @@ mod needs;
 mod parts;
 mod words;
 
-use crate::analyze::shape::{Doubt, Rise, SURE, Shape, seen_from, shape, warm};
+use crate::analyze::shape::{Doubt, PATIENCE, Rise, SURE, Shape, seen_from, shape, warm};
 use crate::analyze::{Answer, HeapPart, HeapTrend, NotYet, figures};
 use crate::symbolize::evidence::Evidence;
 use parts::{class_parts, site_parts};
@@ -65,7 +65,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
                     figures::byte_rate(rise.slope.per_unit),
                     figures::bytes(worth as u64)
                 ),
-                format!("about {} more", figures::duration(rise.missing_s(worth).unwrap_or(rise.span_s))),
+                format!("about {} more", figures::duration(rise.missing_s(worth))),
             );
         }
         Shape::Unsettled(doubt, rise) => {
@@ -115,7 +115,8 @@ fn hidden(evidence: &Evidence, heap: &[(f64, f64)], worth: f64) -> Answer {
             warm(&class.points, |p| p.t).iter().map(|p| (p.t, p.bytes as f64)).collect();
         match shape(&bytes, worth) {
             Shape::Rises(rise) | Shape::Unsettled(Doubt::Small, rise) if sure(&rise) => {
-                Some((class.size, rise, rise.missing_s(seen_from)?))
+                let more_s = rise.missing_s(seen_from);
+                (more_s <= PATIENCE * rise.span_s).then_some((class.size, rise, more_s))
             }
             _ => None,
         }

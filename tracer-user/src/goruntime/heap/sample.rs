@@ -242,8 +242,9 @@ impl Reader<'_> {
         Ok(still.into_iter().map(|told| told.unwrap_or(false)).collect())
     }
 
-    /// The same of one moment; none where the span is being swept or was while its bits were read, or cannot be read. A span that is the same before
-    /// and after has the marks of the cycle it is of, whatever began meanwhile: all are swept before the next marks.
+    /// The same of one moment; none where the span is being swept or was while its bits were read, or cannot be read. A span
+    /// that is the same before and after has the marks of the cycle it is of, whatever began meanwhile: all are swept before
+    /// the next marks.
     fn survived(&self, picks: &[Pick]) -> Result<Vec<Option<bool>>, StateError> {
         let now = spans::sweepgen(self.memory, self.layout, self.vars)?;
         let doubtful: Vec<&Pick> = picks.iter().filter(|pick| pick.sweepgen != now).collect();
