@@ -5,6 +5,8 @@ use hdrhistogram::Histogram;
 
 /// Values are kept to three digits: a quantile is within 0.1 % of the true one.
 const DIGITS: u8 = 3;
+/// Values counted. No program has so many; up to here sums neither overflow nor lose a unit as floating point.
+const MOST: u64 = 1 << 53;
 
 /// The values below which these shares of all lie, each within 0.1 %; the largest is exact.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,11 +17,16 @@ pub struct Quantiles {
     pub max: u64,
 }
 
-/// Of values with the number of times each came; `None` where none came.
+/// Of values with the number of times each came, the first 2^53 of them; `None` where none came.
 pub fn quantiles(values: impl IntoIterator<Item = (u64, u64)>) -> Option<Quantiles> {
     let mut histogram = Histogram::<u64>::new(DIGITS).ok()?;
-    let mut max = 0;
-    for (value, times) in values.into_iter().filter(|(_, times)| *times > 0) {
+    let (mut max, mut room) = (0, MOST);
+    for (value, times) in values {
+        let times = times.min(room);
+        if times == 0 {
+            continue;
+        }
+        room -= times;
         max = max.max(value);
         // It grows as values ask for it; one beyond what fits in memory counts as the largest that does.
         if histogram.record_n(value, times).is_err() {
@@ -53,5 +60,13 @@ mod tests {
         assert_eq!(quantiles([(7, 0)]), None);
         assert_eq!(quantiles([]), None);
         assert_eq!(of(&[(u64::MAX, 2), (0, 1)]).max, u64::MAX);
+    }
+
+    #[test]
+    fn absurd_numbers_of_values_do_not_overflow() {
+        let all = [(7, u64::MAX), (9, u64::MAX), (1 << 40, 5)];
+        assert_eq!(quantiles(all), Some(Quantiles { p50: 7, p90: 7, p99: 7, max: 7 }));
+        let most = [(7, MOST - 1), (9, u64::MAX)];
+        assert_eq!(quantiles(most), Some(Quantiles { p50: 7, p90: 7, p99: 7, max: 9 }));
     }
 }
