@@ -150,18 +150,18 @@ const CENSUS: &str = "\
 `tracer heap` on a target (tests/fixtures/go/heartbeat) that keeps a gibibyte in objects of 64 bytes, half of them with pointers, all swept. CPU per
 span is tracer's own processor time less what it takes on the same program with an empty heap, by the spans more. What a census and the first report say lives is within 5 % of the
 target's own number; the report rounds it to two digits. For the heartbeat
-the target maps, touches and unmaps 64 KiB each millisecond and says how long the slowest of a thousand took, while `tracer heap` runs
-over and over beside it; the null tool starts and ends and reads nothing. The same tool on another process of the kind shows what of
-the difference is its use of the machine, and not of this target's lock. Toggles of one second, four in a random order; the centre and
-interval are those of the chapter above. The bound is on the upper end, so that noise does not pass: noise is bounded itself, by a second
-null tool.";
+the target maps, touches and unmaps 64 KiB each millisecond and says how long the slowest of a thousand took: in a session, which is
+stopped except in its toggles, and beside `tracer heap` over and over, which no session does; the null tool starts and ends and reads
+nothing. The same tool on another process of the kind shows what of the difference is its use of the machine, and not of this target's
+lock. Toggles of one second, each behind a collection, five in a random order; the centre and interval are those of the chapter above. Over
+and over the bound is on the upper end, so that noise does not pass: noise is bounded itself, by a second null tool.";
 
 const GOROUTINES: &str = "\
 `tracer goroutines` on the same target with 100 000 parked goroutines: on channels, in a select and on a mutex, each at the end of a stack of eight
 functions. Each reading holds all of them, none skipped, each in a group with its stack. The heartbeat is that of the chapter above.";
 
 const SESSIONS: &str = "\
-Sessions on the demo program, and on Debian's prometheus (100 MB, Go 1.19) as a large binary. `first report` is from the start of tracer
+Sessions on the demo program, and on Debian's prometheus (50 MB, Go 1.19) as a large binary. `first report` is from the start of tracer
 to its first report on stderr; the other times are from Ctrl-C to the last byte of the report and to the end of the process. Memory is
 the peak of tracer's resident set, read every 5 ms until it is gone; it may take 64 MiB and as much again as the target's function
 table. A session goes on for two seconds between its first report and Ctrl-C.";
