@@ -18,6 +18,8 @@ use crate::project;
 /// Longer than any session here.
 const FOREVER: &str = "1h";
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
+/// Detaching takes tens of milliseconds.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Sleeps as tracer's threads do without probes and reads nothing: the loop's 50 ms, the reader's 100 ms. It says when it runs, and
 /// ends with the program that started it.
@@ -223,10 +225,20 @@ impl Bpftrace {
 
     /// Ctrl-C; returns its count once every entry is as it was.
     pub(super) fn stop(mut self, entries: &Entries) -> Result<f64> {
-        send(&self.child, Signal::INT)?;
-        let mut output = String::new();
-        self.child.0.stdout.take().context("stdout is a pipe")?.read_to_string(&mut output)?;
-        self.child.0.wait()?;
+        let mut stdout = self.child.0.stdout.take().context("stdout is a pipe")?;
+        let reader = thread::spawn(move || {
+            let mut output = String::new();
+            stdout.read_to_string(&mut output).map(|_bytes| output)
+        });
+        // bpftrace now and then forgets a signal that comes just as it begins to poll: it is sent again.
+        while self.child.0.try_wait()?.is_none() {
+            send(&self.child, Signal::INT)?;
+            let again = Instant::now() + ASKED_AGAIN_AFTER;
+            while Instant::now() < again && self.child.0.try_wait()?.is_none() {
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+        let output = reader.join().ok().context("the reader's thread ended")??;
         entries.wait(false, STARTS_WITHIN)?;
         let count = output.lines().find_map(|line| line.strip_prefix("@hits: "));
         count.and_then(|count| count.trim().parse().ok()).with_context(|| format!("bpftrace said {output:?}"))
