@@ -1,6 +1,6 @@
 //! The counted spans by their addresses: which one holds an address, and which claim the same page.
 //!
-//! Apart from `census`, which decides what is counted. Holds at most as many spans as it was given room for, 32 bytes each;
+//! Apart from `census`, which decides what is counted. Holds at most as many spans as it was given room for, 24 bytes each;
 //! beyond that it is empty, since what it would not find could be anywhere.
 
 use super::bits::Amounts;
@@ -54,13 +54,24 @@ impl Known {
     }
 }
 
-/// The same without its start, which is in the order.
+/// The same without its start, which is in the order, and its address in two parts: no byte is left over.
 #[derive(Clone, Copy)]
 struct Stored {
-    at: ProcAddr,
+    at_low: u32,
     pages: u32,
+    at_high: u16,
     amounts: Amounts,
     spanclass: u8,
+}
+const _: () = assert!(size_of::<Stored>() == 16);
+
+/// Addresses of programs have 47 bits.
+const MAX_ADDRESS: u64 = 1 << 48;
+
+impl Stored {
+    fn at(&self) -> ProcAddr {
+        ProcAddr(u64::from(self.at_high) << 32 | u64::from(self.at_low))
+    }
 }
 
 /// Spans by address, once they are in order.
@@ -92,13 +103,14 @@ impl Index {
     /// In the order in which they were read.
     pub(super) fn add(&mut self, span: &Known) {
         let page = span.start.0 / PAGE;
-        if self.spans.len() == self.room || page >= MAX_PAGES {
+        if self.spans.len() == self.room || page >= MAX_PAGES || span.at.0 >= MAX_ADDRESS {
             self.outgrown = true;
             return;
         }
         self.order.push(page << NUMBER | self.spans.len() as u64);
         let Known { at, pages, amounts, spanclass, .. } = *span;
-        self.spans.push(Stored { at, pages, amounts, spanclass });
+        let (at_low, at_high) = (at.0 as u32, (at.0 >> 32) as u16);
+        self.spans.push(Stored { at_low, pages, at_high, amounts, spanclass });
     }
 
     /// Brings the spans into order. Two that claim one page: the memory went from one to the other while we read. The one
@@ -162,8 +174,10 @@ impl Index {
     }
 
     fn known(&self, entry: u64) -> Option<Known> {
-        let Stored { at, pages, amounts, spanclass } = *self.stored(entry)?;
-        Some(Known { start: ProcAddr((entry >> NUMBER) * PAGE), at, pages, amounts, spanclass })
+        let stored = self.stored(entry)?;
+        let Stored { pages, amounts, spanclass, .. } = *stored;
+        let start = ProcAddr((entry >> NUMBER) * PAGE);
+        Some(Known { start, at: stored.at(), pages, amounts, spanclass })
     }
 }
 
@@ -208,6 +222,17 @@ mod tests {
         assert_eq!((at(&upper, 10), at(&upper, 13)), (None, Some(1)));
         let (index, dropped) = index(&[(10, 1), (10, 1), (11, 1), (10, 8)], 9);
         assert_eq!((dropped, at(&index, 11)), (3, Some(3)));
+    }
+
+    #[test]
+    fn an_address_of_a_structure_comes_back_whole() {
+        let mut index = Index::new(1, 1);
+        let at = ProcAddr(0x7fff_8765_4321);
+        let amounts = Amounts { survived: 3, since: 1 };
+        let span = Known { start: ProcAddr(7 * PAGE), at, pages: 1, amounts, spanclass: 9 };
+        index.add(&span);
+        index.sort();
+        assert_eq!(index.find(7 * PAGE), Some(span));
     }
 
     #[test]

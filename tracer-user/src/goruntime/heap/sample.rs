@@ -17,7 +17,7 @@ use super::spans;
 use crate::goruntime::layout::{CLASS_TO_SIZE, HEADER_ABOVE, Layout, PAGE};
 use crate::goruntime::state::{StateError, StateVars};
 use crate::memory::ReadAt;
-use crate::memory::gather::{Request, gather};
+use crate::memory::gather::{Gathered, Request, gather};
 use crate::record::census::{Amount, Population};
 use crate::units::{Bytes, ProcAddr};
 
@@ -165,6 +165,16 @@ pub(super) fn of_picks(
     Ok(all)
 }
 
+/// Objects whose words are read together.
+const TOGETHER: usize = 128;
+
+/// What is read of some objects; its room is used again for the next ones.
+#[derive(Default)]
+struct Room {
+    objects: Gathered,
+    pointees: Gathered,
+}
+
 struct Reader<'a> {
     memory: &'a dyn ReadAt<ProcAddr>,
     layout: &'a Layout,
@@ -264,8 +274,18 @@ impl Reader<'_> {
         Ok(told.collect())
     }
 
-    /// The words of small objects with what their pointers point to.
+    /// The words of small objects with what their pointers point to. Some at a time, into the same room: what lies between an
+    /// object and its bits is read with them, and memory that is touched for the first time costs more than to read into it.
     fn words(&self, picks: &[Pick]) -> Result<Vec<Option<Found>>, StateError> {
+        let mut room = Room::default();
+        let mut found = Vec::with_capacity(picks.len());
+        for some in picks.chunks(TOGETHER) {
+            found.extend(self.words_of(some, &mut room)?);
+        }
+        Ok(found)
+    }
+
+    fn words_of(&self, picks: &[Pick], room: &mut Room) -> Result<Vec<Option<Found>>, StateError> {
         let mut requests: Vec<Request> = Vec::with_capacity(2 * picks.len());
         for pick in picks {
             requests.push((pick.addr, pick.slot() as u32));
@@ -273,7 +293,8 @@ impl Reader<'_> {
             // What nobody has does not lie at address 0.
             requests.push(bits.unwrap_or((ProcAddr(0), 8)));
         }
-        let read = gather(self.memory, &requests).map_err(StateError::reading("objects"))?;
+        let read = &mut room.objects;
+        read.read(self.memory, &requests).map_err(StateError::reading("objects"))?;
         let mut objects: Vec<Option<(Vec<u64>, u64)>> = Vec::with_capacity(picks.len());
         let mut targets: Vec<(usize, u8, u64)> = Vec::new();
         for (n, pick) in picks.iter().enumerate() {
@@ -294,7 +315,7 @@ impl Reader<'_> {
             }
             objects.push(object);
         }
-        let mut pointees = self.pointees(&targets)?.into_iter();
+        let mut pointees = self.pointees(&targets, &mut room.pointees)?.into_iter();
         let mut followed: Vec<Vec<(u8, Pointee)>> = vec![Vec::new(); picks.len()];
         for (n, i, _) in &targets {
             if let Some(pointee) = pointees.next() {
@@ -307,7 +328,11 @@ impl Reader<'_> {
         Ok(found.collect())
     }
 
-    fn pointees(&self, targets: &[(usize, u8, u64)]) -> Result<Vec<Pointee>, StateError> {
+    fn pointees(
+        &self,
+        targets: &[(usize, u8, u64)],
+        read: &mut Gathered,
+    ) -> Result<Vec<Pointee>, StateError> {
         let mut requests: Vec<Request> = Vec::with_capacity(2 * targets.len());
         for (_, _, to) in targets {
             requests.push((ProcAddr(*to), 16));
@@ -325,7 +350,7 @@ impl Reader<'_> {
             });
             requests.push(mark.unwrap_or((ProcAddr(*to), 0)));
         }
-        let read = gather(self.memory, &requests).map_err(StateError::reading("objects pointed to"))?;
+        read.read(self.memory, &requests).map_err(StateError::reading("objects pointed to"))?;
         let pointees = targets.iter().enumerate().map(|(n, (_, _, to))| {
             let head = read.get(2 * n).ok().and_then(|b| Some([word(b, 0)?, word(b, 8)?]));
             let Some(span) = self.index.find(*to) else {
