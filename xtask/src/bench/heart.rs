@@ -23,9 +23,9 @@ use crate::project;
 /// Beats of one toggle, a second: the slowest of a thousand but one. What disturbs lasts for seconds, so that short toggles beside each
 /// other share it, and there are many of them.
 const BEATS: u64 = 1000;
-/// How much later the slowest beats may be, in nanoseconds, where a tool reads over and over, which no session does: a writer
-/// that has to sleep for the lock is woken up once, and that alone takes some tens of microseconds.
-const LATER_NS: f64 = 100_000.0;
+/// How much later the slowest beats may be, in nanoseconds, where a tool reads over and over, which no session does: a quarter of a
+/// beat. A writer that has to sleep for the lock is woken up once, and that alone takes some tens of microseconds.
+const LATER_NS: f64 = 250_000.0;
 /// An interval of the second null tool that is wider on each side says nothing, and excuses nothing.
 const HALF_WIDTH: f64 = 0.25;
 /// Before the toggles, in seconds.
@@ -153,7 +153,7 @@ pub(super) fn beside(
         &Estimate::of(&slowest),
         micros,
     ));
-    let later = Estimate::of(&later);
+    let later = Estimate::of_differences(&later);
     rows.push(Row::of(format!("{what}: that less a null tool's"), &later, micros).bounded(Bound {
         text: format!("upper end <= {}, n = {}", micros(LATER_NS), later.n),
         holds: later.high <= LATER_NS,

@@ -40,7 +40,8 @@ impl Estimate {
         Self { mean: mean.exp_m1(), low: low.exp_m1(), high: high.exp_m1(), n }
     }
 
-    fn of_differences(differences: &[f64]) -> Self {
+    /// The same of differences as they are.
+    pub(super) fn of_differences(differences: &[f64]) -> Self {
         let n = differences.len();
         let pairs = differences.iter().enumerate();
         let mut averages: Vec<f64> =
