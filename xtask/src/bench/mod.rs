@@ -154,8 +154,8 @@ the target maps, touches and unmaps 64 KiB each millisecond and says how long th
 stopped except in its toggles, and beside `tracer heap` over and over, which no session does; the null tool starts and ends and reads
 nothing. The same tool on another process of the kind shows what of the difference is its use of the machine, and not of this target's
 lock. Toggles of one second, each behind a collection, five in a random order; the centre and interval of ratios are those of the chapter
-above. A writer that finds the lock held for reading and has to sleep for it waits some tens of microseconds to be woken: over and over,
-one beat in thirteen meets a reader. The second null tool shows what the instrument makes of no difference.";
+above, of differences by the same method. Over and over the bound is on the upper end, so that noise does not pass: noise is bounded
+itself, by a second null tool.";
 
 const GOROUTINES: &str = "\
 `tracer goroutines` on the same target with 100 000 parked goroutines: on channels, in a select and on a mutex, each at the end of a stack of eight

@@ -225,11 +225,6 @@ impl Bpftrace {
 
     /// Ctrl-C; returns its count once every entry is as it was.
     pub(super) fn stop(mut self, entries: &Entries) -> Result<f64> {
-        let mut stdout = self.child.0.stdout.take().context("stdout is a pipe")?;
-        let reader = thread::spawn(move || {
-            let mut output = String::new();
-            stdout.read_to_string(&mut output).map(|_bytes| output)
-        });
         // bpftrace now and then forgets a signal that comes just as it begins to poll: it is sent again.
         while self.child.0.try_wait()?.is_none() {
             send(&self.child, Signal::INT)?;
@@ -238,7 +233,9 @@ impl Bpftrace {
                 thread::sleep(Duration::from_millis(10));
             }
         }
-        let output = reader.join().ok().context("the reader's thread ended")??;
+        // A few lines: the pipe has held them.
+        let mut output = String::new();
+        self.child.0.stdout.take().context("stdout is a pipe")?.read_to_string(&mut output)?;
         entries.wait(false, STARTS_WITHIN)?;
         let count = output.lines().find_map(|line| line.strip_prefix("@hits: "));
         count.and_then(|count| count.trim().parse().ok()).with_context(|| format!("bpftrace said {output:?}"))
