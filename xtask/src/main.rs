@@ -16,7 +16,11 @@ const TASKS: &[(&str, Run, &str)] = &[
     ("test", test::task, "run every check and test; all of CI (root for the live tests)"),
     ("tidy", tidy::task, "check the rules of ARCHITECTURE.md and docs/style.md that a program can check"),
     ("ebpf", ebpf::task, "rebuild the committed eBPF objects and the digest of their sources"),
-    ("bench", bench::task, "[--check] [--quick]: measure costs and times, write docs/benchmarks.md (root)"),
+    (
+        "bench",
+        bench::task,
+        "[--check] [--quick] [CHAPTER]: measure costs and times, write docs/benchmarks.md (root)",
+    ),
     (
         "captures",
         captures::task,

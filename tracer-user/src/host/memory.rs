@@ -61,7 +61,8 @@ const MAX_VECTORS: usize = 4;
 /// one call. Measured with a hundred thousand goroutines and with a heap of a gibibyte, beside programs that map memory each
 /// millisecond: four times as long, or twice the vectors or bytes in a call, shows in their slowest beats.
 const BUSY: Duration = Duration::from_micros(10);
-const PAUSE: Duration = Duration::from_micros(120);
+/// The kernel adds its timer slack of 50 us, and waking up takes some 20: 140 us in all.
+const PAUSE: Duration = Duration::from_micros(70);
 /// On a busy machine a pause goes on until there is a processor for us. What follows it may be longer for that, to this share
 /// of it: else a thousand pauses of milliseconds make a census of seconds, and what it counts changes meanwhile.
 const REST: u32 = 24;

@@ -88,7 +88,7 @@ pub(super) fn beside(
 ) -> Result<()> {
     let mut dice = Dice::new(4);
     let (mut read, mut elsewhere, mut within, mut placebo) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut slowest, mut later) = (Vec::new(), Vec::new());
+    let (mut locked, mut slowest, mut later) = (Vec::new(), Vec::new(), Vec::new());
     let session = Tracer::start(heart.pid(), &["--sampler", "none", "--format", "json"])?;
     session.first_report()?;
     // Its first readings come faster than the later ones.
@@ -114,6 +114,7 @@ pub(super) fn beside(
         let [with, twin, session, null, again] = p999;
         read.push((with, null));
         elsewhere.push((twin, null));
+        locked.push((with, twin));
         within.push((session, null));
         placebo.push((again, null));
         slowest.push(with);
@@ -131,8 +132,20 @@ pub(super) fn beside(
     session.stop()?;
     let percent = |x: f64| format!("{:+.1} %", 100.0 * x);
     let micros = |x: f64| format!("{:.0} us", x / 1e3);
-    let (read, placebo) = (Estimate::of_pairs(&read), Estimate::of_pairs(&placebo));
-    let within = Estimate::of_pairs(&within);
+    let estimates = [&read, &elsewhere, &locked, &within, &placebo].map(|pairs| Estimate::of_pairs(pairs));
+    let [read, elsewhere, locked, within, placebo] = estimates;
+    let nothing = |ratio: &Estimate| Bound {
+        text: format!("the interval includes 0 and is at most {:.0} % to each side", 100.0 * HALF_WIDTH),
+        holds: is_nothing(ratio),
+    };
+    let unnoticed = |ratio: &Estimate| Bound {
+        text: format!(
+            "upper end <= {FACTOR} x the second null tool's ({}), n = {}",
+            percent(placebo.high),
+            ratio.n
+        ),
+        holds: unnoticed(ratio, &placebo),
+    };
     rows.push(
         Row::of(
             format!(
@@ -141,10 +154,7 @@ pub(super) fn beside(
             &within,
             percent,
         )
-        .bounded(Bound {
-            text: format!("the interval includes 0 and is at most {:.0} % to each side", 100.0 * HALF_WIDTH),
-            holds: is_nothing(&within),
-        }),
+        .bounded(nothing(&within)),
     );
     rows.push(Row::of(
         format!("{what}: p99.9 of the same beside `tracer {command}` over and over"),
@@ -153,25 +163,24 @@ pub(super) fn beside(
     ));
     let later = Estimate::of_differences(&later);
     rows.push(Row::of(format!("{what}: that less a null tool's"), &later, micros));
-    rows.push(Row::of(format!("{what}: that against a null tool"), &read, percent).bounded(Bound {
-        text: format!(
-            "upper end <= {FACTOR} x the second null tool's ({}), n = {}",
-            percent(placebo.high),
-            read.n
-        ),
-        holds: unnoticed(&read, &placebo),
-    }));
+    rows.push(Row::of(format!("{what}: that against a null tool"), &read, percent).bounded(unnoticed(&read)));
     rows.push(Row::of(
         format!("{what}: beside `tracer {command}` of another such process, against a null tool"),
-        &Estimate::of_pairs(&elsewhere),
+        &elsewhere,
         percent,
     ));
-    rows.push(Row::of(format!("{what}: a second null tool against the first"), &placebo, percent).bounded(
-        Bound {
-            text: format!("the interval includes 0 and is at most {:.0} % to each side", 100.0 * HALF_WIDTH),
-            holds: is_nothing(&placebo),
-        },
-    ));
+    rows.push(
+        Row::of(
+            format!("{what}: beside `tracer {command}` against the same of another process: the lock's part"),
+            &locked,
+            percent,
+        )
+        .bounded(unnoticed(&locked)),
+    );
+    rows.push(
+        Row::of(format!("{what}: a second null tool against the first"), &placebo, percent)
+            .bounded(nothing(&placebo)),
+    );
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What the figures belong to: kind of machine, kernel, commit, versions, load. Never the machine's name.
+//! What a chapter's figures belong to: kind of machine, kernel, commit, versions, load. Never the machine's name.
 
 use std::fs;
 use std::process::Command;
@@ -12,8 +12,8 @@ pub(super) struct Machine {
     pub(super) cpu: String,
     pub(super) commit: String,
     pub(super) go: String,
-    pub(super) load: String,
     pub(super) other: String,
+    pub(super) load: String,
 }
 
 impl Machine {
@@ -29,21 +29,20 @@ impl Machine {
             cpu: format!("{count} x {}", model.map_or("unknown", |(_, name)| name)),
             commit: project::commit(),
             go: go.join(", "),
-            load: load(),
             other: bpftrace,
+            load: load(),
         }
     }
 
     /// After the last measure.
-    pub(super) fn ended(&mut self) {
-        self.load = format!("{} before, {} after", self.load, load());
+    pub(super) fn ended(self) -> Self {
+        Self { load: format!("{} before, {} after", self.load, load()), ..self }
     }
 
-    pub(super) fn lines(&self) -> String {
-        let Self { kernel, cpu, commit, go, load, other } = self;
+    pub(super) fn line(&self) -> String {
+        let Self { kernel, cpu, commit, go, other, load } = self;
         format!(
-            "| | |\n|---|---|\n| commit | {commit} |\n| kernel | {kernel} |\n| processors | {cpu} (a virtual machine shared with other work) |\n\
-             | Go | {go} |\n| compared with | {other} |\n| load average | {load} |\n"
+            "Commit {commit}; kernel {kernel}; {cpu} (a virtual machine shared with other work); Go {go}; {other}; load average {load}."
         )
     }
 }

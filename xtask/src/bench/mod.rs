@@ -20,13 +20,13 @@ use std::fs;
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::command::is_root;
 use crate::toolchains::{self, PINS, Toolchain};
 use crate::{apt, command, demo, project};
 use machine::Machine;
-use table::Chapter;
+use table::Row;
 
 /// The page, from the root of the checkout.
 const PAGE: &str = "docs/benchmarks.md";
@@ -37,7 +37,7 @@ struct Effort {
     overhead_rounds: usize,
     idle_toggles: usize,
     censuses: usize,
-    /// Rounds of heartbeats, some four seconds each.
+    /// Rounds of heartbeats, some six seconds each.
     beats: usize,
     sessions: usize,
     session: Duration,
@@ -48,7 +48,7 @@ const FULL: Effort = Effort {
     overhead_rounds: 20,
     idle_toggles: 640,
     censuses: 40,
-    beats: 60,
+    beats: 80,
     sessions: 4,
     session: Duration::from_secs(2),
     replays: 8,
@@ -71,12 +71,11 @@ pub fn task(arguments: &[String]) -> Result<()> {
             "--check" => check = true,
             "--quick" => quick = true,
             "--null-tool" => return tools::null_tool(),
-            "overhead" | "sessions" | "idle" | "census" | "goroutines" | "replay" => {
-                only = Some(argument.as_str());
+            name => {
+                only = CHAPTERS.iter().find(|chapter| chapter.name == name);
+                let names = CHAPTERS.each_ref().map(|chapter| chapter.name).join("|");
+                ensure!(only.is_some(), "say `cargo xtask bench [--check] [--quick] [{names}]`");
             }
-            _ => bail!(
-                "say `cargo xtask bench [--check] [--quick] [overhead|sessions|idle|census|goroutines|replay]`"
-            ),
         }
     }
     ensure!(is_root(), "run `cargo xtask bench` as root: attaching to another process needs it");
@@ -87,14 +86,25 @@ pub fn task(arguments: &[String]) -> Result<()> {
     // The two newest: the one before size-specialised allocation functions, and the one with them.
     let [.., before, with] = PINS;
     let toolchains = [toolchains::bring(before)?, toolchains::bring(with)?];
-    let mut machine = Machine::read(&toolchains);
-    let chapters = measure(&toolchains, if quick { QUICK } else { FULL }, only)?;
-    machine.ended();
-    let page = table::page(&machine, &chapters);
+    let effort = if quick { QUICK } else { FULL };
+    let wanted = CHAPTERS.iter().filter(|chapter| only.is_none_or(|only| only.name == chapter.name));
+    // Before the first measure, so that what cannot be put into the page is not measured in vain.
+    let path = project::root().join(PAGE);
+    let before = match only {
+        Some(_) => fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?,
+        None => String::new(),
+    };
+    let mut chapters = Vec::new();
+    for Chapter { title, how, measure, .. } in wanted {
+        let (machine, mut rows) = (Machine::read(&toolchains), Vec::new());
+        measure(&toolchains, effort, &mut rows)?;
+        chapters.push(table::Chapter { title, how, machine: machine.ended(), rows });
+    }
+    let titles = CHAPTERS.each_ref().map(|chapter| chapter.title);
+    let page = table::page(&chapters, &before, &titles);
     std::io::stdout().write_all(page.as_bytes())?;
-    // A part of it is for whoever works on that part.
-    if !quick && only.is_none() {
-        fs::write(project::root().join(PAGE), &page).with_context(|| format!("cannot write {PAGE}"))?;
+    if !quick {
+        fs::write(&path, &page).with_context(|| format!("cannot write {PAGE}"))?;
     }
     let missed = table::missed(&chapters);
     for row in &missed {
@@ -105,46 +115,57 @@ pub fn task(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn measure(toolchains: &[Toolchain], effort: Effort, only: Option<&str>) -> Result<Vec<Chapter>> {
-    let wanted = |name: &str| only.is_none_or(|only| only == name);
-    let [before, _] = toolchains else {
-        bail!("two toolchains are measured");
-    };
-    let mut chapters = Vec::new();
-    if wanted("sessions") {
-        let mut rows = Vec::new();
-        sessions::measure(before, effort, &mut rows)?;
-        chapters.push(Chapter { title: "What a person waits for", how: SESSIONS, rows });
-    }
-    if wanted("overhead") {
-        let mut rows = Vec::new();
-        for toolchain in toolchains {
-            overhead::measure(toolchain, effort, &mut rows)?;
-        }
-        chapters.push(Chapter { title: "CPU added per allocation", how: OVERHEAD, rows });
-    }
-    if wanted("idle") {
-        let mut rows = Vec::new();
-        idle::measure(before, effort, &mut rows)?;
-        chapters.push(Chapter { title: "CPU added by reading only", how: IDLE, rows });
-    }
-    if wanted("census") {
-        let mut rows = Vec::new();
-        census::measure(before, effort, &mut rows)?;
-        chapters.push(Chapter { title: "Counting the heap", how: CENSUS, rows });
-    }
-    if wanted("goroutines") {
-        let mut rows = Vec::new();
-        goroutines::measure(before, effort, &mut rows)?;
-        chapters.push(Chapter { title: "Grouping goroutines", how: GOROUTINES, rows });
-    }
-    if wanted("replay") {
-        let mut rows = Vec::new();
-        replay::measure(effort, &mut rows)?;
-        chapters.push(Chapter { title: "Replay of recordings", how: REPLAY, rows });
-    }
-    Ok(chapters)
+/// A chapter of the page.
+struct Chapter {
+    /// On the command line.
+    name: &'static str,
+    title: &'static str,
+    /// How it is measured.
+    how: &'static str,
+    measure: fn(&[Toolchain; 2], Effort, &mut Vec<Row>) -> Result<()>,
 }
+
+/// In the order of the page.
+const CHAPTERS: [Chapter; 6] = [
+    Chapter {
+        name: "sessions",
+        title: "What a person waits for",
+        how: SESSIONS,
+        measure: |[before, _], effort, rows| sessions::measure(before, effort, rows),
+    },
+    Chapter {
+        name: "overhead",
+        title: "CPU added per allocation",
+        how: OVERHEAD,
+        measure: |both, effort, rows| {
+            both.iter().try_for_each(|toolchain| overhead::measure(toolchain, effort, rows))
+        },
+    },
+    Chapter {
+        name: "idle",
+        title: "CPU added by reading only",
+        how: IDLE,
+        measure: |[before, _], effort, rows| idle::measure(before, effort, rows),
+    },
+    Chapter {
+        name: "census",
+        title: "Counting the heap",
+        how: CENSUS,
+        measure: |[before, _], effort, rows| census::measure(before, effort, rows),
+    },
+    Chapter {
+        name: "goroutines",
+        title: "Grouping goroutines",
+        how: GOROUTINES,
+        measure: |[before, _], effort, rows| goroutines::measure(before, effort, rows),
+    },
+    Chapter {
+        name: "replay",
+        title: "Replay of recordings",
+        how: REPLAY,
+        measure: |_, effort, rows| replay::measure(effort, rows),
+    },
+];
 
 const CENSUS: &str = "\
 `tracer heap` on a target (tests/fixtures/go/heartbeat) that keeps a gibibyte in objects of 64 bytes, half of them with pointers, all swept. CPU per
@@ -152,10 +173,10 @@ span is tracer's own processor time less what it takes on the same program with 
 target's own number; the report rounds it to two digits. For the heartbeat
 the target maps, touches and unmaps 64 KiB each millisecond and says how long the slowest of a thousand took: in a session, which is
 stopped except in its toggles, and beside `tracer heap` over and over, which no session does; the null tool starts and ends and reads
-nothing. The same tool on another process of the kind shows what of the difference is its use of the machine, and not of this target's
-lock. Toggles of one second, each behind a collection, five in a random order; the centre and interval of ratios are those of the chapter
-above, of differences by the same method. Over and over the bound is on the upper end, so that noise does not pass: noise is bounded
-itself, by a second null tool.";
+nothing. The same tool on another process of the kind takes as much of the machine and leaves this target's lock alone: what is slower beside
+tracer on this one is the lock's part. Toggles of one second, each behind a collection, five in a random order; the
+centre and interval of ratios are those of the chapter above, of differences by the same method. Over and over the bounds are on
+the upper end, so that noise does not pass: noise is bounded itself, by a second null tool.";
 
 const GOROUTINES: &str = "\
 `tracer goroutines` on the same target with 100 000 parked goroutines: on channels, in a select and on a mutex, each at the end of a stack of eight

@@ -1,5 +1,8 @@
 //! Means with their intervals, and the seeded order of toggles. Pure: no clock, no I/O.
 
+/// The 97.5 % point of the normal distribution.
+const NORMAL: f64 = 1.959_964;
+
 /// A mean of independent figures with its 95 % interval.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Estimate {
@@ -52,7 +55,7 @@ impl Estimate {
             return Self { low: f64::NEG_INFINITY, high: f64::INFINITY, ..Self::of(differences) };
         }
         let (of, deviation) = (n as f64, (n * (n + 1) * (2 * n + 1)) as f64 / 24.0);
-        let outside = (of * (of + 1.0) / 4.0 - 1.959_964 * deviation.sqrt()).max(1.0) as usize;
+        let outside = (of * (of + 1.0) / 4.0 - NORMAL * deviation.sqrt()).max(1.0) as usize;
         let mean = f64::midpoint(averages[(count - 1) / 2], averages[count / 2]);
         Self { mean, low: averages[outside - 1], high: averages[count - outside], n }
     }
@@ -69,7 +72,7 @@ fn student(v: usize) -> f64 {
     if let Some(exact) = FEW.get(v - 1) {
         return *exact;
     }
-    let z: f64 = 1.959_964;
+    let z = NORMAL;
     let v = v as f64;
     let [z3, z5, z7] = [z.powi(3), z.powi(5), z.powi(7)];
     z + (z3 + z) / (4.0 * v)

@@ -53,14 +53,32 @@ pub(super) fn figure(x: f64) -> String {
 pub(super) struct Chapter {
     pub(super) title: &'static str,
     pub(super) how: &'static str,
+    pub(super) machine: Machine,
     pub(super) rows: Vec<Row>,
 }
 
-pub(super) fn page(machine: &Machine, chapters: &[Chapter]) -> String {
+/// All chapters that `before` has or that were measured now, in the order of `titles`.
+pub(super) fn page(chapters: &[Chapter], before: &str, titles: &[&str]) -> String {
     let mut text = String::from(HEAD);
-    text.push_str(&machine.lines());
-    for Chapter { title, how, rows } in chapters {
-        writeln!(text, "\n## {title}\n\n{how}\n").expect("writing to a string does not fail");
+    for title in titles {
+        if let Some(chapter) = chapters.iter().find(|chapter| chapter.title == *title) {
+            text.push_str(&chapter.text());
+        } else if let Some(old) = before.split(HEADING).skip(1).find(|old| old.lines().next() == Some(title))
+        {
+            writeln!(text, "{HEADING}{}", old.trim_end()).expect("writing to a string does not fail");
+        }
+    }
+    text
+}
+
+const HEADING: &str = "\n## ";
+
+impl Chapter {
+    fn text(&self) -> String {
+        let Self { title, how, machine, rows } = self;
+        let mut text = String::new();
+        writeln!(text, "{HEADING}{title}\n\n{how}\n\n{}\n", machine.line())
+            .expect("writing to a string does not fail");
         text.push_str(
             "| measure | n | mean | 95 % interval | worst | bound | held |\n|---|---|---|---|---|---|---|\n",
         );
@@ -72,8 +90,8 @@ pub(super) fn page(machine: &Machine, chapters: &[Chapter]) -> String {
             writeln!(text, "| {what} | {n} | {mean} | {interval} | {worst} | {bound} | {held} |")
                 .expect("writing to a string does not fail");
         }
+        text
     }
-    text
 }
 
 /// The measures that missed their bound.
@@ -85,12 +103,11 @@ pub(super) fn missed(chapters: &[Chapter]) -> Vec<&Row> {
 const HEAD: &str = "\
 # Benchmarks
 
-Written by `cargo xtask bench` (root, about twenty minutes); `cargo xtask bench --check` also fails where a bound is missed. No test and
-no CI run looks at these figures: they belong to one machine and one commit.
+Written by `cargo xtask bench` (root, about forty minutes), or chapter by chapter; `cargo xtask bench --check` also fails where a bound is
+missed. No test and no CI run looks at these figures: they belong to one machine and the commit that each chapter names.
 
 A ratio is measured by toggling the tools on one running target, in a random order within each round, so that what else the machine does
 falls on all of them. A bound on a mean holds only where the whole interval is within it; a bound on the worst looks at every run.
-
 ";
 
 #[cfg(test)]
@@ -104,17 +121,18 @@ mod tests {
             Row::of("thing".into(), &estimate, |x| format!("{x:.1} s"))
                 .bounded(Bound { text: "<= 1 s".into(), holds })
         };
-        let chapters = [Chapter { title: "Times", how: "By clock.", rows: vec![row(true), row(false)] }];
+        let [kernel, cpu, commit, go, other, load] = ["k", "c", "abc", "1", "o", "0"].map(String::from);
+        let machine = Machine { kernel, cpu, commit, go, other, load };
+        let times = Chapter { title: "Times", how: "By clock.", machine, rows: vec![row(true), row(false)] };
+        let chapters = [times];
         assert_eq!(missed(&chapters), [&row(false)]);
-        let machine = Machine {
-            kernel: "k".into(),
-            cpu: "c".into(),
-            commit: "abc".into(),
-            go: "1".into(),
-            load: "0".into(),
-            other: "o".into(),
-        };
-        let page = page(&machine, &chapters);
+        let before = "# Page\n\n## Sizes\n\nBy ruler.\n\n## Times\n\nOld.\n\n## Gone\n\nOld.\n";
+        let page = page(&chapters, before, &["Sizes", "Times", "Weights"]);
+        assert!(
+            page.contains("\n\n## Sizes\n\nBy ruler.\n\n## Times\n\nBy clock.\n\nCommit abc; kernel k;"),
+            "{page}"
+        );
+        assert!(!page.contains("Old.") && !page.contains("Weights"), "{page}");
         assert!(page.contains("| thing | 9 | 2.0 s | 1.5 s to 2.5 s | - | <= 1 s | **no** |"), "{page}");
     }
 }
