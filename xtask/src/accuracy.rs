@@ -138,8 +138,8 @@ pub fn task(arguments: &[String]) -> Result<()> {
     fs::write(&results, "").with_context(|| format!("cannot write {}", results.display()))?;
     for (package, test, name) in [
         ("tracer-user", "accuracy", "stated_errors_are_the_errors_there_are"),
-        ("tracer-tests", "sampled", "estimates_are_within_their_errors"),
-        ("tracer-tests", "heap", "types_are_those_the_program_keeps"),
+        ("tracer-tests", "live", "sampled::estimates_are_within_their_errors"),
+        ("tracer-tests", "live", "heap::types_are_those_the_program_keeps"),
     ] {
         let mut run = Command::new("cargo");
         run.args(["test", "--package", package, "--locked", "--test", test, "--", "--exact", name])

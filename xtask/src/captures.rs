@@ -2,7 +2,7 @@
 //!
 //! The JSON beside a recording is what the live session itself wrote, until `--reports` replaces it by a replay's because the
 //! report's form has changed; the text is the recording's replay. That a session and its replay agree to the byte is held by
-//! tests/tests/recordings.rs, on fresh sessions. The programs
+//! tests/tests/live/recordings.rs, on fresh sessions. The programs
 //! are built without paths and run from a neutral folder, so that nothing committed names a machine. It ends only
 //! processes it started.
 

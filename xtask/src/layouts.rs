@@ -22,8 +22,8 @@ pub fn task(arguments: &[String]) -> Result<()> {
     };
     let toolchains = toolchains::all()?;
     let mut test = Command::new("cargo");
-    test.args(["test", "--package", "tracer-tests", "--locked", "--test", "layouts"])
-        .args(["--", "the_table_is_what_its_generator_makes"])
+    test.args(["test", "--package", "tracer-tests", "--locked", "--test", "live"])
+        .args(["--", "--exact", "layouts::the_table_is_what_its_generator_makes"])
         .current_dir(project::root())
         .env("CI", "1");
     if write {

@@ -49,13 +49,25 @@ pub fn task(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// A full disk kills linkers with a bus error: each phase says what it left.
 fn phase<T>(name: &str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("== {name}");
     let begun = Instant::now();
-    let done = run()
-        .with_context(|| format!("phase `{name}` failed after {:.1} s", begun.elapsed().as_secs_f64()))?;
-    eprintln!("== {name}: {:.1} s", begun.elapsed().as_secs_f64());
+    let done = run().with_context(|| {
+        format!(
+            "phase `{name}` failed after {:.1} s, with {:.1} GiB of disk free",
+            begun.elapsed().as_secs_f64(),
+            free_gib()
+        )
+    })?;
+    eprintln!("== {name}: {:.1} s, {:.1} GiB of disk free", begun.elapsed().as_secs_f64(), free_gib());
     Ok(done)
+}
+
+/// Of the disk that the checkout is on; unknown is not a number.
+fn free_gib() -> f64 {
+    rustix::fs::statvfs(project::root())
+        .map_or(f64::NAN, |disk| (disk.f_bavail * disk.f_frsize) as f64 / f64::from(1 << 30))
 }
 
 fn tidy_is_clean() -> Result<()> {

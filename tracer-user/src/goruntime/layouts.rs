@@ -1,7 +1,7 @@
 //! Where the fields of the Go runtime's structures lie, one column per Go minor version, linux/amd64.
 //!
 //! GENERATED: the numbers come from the DWARF of one program built by each version, by `cargo xtask layouts`, and
-//! `tests/tests/layouts.rs` compares them again. A field is added by a line of its own, with any numbers; then run
+//! `tests/tests/live/layouts.rs` compares them again. A field is added by a line of its own, with any numbers; then run
 //! the task. Apart from `layout` because this is a table: it never decides anything. Files are below `src/` of the
 //! Go tree of that version. Each structure is a subset of the target's. linux/arm64 is not covered: it pads cache
 //! lines more, which moves at least `mheap_arenas` and `mheap_central`.

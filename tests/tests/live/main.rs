@@ -1,0 +1,33 @@
+//! The live tests, a file for each promise. One program: as thirty they linked the same libraries thirty times.
+
+mod commands;
+mod counts;
+mod diff;
+mod events;
+mod exits;
+mod fixtures;
+mod goroutines;
+mod harness;
+mod heap;
+mod layouts;
+mod lifecycle;
+mod maps;
+mod matrix;
+mod memory_limit;
+mod names;
+mod namespaces;
+mod newer;
+mod plugins;
+mod pprof;
+mod profile;
+mod real_programs;
+mod recordings;
+mod refusals;
+mod sampled;
+mod stacks;
+mod state;
+mod surroundings;
+mod swapped;
+mod tidy;
+mod trend;
+mod vm;
