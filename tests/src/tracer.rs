@@ -125,6 +125,11 @@ impl Tracer {
             .unwrap_or_else(|seen| panic!("waiting for {text:?}: {seen}"))
     }
 
+    /// Whether it prints a line on stdout that holds the text within that time.
+    pub fn prints(&mut self, text: &str, limit: Duration) -> bool {
+        self.stdout.wait(limit, |line| line.contains(text)).is_ok()
+    }
+
     pub fn signal(&self, signal: Signal) {
         send(self.pid(), signal);
     }

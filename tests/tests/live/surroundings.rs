@@ -251,8 +251,13 @@ fn a_probe_of_another_kind_is_named() {
     let calls: u64 =
         answer["sites"].as_array().unwrap().iter().map(|site| site["calls"].as_u64().unwrap()).sum();
     assert!(hits(&report, "runtime.mallocgc") >= calls);
-    other.signal(rustix::process::Signal::INT);
-    drop(other.wait_for_output("@", END));
+    // bpftrace 0.17 looks whether it was interrupted only where that cuts short a wait (src/bpftrace.cpp, poll_perf_events): a
+    // signal in between is for nothing.
+    let counted = (0..60).any(|_| {
+        other.signal(rustix::process::Signal::INT);
+        other.prints("@", Duration::from_secs(1))
+    });
+    assert!(counted, "bpftrace did not say what it counted");
     drop(other);
     wait_restored(target.pid(), "after bpftrace");
     target.ask("run 20");
