@@ -7,7 +7,7 @@ use tracer_fuzz::patch::Changed;
 use tracer_fuzz::process;
 use tracer_user::binary::x86::Emulates;
 use tracer_user::goruntime::GoImage;
-use tracer_user::goruntime::code::map_variables::map_variables;
+use tracer_user::goruntime::code::call_sites::program;
 use tracer_user::goruntime::code::recipes::RuntimeVars;
 use tracer_user::goruntime::code::{hooks, sites};
 use tracer_user::goruntime::names::inlining::PcKind;
@@ -71,7 +71,7 @@ fuzz_target!(|bytes: &[u8]| {
     // These read all of the code, or of the tables.
     match mode % 16 {
         1 => drop(TypeTable::read(&image)),
-        2 => drop(map_variables(&image)),
+        2 => drop(program(&image)),
         3 => drop(image.inlined(&["runtime.mallocgc"])),
         5 => drop(image.name_extents()),
         _ => {}

@@ -16,9 +16,10 @@ use base::{Base, Extent};
 use tracer_user::binary::file::FileBytes;
 use tracer_user::binary::x86::Emulates;
 use tracer_user::goruntime::GoImage;
+use tracer_user::goruntime::code::call_sites::program;
 use tracer_user::goruntime::code::exits::exit_sites;
 use tracer_user::goruntime::code::hooks::{MapKind, map_kind};
-use tracer_user::goruntime::code::map_variables::{MapVariable, map_variables};
+use tracer_user::goruntime::code::map_variables::MapVariable;
 use tracer_user::goruntime::code::recipes::RuntimeVars;
 use tracer_user::goruntime::code::{hooks, sites};
 use tracer_user::goruntime::heap::census::{self, Also, HeapShape};
@@ -122,7 +123,7 @@ fn memory(target: &Target) -> Base {
         profile::read(&memory, layout, vars, profile::Limits::default()).expect("a quiet process");
     }
     let kind = map_kind(&target.image).unwrap_or(MapKind::Swiss);
-    let variables = map_variables(&target.image).variables;
+    let variables = program(&target.image).variables;
     let header = |place| target.memory.read_u64(target.bias.to_proc(place)).ok().filter(|at| *at != 0);
     let map = |of: &MapVariable| Some((header(of.address)?, target.bias.to_proc(of.type_addr).0));
     let maps: Vec<(u64, u64)> = variables.iter().filter_map(map).collect();

@@ -63,7 +63,7 @@ fn every_recording_replays_to_the_bytes_of_its_session() {
 }
 
 /// One more with each that [`kind`] tells.
-const KINDS: usize = 12;
+const KINDS: usize = 13;
 
 fn kind(readout: &Readout) -> &'static str {
     match readout {
@@ -79,6 +79,7 @@ fn kind(readout: &Readout) -> &'static str {
         Readout::Waits(_) => "waits",
         Readout::LiveSampled(_) => "live sampled",
         Readout::MapSearch(_) => "map search",
+        Readout::CallSites(_) => "call sites",
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use tracer_user::capture::format::{self, BLOCK_HEAD, Kind};
 use tracer_user::capture::{self, CaptureError, End, Item, NewFile, Recorder};
+use tracer_user::record::call_sites::{CallSite, CallSites, SitesOf};
 use tracer_user::record::census::{Amount, Candidate, Census, CensusClass, Population, Spans, TypeShare};
 use tracer_user::record::facts::{CodeMapping, Cost, Events, Limit, Links, Opening, Sampler, Subject};
 use tracer_user::record::image::Image;
@@ -266,6 +267,18 @@ fn every_kind() -> Vec<Record> {
             more: 3,
         }],
     };
+    let sites = CallSites {
+        types: vec![SitesOf {
+            type_addr: ProcAddr(0x50_0100),
+            sites: vec![CallSite { returns_to: ProcAddr(0x40_1234), callee: ProcAddr(0x40_9000) }],
+            more: 3,
+        }],
+        calls: 855,
+        typed: 804,
+        without_type: 20,
+        undecoded: 1,
+        unasked: 2,
+    };
     let waits = Waits {
         sites: vec![SiteWaits {
             created_at: Some(ProcAddr(0x40_3000)),
@@ -293,6 +306,7 @@ fn every_kind() -> Vec<Record> {
         read_out(24, Readout::Waits(waits)),
         read_out(24, Readout::LiveSampled(live)),
         read_out(24, Readout::MapSearch(search)),
+        read_out(24, Readout::CallSites(sites)),
         note(25, Note::ReadingFailed { what: "goroutines".into(), why: "torn".into() }),
         note(26, Note::Replaced { why: "it executed itself".into() }),
         note(27, Note::Limit(Some(Limit { bytes: Bytes(1 << 30), used: Some(Bytes(1 << 29)) }))),
@@ -390,6 +404,7 @@ fn variants_keep_their_places() {
         (1, 9),
         (1, 10),
         (1, 11),
+        (1, 12),
     ];
     expected.extend([(2, 3), (2, 4), (2, 9), (2, 10), (2, 13), (2, 14)]);
     expected.extend(Counter::ALL.map(|_| (2, 5)));
@@ -409,7 +424,7 @@ fn records_keep_their_form() {
 }
 
 /// Of format 1.
-const FORM: (usize, u32) = (968, 1_693_538_003);
+const FORM: (usize, u32) = (997, 2_790_342_288);
 
 #[test]
 fn a_recording_that_was_cut_off_holds_what_was_whole() {

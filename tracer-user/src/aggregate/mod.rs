@@ -5,6 +5,7 @@
 //! stated cap, and what a cap cut is counted. Records of different kinds that carry the same time may be
 //! applied in any order: each kind has its own store. Nothing here names a frame, reads memory or judges.
 
+pub mod call_sites;
 pub mod census;
 pub mod counts;
 pub mod goroutines;
@@ -25,6 +26,7 @@ use crate::record::note::{EndedBy, Probe};
 use crate::record::{Body, Counter, Event, Note, Readout, Record, Slot};
 use crate::units::KTime;
 
+pub use call_sites::CallSiteStore;
 pub use census::CensusHistory;
 pub use counts::Tallies;
 pub use goroutines::GoroutineHistory;
@@ -74,6 +76,7 @@ pub struct Ledger {
     session: SessionFacts,
     profile: ProfileHistory,
     samples: SampleStore,
+    call_sites: CallSiteStore,
     probes: Vec<Probe>,
     remarks: Vec<Remark>,
     remarks_cut: u64,
@@ -103,6 +106,7 @@ impl Ledger {
             session: SessionFacts::default(),
             profile: ProfileHistory::default(),
             samples: SampleStore::default(),
+            call_sites: CallSiteStore::default(),
             probes: Vec::new(),
             remarks: Vec::new(),
             remarks_cut: 0,
@@ -152,6 +156,7 @@ impl Ledger {
                     Readout::Profile(p) => self.profile.apply(time, p),
                     Readout::LiveSampled(live) => self.profile.lives(time, live),
                     Readout::Fates(fates) => self.samples.tell(time, &fates),
+                    Readout::CallSites(sites) => self.call_sites.apply(sites),
                     Readout::Counts(counts) => {
                         self.tallies.apply(time, &counts);
                         for (counter, n) in &counts.losses {
@@ -237,7 +242,7 @@ impl Ledger {
     }
 
     /// The same, with those that are 0.
-    pub(crate) fn every_cut(&self) -> [(&'static str, u64); 21] {
+    pub(crate) fn every_cut(&self) -> [(&'static str, u64); 22] {
         [
             ("ledger_allocations_unlisted", self.tallies.allocs_unlisted().objects),
             ("ledger_map_calls_unlisted", self.tallies.map_calls_unlisted()),
@@ -256,6 +261,7 @@ impl Ledger {
             ("ledger_samples_unfollowed", self.samples.unfollowed()),
             ("ledger_sample_groups_cut", self.samples.groups_cut()),
             ("ledger_fates_misplaced", self.samples.misplaced()),
+            ("ledger_call_sites_cut", self.call_sites.cut()),
             ("ledger_remarks_cut", self.remarks_cut),
             ("ledger_misrouted", self.misrouted),
             ("unrecorded", self.session.unrecorded()),
@@ -302,6 +308,9 @@ impl Ledger {
     }
     pub fn samples(&self) -> &SampleStore {
         &self.samples
+    }
+    pub fn call_sites(&self) -> &CallSiteStore {
+        &self.call_sites
     }
     pub fn probes(&self) -> &[Probe] {
         &self.probes

@@ -503,6 +503,7 @@ fn map_over(seconds: u32, entries: impl Fn(f64) -> f64) -> Evidence {
         deletes: None,
         grows: Some(3),
         sites: Vec::new(),
+        places: None,
     };
     Evidence { at_s: f64::from(seconds), maps: vec![map], ..Evidence::default() }
 }

@@ -3,6 +3,7 @@
 //! Rules are plain functions without memory: what they know is in the evidence, time included. Each answers
 //! [`Answer::Quiet`], [`Answer::Finding`] or [`Answer::NotYet`] and owns its sentences. Nothing here does I/O.
 
+mod code;
 pub mod figures;
 mod group;
 pub mod growth;
@@ -11,7 +12,7 @@ pub mod rules;
 mod shape;
 pub mod stats;
 
-use crate::symbolize::evidence::{Cause, Evidence, Frame};
+use crate::symbolize::evidence::{Cause, Evidence, Frame, Places};
 pub use stats::Slope;
 
 /// What a rule says about one subject.
@@ -79,6 +80,8 @@ pub struct Finding {
     pub place: Option<Frame>,
     /// Where it is allocated or started, innermost first.
     pub stack: Vec<Frame>,
+    /// Where the program's code makes it or writes to it, whoever did. Absent where nobody looked.
+    pub code: Option<Places>,
     pub type_name: Option<String>,
     /// What lives of the type or of the site, where that is known.
     pub live: Option<Live>,
@@ -169,6 +172,8 @@ pub struct TypeGrowth {
     /// Bytes per second; absent where the class grows, most of it is of this type, and it is too early for more.
     pub slope: Option<Slope>,
     pub live: Live,
+    /// Where the program's code allocates it.
+    pub places: Option<Places>,
 }
 
 /// What lives as of the newest GC cycle that was looked at, with one standard error of sampling.

@@ -4,7 +4,9 @@
 //! at a place that a jump leads to, and behind a call, everything is forgotten. It never guesses: what it does not
 //! understand is unknown.
 
-use iced_x86::{Code, FlowControl, InstructionInfoFactory, OpAccess, OpKind, Register};
+use iced_x86::{
+    Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
+};
 
 use super::x86::Insn;
 use crate::units::ImageAddr;
@@ -18,17 +20,21 @@ pub enum Value {
     Address(ImageAddr),
     /// The word that lies there: `mov reg, [rip + d]`.
     WordAt(ImageAddr),
+    /// A number that the instruction holds: `mov ebx, 1`, `xor ebx, ebx`.
+    Constant(u64),
 }
 
-/// A direct call and the first two of Go's argument registers before it.
+/// Go's registers for the first words of the arguments (cmd/compile/abi-internal.md, amd64).
+const ARGUMENTS: [Register; 5] = [Register::RAX, Register::RBX, Register::RCX, Register::RDI, Register::RSI];
+
+/// A direct call and what the first words of its arguments are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Call {
     pub at: ImageAddr,
+    /// Where the call returns to.
+    pub end: ImageAddr,
     pub target: ImageAddr,
-    /// RAX.
-    pub first: Value,
-    /// RBX.
-    pub second: Value,
+    pub arguments: [Value; ARGUMENTS.len()],
 }
 
 /// The sixteen general registers.
@@ -68,8 +74,8 @@ pub fn calls(insns: &[Insn]) -> Vec<Call> {
             FlowControl::Next | FlowControl::ConditionalBranch => {}
             flow => {
                 if let (FlowControl::Call, Some(target)) = (flow, insn.target()) {
-                    let (first, second) = (registers.get(Register::RAX), registers.get(Register::RBX));
-                    calls.push(Call { at: insn.address(), target, first, second });
+                    let arguments = ARGUMENTS.map(|register| registers.get(register));
+                    calls.push(Call { at: insn.address(), end: insn.end(), target, arguments });
                 }
                 registers = Registers::default();
                 continue;
@@ -84,7 +90,7 @@ pub fn calls(insns: &[Insn]) -> Vec<Call> {
             {
                 registers.get(raw.op1_register())
             }
-            _ => Value::Unknown,
+            _ => number(raw).map_or(Value::Unknown, Value::Constant),
         };
         for used in info.info(raw).used_registers() {
             let writes = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::None);
@@ -97,6 +103,24 @@ pub fn calls(insns: &[Insn]) -> Vec<Call> {
         }
     }
     calls
+}
+
+/// The number that an instruction leaves in the whole of its first register: writes of half a register clear the other half.
+fn number(raw: &Instruction) -> Option<u64> {
+    if raw.op0_kind() != OpKind::Register || !matches!(raw.op0_register().size(), 4 | 8) {
+        return None;
+    }
+    match raw.mnemonic() {
+        Mnemonic::Mov => {
+            let number = raw.try_immediate(1).ok()?;
+            Some(if raw.op0_register().size() == 4 { number & u64::from(u32::MAX) } else { number })
+        }
+        Mnemonic::Xor => {
+            let same = raw.op1_kind() == OpKind::Register && raw.op1_register() == raw.op0_register();
+            same.then_some(0)
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -124,25 +148,35 @@ mod tests {
     /// je +0 (the next instruction is a join)
     const JOIN: &[u8] = &[0x74, 0];
 
+    /// xor ebx, ebx
+    const NIL: &[u8] = &[0x31, 0xdb];
+
+    /// What the first two arguments of each call are.
+    fn passed(pieces: &[&[u8]]) -> Vec<(Value, Value)> {
+        of(pieces).iter().map(|call| (call.arguments[0], call.arguments[1])).collect()
+    }
+
     #[test]
     fn operands_of_a_call_are_told() {
         let [call] = of(&[TYPE, MAP, CALL])[..] else { panic!("one call") };
+        assert_eq!((call.at, call.end), (ImageAddr(ENTRY + 14), ImageAddr(ENTRY + 19)));
         assert_eq!(call.target, ImageAddr(ENTRY + 14 + 5 + 0x300));
-        assert_eq!(call.first, Value::Address(ImageAddr(ENTRY + 7 + 0x100)));
-        assert_eq!(call.second, Value::WordAt(ImageAddr(ENTRY + 14 + 0x200)));
-        let [call] = of(&[TYPE, BY_RCX, CALL])[..] else { panic!("one call") };
-        assert_eq!(call.second, Value::WordAt(ImageAddr(ENTRY + 14 + 0x200)));
+        let ty = Value::Address(ImageAddr(ENTRY + 7 + 0x100));
+        let map = Value::WordAt(ImageAddr(ENTRY + 14 + 0x200));
+        assert_eq!(passed(&[TYPE, MAP, CALL]), [(ty, map)]);
+        assert_eq!(passed(&[TYPE, BY_RCX, CALL]), [(ty, map)]);
+        assert_eq!(passed(&[TYPE, LOSE, CALL]), [(ty, Value::Constant(1))]);
+        assert_eq!(passed(&[TYPE, NIL, CALL]), [(ty, Value::Constant(0))]);
     }
 
     #[test]
     fn what_was_overwritten_called_or_joined_is_unknown() {
-        for pieces in [[TYPE, MAP, LOSE, CALL], [TYPE, MAP, JOIN, CALL]] {
-            let [call] = of(&pieces)[..] else { panic!("one call") };
-            assert_eq!(call.second, Value::Unknown);
-        }
-        let [first, second] = of(&[TYPE, MAP, CALL, CALL])[..] else { panic!("two calls") };
-        assert_ne!(first.first, Value::Unknown);
-        assert_eq!((second.first, second.second), (Value::Unknown, Value::Unknown));
+        // mov bl, 1: the rest of the register is what it was.
+        assert_eq!(passed(&[NIL, &[0xb3, 1], CALL]), [(Value::Unknown, Value::Unknown)]);
+        assert_eq!(passed(&[TYPE, MAP, JOIN, CALL]), [(Value::Unknown, Value::Unknown)]);
+        let [first, second] = passed(&[TYPE, MAP, CALL, CALL])[..] else { panic!("two calls") };
+        assert_ne!(first.0, Value::Unknown);
+        assert_eq!(second, (Value::Unknown, Value::Unknown));
     }
 
     proptest::proptest! {

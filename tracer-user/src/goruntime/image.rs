@@ -3,7 +3,7 @@
 //! Apart because it is immutable and shared by every process of that build. It reads no process and keeps no
 //! more of the file than pclntab; everything else is read when asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
@@ -206,17 +206,30 @@ impl GoImage {
 
     /// A pointer in static data, as linked: the relocation's addend where there is one, else the word itself.
     pub fn pointer(&self, at: ImageAddr) -> Result<ImageAddr, GoError> {
-        let mut relocated = None;
+        self.pointers(vec![at]).and_then(|mut found| {
+            found.remove(&at).ok_or(GoError::Broken { what: "a pointer in static data", at: at.0 })
+        })
+    }
+
+    /// The same for many places, in one pass over the relocations. Those that cannot be read are left out.
+    pub fn pointers(&self, mut places: Vec<ImageAddr>) -> Result<BTreeMap<ImageAddr, ImageAddr>, GoError> {
+        places.sort_unstable();
+        let mut found = BTreeMap::new();
         self.elf.relative_relocations(&*self.file, |place, addend| {
-            if place == at {
-                relocated = Some(addend);
+            if places.binary_search(&place).is_ok() {
+                found.insert(place, addend);
             }
-            relocated.is_none()
+            found.len() < places.len()
         })?;
-        match relocated {
-            Some(addend) => Ok(addend),
-            None => Ok(ImageAddr(self.memory().read_u64(at)?)),
+        let memory = self.memory();
+        for place in places {
+            if let btree_map::Entry::Vacant(missing) = found.entry(place)
+                && let Ok(word) = memory.read_u64(place)
+            {
+                missing.insert(ImageAddr(word));
+            }
         }
+        Ok(found)
     }
 
     /// Every pointer between static data that the loader writes, as (place, value) without a load bias; none in a

@@ -5,6 +5,7 @@
 //! (`capture/`): variants are known by their place and fields by their order, so a field is never added to what
 //! exists; a new fact is a new variant at the end of its enum. docs/design/0003 says why.
 
+pub mod call_sites;
 pub mod census;
 pub mod decode;
 pub mod event;
@@ -79,6 +80,7 @@ impl Record {
             Readout::MapSearch(search) => {
                 search.shared.iter().flat_map(|shared| shared.types.iter().copied()).for_each(&mut *see);
             }
+            Readout::CallSites(sites) => sites.types.iter().map(|of| of.type_addr).for_each(&mut *see),
             Readout::Gc(_)
             | Readout::SizeClasses(_)
             | Readout::Goroutines(_)

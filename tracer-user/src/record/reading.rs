@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use tracer_common::key::{CLASS_BELOW_TINY, CLASS_LARGE};
 
+use super::call_sites::CallSites;
 use super::census::Census;
 use super::losses;
 pub use super::maps::{MapSearch, MapState, Maps, SharedStorage};
@@ -37,6 +38,7 @@ pub enum Readout {
     Waits(Waits),
     LiveSampled(LiveSampled),
     MapSearch(MapSearch),
+    CallSites(CallSites),
 }
 
 /// The GC controller's and memstats' figures.

@@ -1,16 +1,17 @@
 //! Evidence + Judgement + what the session knows of itself -> [`Report`]. No figure is made here; only put into
 //! the model's words.
 
+use super::finding::finding;
 use super::growth;
 use super::heap_rows as heap;
 use super::model::{
-    Allocated, AllocatedClass, Allocation, ClassSite, CodeMapping, Container, Cost, Events, Finding, Frame,
-    Gc, GoroutineGroup, GoroutineSite, Goroutines, GrowingClass, Heap, Limit, MapRow, MapSearch, MapSite,
-    Pauses, Probe, Process, ProcessPoint, Report, SCHEMA, Session, Subject, Target, Undecided,
+    Allocated, AllocatedClass, Allocation, Code, CodeMapping, Container, Cost, Events, Finding, Frame, Gc,
+    GoroutineGroup, GoroutineSite, Goroutines, Heap, Limit, MapRow, MapSearch, MapSite, Pauses, Probe,
+    Process, ProcessPoint, Report, SCHEMA, Session, Target, Undecided,
 };
 use super::moment::Moment;
 use super::{profile, sizes};
-use crate::analyze::{self, HeapPart, Judgement, PartOf};
+use crate::analyze::{self, Judgement};
 use crate::symbolize::evidence::{self, EndedBy, Evidence, Harm, Remark};
 
 /// Rows of allocations in a report, the largest first; the rest is in the totals.
@@ -225,6 +226,12 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
             })
             .collect(),
         events: facts.events,
+        code: evidence.code.map(|code| Code {
+            calls: code.calls,
+            typed: code.typed,
+            without_type: code.without_type,
+            undecoded: code.undecoded,
+        }),
         counters: evidence.losses.iter().map(|l| (l.name.to_owned(), l.count)).collect(),
         complete: !harmed(Harm::Totals) && !harmed(Harm::Attribution),
         lower_bounds: harmed(Harm::Totals),
@@ -425,85 +432,4 @@ fn map_row(map: &evidence::MapRow) -> MapRow {
             })
             .collect(),
     }
-}
-
-fn finding(f: &analyze::Finding) -> Finding {
-    let mut out = Finding {
-        id: f.id(),
-        rule: f.rule.to_owned(),
-        verdict: f.verdict.name().to_owned(),
-        title: f.title.clone(),
-        url: format!("docs/findings/{}.md", f.rule),
-        subject: match &f.subject {
-            analyze::Subject::Site(id) => Subject::Site(id.clone()),
-            analyze::Subject::GoroutineSite(id) => Subject::GoroutineSite(id.clone()),
-            analyze::Subject::Map(id) => Subject::Map(id.clone()),
-            analyze::Subject::Type(name) => Subject::Type(name.clone()),
-            analyze::Subject::SizeClass(size) => {
-                Subject::SizeClass(size.map_or_else(|| "large".to_owned(), |s| s.to_string()))
-            }
-        },
-        place: f.place.as_ref().map(frame),
-        type_name: f.type_name.clone(),
-        cause: f.cause.map(|c| c.name().to_owned()),
-        live_objects: f.live.map(|live| live.objects.round() as u64),
-        live_objects_stderr: f.live.map(|live| live.objects_stderr).filter(|error| *error > 0.0),
-        live_bytes: f.live.map(|live| live.bytes.round() as u64),
-        live_bytes_stderr: f.live.map(|live| live.bytes_stderr).filter(|error| *error > 0.0),
-        bytes_per_s: None,
-        goroutines_per_s: None,
-        entries_per_s: None,
-        entries: None,
-        low: 0.0,
-        high: 0.0,
-        confidence: f.confidence,
-        limit_eta_s: None,
-        count: None,
-        wait: None,
-        oldest_wait_s: None,
-        stack: frames(&f.stack),
-        blocked_at: Vec::new(),
-        size_classes: Vec::new(),
-        related: f.related.clone(),
-        evidence: f.evidence.clone(),
-        advice: f.advice.clone(),
-    };
-    match &f.growth {
-        analyze::Growth::Heap { slope, parts, .. } => {
-            out.bytes_per_s = Some(slope.per_unit);
-            (out.low, out.high) = (slope.low, slope.high);
-            out.size_classes = parts.iter().filter_map(growing_class).collect();
-        }
-        analyze::Growth::Map(m) => {
-            out.entries_per_s = Some(m.slope.per_unit);
-            (out.low, out.high) = (m.slope.low, m.slope.high);
-            out.entries = Some(m.entries);
-        }
-        analyze::Growth::Goroutines(g) => {
-            out.goroutines_per_s = Some(g.slope.per_unit);
-            (out.low, out.high) = (g.slope.low, g.slope.high);
-            out.count = Some(g.count);
-            out.wait.clone_from(&g.wait);
-            out.oldest_wait_s = g.oldest_wait_s;
-            out.blocked_at = frames(&g.blocked_at);
-        }
-    }
-    out
-}
-
-/// Absent for what is known by its site: that is the finding's own.
-fn growing_class(part: &HeapPart) -> Option<GrowingClass> {
-    let PartOf::Class { size, .. } = part.what else { return None };
-    Some(GrowingClass {
-        bytes: size,
-        types: part.types.iter().map(|t| t.names.join(" | ")).collect(),
-        growth: growth::of_slope(part.slope),
-        objects_per_s: part.objects_per_s,
-        share: part.share,
-        sites: part
-            .candidates
-            .iter()
-            .map(|c| ClassSite { site: c.id.clone(), share: c.share, objects_per_s: c.objects_per_s })
-            .collect(),
-    })
 }

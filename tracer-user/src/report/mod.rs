@@ -7,6 +7,7 @@ pub mod build;
 pub mod diff;
 pub mod diff_input;
 mod diff_lines;
+mod finding;
 pub mod folded;
 pub mod goroutines;
 mod growth;

@@ -4,6 +4,7 @@
 //! Absent means not measured. Fields are added freely; none is renamed or removed under this number. Bytes are
 //! bytes, times seconds, moments RFC 3339, `t` seconds since the session's start.
 
+mod finding;
 mod lines;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use crate::symbolize::profile::{Place, Sample};
 
+pub use finding::{ClassSite, CodePlace, Finding, GrowingClass, Subject, Undecided};
 pub use lines::{LINES_SCHEMA, Line};
 
 pub const SCHEMA: &str = "tracer.report/1";
@@ -119,6 +121,9 @@ pub struct Session {
     pub probes: Vec<Probe>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<Events>,
+    /// How much of the program's code says what it allocates; absent before it was looked through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
     /// What was lost, by name; zeros left out.
     pub counters: BTreeMap<String, u64>,
     /// False where something that belongs into a figure was lost.
@@ -139,6 +144,18 @@ pub struct Probe {
     pub site: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hits: Option<u64>,
+}
+
+/// Calls in all of the program's code that allocate something of a type, the runtime's own left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Code {
+    pub calls: u64,
+    /// Those that name the type; what they make is found by it.
+    pub typed: u64,
+    /// Those that pass none: several variables in one object, bytes. The others learn the type while the program runs.
+    pub without_type: u64,
+    /// Functions whose code could not be read.
+    pub undecoded: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -680,103 +697,4 @@ pub struct MapSite {
     pub deletes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grows: Option<u64>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Subject {
-    Site(String),
-    GoroutineSite(String),
-    Map(String),
-    Type(String),
-    /// Bytes per object; "large" above the classes.
-    SizeClass(String),
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Finding {
-    pub id: String,
-    pub rule: String,
-    pub verdict: String,
-    pub title: String,
-    /// The page on this rule, in tracer's own documentation.
-    pub url: String,
-    pub subject: Subject,
-    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
-    pub place: Option<Frame>,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub type_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cause: Option<String>,
-    /// Of the type or of the site, as of the newest GC cycle that was looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub live_objects: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub live_objects_stderr: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub live_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub live_bytes_stderr: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes_per_s: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub goroutines_per_s: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub entries_per_s: Option<f64>,
-    /// In the map, as of the newest reading.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub entries: Option<u64>,
-    pub low: f64,
-    pub high: f64,
-    pub confidence: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit_eta_s: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub wait: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub oldest_wait_s: Option<f64>,
-    /// Where it is allocated or started, innermost first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub stack: Vec<Frame>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub blocked_at: Vec<Frame>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub size_classes: Vec<GrowingClass>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub related: Vec<String>,
-    pub evidence: Vec<String>,
-    pub advice: String,
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct GrowingClass {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<u64>,
-    /// The types that grow in it, the fastest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub types: Vec<String>,
-    pub growth: Growth,
-    pub objects_per_s: f64,
-    /// Of the whole heap's growth.
-    pub share: f64,
-    pub sites: Vec<ClassSite>,
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct ClassSite {
-    pub site: String,
-    /// Of the class's allocations since attach.
-    pub share: f64,
-    pub objects_per_s: f64,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Undecided {
-    pub rule: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
-    pub reason: String,
-    pub needs: String,
 }

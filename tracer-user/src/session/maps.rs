@@ -1,40 +1,31 @@
 //! Which maps to read: those that were seen to grow, those that package variables hold, and large ones in the heap.
 //!
-//! Apart from the reader because the variables are found by a look through all of the program's code, on a thread of
-//! its own: a first report does not wait for it, a last one only a moment. A map that was seen to grow is known by its
+//! Apart from the reader because a map that was seen to grow is known by its
 //! address alone, and freed memory keeps its bytes until it is given out again: so the collector's marks are asked
 //! whether it is still there, once it no longer grows.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    sync::{
-        Arc,
-        mpsc::{Receiver, sync_channel},
-    },
+    sync::mpsc::Receiver,
     time::Duration,
 };
 
 use super::target::Target;
 use crate::{
     goruntime::{
-        code::{
-            hooks::{MapKind, map_kind},
-            map_variables::map_variables,
-        },
+        code::hooks::{MapKind, map_kind},
         heap::{
             census::HeapShape,
             held::{self, Held},
             map_headers::Found,
         },
-        image::GoImage,
         state::{
             StateError,
             maps::{Known, MAX_MAPS, Place},
         },
     },
-    kernel::priority::wait_for_others,
     record::reading::{Counts, MapCall, MapSearch, MapState, Maps, SharedStorage},
-    units::{LoadBias, ProcAddr},
+    units::ProcAddr,
 };
 
 /// The maps that are known so far.
@@ -68,18 +59,11 @@ struct GrownMap {
 }
 
 impl MapFinder {
-    /// Absent where the program has no maps that grow.
-    pub(super) fn start(target: &Target) -> std::io::Result<Option<Self>> {
-        let Some(kind) = map_kind(&target.image) else { return Ok(None) };
+    /// Absent where the program has no maps that grow. Variables come when the code was looked through.
+    pub(super) fn new(target: &Target, coming: Receiver<Vec<Known>>) -> Option<Self> {
+        let kind = map_kind(&target.image)?;
         let shape = HeapShape::of(&target.image);
-        let (found, coming) = sync_channel(1);
-        let (image, bias) = (Arc::clone(&target.image), target.bias);
-        std::thread::Builder::new().name("map variables".into()).spawn(move || {
-            wait_for_others();
-            // A session that has ended needs them no more.
-            drop(found.send(of_variables(&image, bias)));
-        })?;
-        Ok(Some(Self { kind, shape, variables: Vec::new(), coming, grown: Grown::default() }))
+        Some(Self { kind, shape, variables: Vec::new(), coming, grown: Grown::default() })
     }
 
     pub(super) fn kind(&self) -> MapKind {
@@ -197,14 +181,6 @@ impl Grown {
         self.maps.remove(&map.address);
         false
     }
-}
-
-fn of_variables(image: &GoImage, bias: LoadBias) -> Vec<Known> {
-    map_variables(image)
-        .variables
-        .iter()
-        .map(|v| Known { at: Place::Variable(bias.to_proc(v.address)), type_addr: bias.to_proc(v.type_addr) })
-        .collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! stages are plain functions that it calls in order. Nothing typed is parsed here: [`Setup`] holds what was
 //! meant.
 
+mod call_sites;
 mod clock;
 mod drain;
 mod error;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{clock, heap::HeapReader, inbox::Wake, maps::MapFinder, target::Target};
+use super::{call_sites::CodeSites, clock, heap::HeapReader, inbox::Wake, maps::MapFinder, target::Target};
 use crate::{
     goruntime::state::{StateError, goroutines::Limits, profile, profile::ProfileVars},
     host::HostError,
@@ -31,8 +31,8 @@ const FIRST: u32 = 16;
 /// Nor, with its pauses, more than this share of the time.
 const SHARE_OF_TIME: f64 = 0.1;
 
-/// How long a reading that was asked for waits for the variables that hold maps: a short session has them too.
-const MAPS_WITHIN: Duration = Duration::from_millis(250);
+/// How long a reading that was asked for waits for what the look through the code brings: a short session has it too.
+const CODE_WITHIN: Duration = Duration::from_millis(250);
 
 /// What the loop asks the thread for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub(super) struct Sources {
     pub(super) tables: Option<(Tables, usize)>,
     /// Absent in a program without maps that grow.
     pub(super) maps: Option<MapFinder>,
+    /// Absent where only one look is taken.
+    pub(super) sites: Option<CodeSites>,
     /// The runtime's memory profiler, where its profile is to be read.
     pub(super) profile: Option<ProfileVars>,
 }
@@ -277,6 +279,11 @@ impl Cadence {
         if profile {
             records.extend(self.profile());
         }
+        if let Some(sites) = &mut self.sources.sites {
+            sites.learn(&records);
+            let readout = sites.news(if asked { CODE_WITHIN } else { Duration::ZERO });
+            records.extend(readout.map(|found| take("the code", None, || Ok::<_, StateError>(found))));
+        }
         // Checked after the reads: what was read before a replacement was noticed must not count.
         match self.sources.target.process.still_same() {
             Ok(()) => Ok(records),
@@ -309,7 +316,7 @@ impl Cadence {
     fn maps(&mut self, asked: bool, records: &mut Vec<Record>) {
         let target = &self.sources.target;
         let Some(finder) = self.sources.maps.as_mut() else { return };
-        finder.await_variables(if asked { MAPS_WITHIN } else { Duration::ZERO });
+        finder.await_variables(if asked { CODE_WITHIN } else { Duration::ZERO });
         if let Err(e) = finder.forget(target) {
             records.push(failed("which maps are gone", &e));
         }
@@ -392,7 +399,7 @@ pub(super) fn once(
     about: Once,
     profile: Option<ProfileVars>,
 ) -> Result<Vec<Record>, HostError> {
-    let sources = Sources { target: Arc::clone(target), tables: None, maps: None, profile };
+    let sources = Sources { target: Arc::clone(target), tables: None, maps: None, sites: None, profile };
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
     let due = Due {
         full: true,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    call_sites::CodeLook,
     clock,
     drain::Drain,
     error::SessionError,
@@ -148,8 +149,14 @@ impl<'s, 'a> Session<'s, 'a> {
         }
         let drain = start_drain(&mut opened, &output, &wakes)?;
         let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
-        let maps = MapFinder::start(&opened.target).map_err(SessionError::Thread)?;
-        let sources = Sources { target: Arc::clone(&opened.target), tables, maps, profile: opened.profile };
+        let CodeLook { variables, sites } = CodeLook::start(&opened.target).map_err(SessionError::Thread)?;
+        let sources = Sources {
+            target: Arc::clone(&opened.target),
+            tables,
+            maps: MapFinder::new(&opened.target, variables),
+            sites: Some(sites),
+            profile: opened.profile,
+        };
         let follows = opened.probes.is_some() && setup.probed().sampled;
         let follower = follows.then(|| Follower::start(&opened.target, wakes.clone())).transpose();
         let follower = follower.map_err(SessionError::Thread)?;

@@ -92,7 +92,8 @@ impl Watched {
             | Readout::Waits(_)
             | Readout::Fates(_)
             | Readout::LiveSampled(_)
-            | Readout::MapSearch(_) => {}
+            | Readout::MapSearch(_)
+            | Readout::CallSites(_) => {}
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Clock;
+use super::call_sites::{self, Makes};
 use super::evidence::{Census, CensusClass, ClassPoint, TypeInClass, TypePoint, TypeRow};
 use super::memo::Named;
 use crate::aggregate::Ledger;
 use crate::aggregate::census::{CensusHistory, TypesOf, totals};
 use crate::record::census::{Amount, Candidate, TypeShare};
+use crate::units::ProcAddr;
 
 pub(super) fn census(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Option<Census> {
     let (time, census) = ledger.census().newest()?;
@@ -33,7 +35,7 @@ pub(super) fn census(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Op
         torn: census.torn,
         swapped: census.swapped,
         unread: census.unread,
-        types: census.types.as_ref().map(|shares| types(shares, ledger.census(), clock, named)),
+        types: census.types.as_ref().map(|shares| types(shares, ledger, clock, named)),
         points: points(ledger.census(), clock),
     })
 }
@@ -58,19 +60,28 @@ fn class_points(history: &CensusHistory, clock: Clock, key: (u8, bool)) -> Vec<C
 }
 
 /// Most bytes first.
-fn types(shares: &[TypeShare], history: &CensusHistory, clock: Clock, named: &mut Named<'_>) -> Vec<TypeRow> {
+fn types(shares: &[TypeShare], ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Vec<TypeRow> {
+    let history = ledger.census();
+    let mut made: BTreeMap<BTreeSet<String>, BTreeSet<(ProcAddr, Makes)>> = BTreeMap::new();
     let mut rows: BTreeMap<BTreeSet<String>, TypeRow> = BTreeMap::new();
     for (TypesOf { candidates, .. }, total) in totals(shares) {
         let names = names(candidates, named);
         let row = rows
             .entry(names.clone())
-            .or_insert_with(|| TypeRow { candidates: names.into_iter().collect(), ..TypeRow::default() });
+            .or_insert_with(|| TypeRow { candidates: names.iter().cloned().collect(), ..TypeRow::default() });
         row.objects = row.objects.saturating_add(total.amount.objects);
         row.bytes = row.bytes.saturating_add(total.amount.bytes.0);
         row.objects_stderr = row.objects_stderr.hypot(total.objects_stderr);
         row.bytes_stderr = row.bytes_stderr.hypot(total.bytes_stderr);
         row.hits = row.hits.saturating_add(total.hits);
         row.unproven |= total.unproven;
+        let makes = |c: &Candidate| (c.type_addr, if c.array { Makes::Arrays } else { Makes::Objects });
+        made.entry(names).or_default().extend(candidates.iter().map(makes));
+    }
+    for (names, types) in made {
+        if let Some(row) = rows.get_mut(&names).filter(|_| !names.is_empty()) {
+            row.places = call_sites::places(ledger, types, named);
+        }
     }
     let mut all: Vec<_> = history.followed().collect();
     all.sort_unstable();

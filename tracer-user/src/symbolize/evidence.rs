@@ -74,6 +74,8 @@ pub struct Evidence {
     pub gc: Option<GcState>,
     pub size_classes: Vec<SizeClass>,
     pub census: Option<Census>,
+    /// How much of the program's code says what it allocates; absent before it was looked through.
+    pub code: Option<Code>,
     pub process: Option<ProcessState>,
     pub probes: Vec<ProbeRow>,
     /// What was lost, by name; nothing here is 0.
@@ -181,6 +183,8 @@ pub struct MapRow {
     pub grows: Option<u64>,
     /// Who called, most calls first.
     pub sites: Vec<MapSite>,
+    /// Where the program's code makes such maps or writes to them, whoever did.
+    pub places: Option<Places>,
 }
 
 /// What a look through the heap for large maps left out.
@@ -404,6 +408,37 @@ pub struct TypeRow {
     pub unproven: bool,
     /// The same over time, each size class apart.
     pub classes: Vec<TypeInClass>,
+    /// Where the program's code allocates them. Absent where nobody looked.
+    pub places: Option<Places>,
+}
+
+/// How much of the program's code says what it allocates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Code {
+    /// Calls that allocate something of a type, the runtime's own left out.
+    pub calls: u64,
+    /// Those that name the type.
+    pub typed: u64,
+    /// Those that pass none.
+    pub without_type: u64,
+    pub undecoded: u64,
+}
+
+/// Where the program's code names a type as it allocates. What is made by generic code or by reflection is named nowhere.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Places {
+    /// As they are in the program's code.
+    pub places: Vec<Place>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+/// One place in the code.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    /// The function, and before it those that the compiler inlined into it there.
+    pub stack: Vec<Frame>,
+    pub cause: Cause,
 }
 
 /// Objects of one type in one size class.

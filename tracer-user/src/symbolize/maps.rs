@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Clock;
+use super::call_sites::{self, Makes};
 use super::evidence::{Frame, MapHeld, MapPoint, MapRow, MapSearch, MapSite};
 use super::memo::Named;
 use super::stack::site_id;
@@ -51,6 +52,7 @@ pub(super) fn maps(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Vec<
                 may_be(&mut row, shared, named);
             }
             let sum = |calls: fn(&MapSite) -> u64| row.sites.iter().map(calls).fold(0, u64::saturating_add);
+            row.places = call_sites::places(ledger, [(key.1, Makes::Arrays)], named);
             // Writes and deletions are probed together.
             (row.writes, row.deletes, row.grows) = (
                 writes_counted.then(|| sum(|s| s.writes)),
@@ -132,5 +134,6 @@ fn row(
         deletes: None,
         grows: None,
         sites,
+        places: None,
     }
 }

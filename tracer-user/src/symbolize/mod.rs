@@ -4,6 +4,7 @@
 //! merged after naming: two addresses on one line of one function are one site to a reader. Nothing is judged
 //! here and nothing is dropped: what has no name keeps its figures under an honest "unknown".
 
+mod call_sites;
 mod census;
 pub mod evidence;
 mod goroutines;
@@ -83,6 +84,7 @@ impl Symbolizer {
             gc: rows::gc(ledger, clock),
             size_classes: rows::size_classes(ledger, clock),
             census: census::census(ledger, clock, &mut named),
+            code: call_sites::code(ledger),
             process: rows::process(ledger, clock),
             probes: rows::probes(ledger),
             losses: losses(ledger, stacks_unknown + samples_unknown),

@@ -202,6 +202,7 @@ fn finding(site: &GoroutineSite, rise: &Rise, births: Births, module: Option<&st
             wait.as_ref().map(|w| format!(", blocked in {w}")).unwrap_or_default()
         ),
         place: site.created_by.clone(),
+        code: None,
         stack: site.created_by.iter().cloned().collect(),
         type_name: None,
         live: None,

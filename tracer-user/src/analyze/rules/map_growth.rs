@@ -4,8 +4,10 @@
 //! leak: a cache that is still filling looks the same until it is full.
 
 use crate::analyze::shape::{Doubt, Rise, Shape, shape};
-use crate::analyze::{Answer, Finding, Growth, MapGrowth, NotYet, Slope, Subject, Verdict, figures, own};
-use crate::symbolize::evidence::{Evidence, Frame, MapRow, MapSite};
+use crate::analyze::{
+    Answer, Finding, Growth, MapGrowth, NotYet, Slope, Subject, Verdict, code, figures, own,
+};
+use crate::symbolize::evidence::{Cause, Evidence, Frame, MapRow, MapSite, Places};
 
 pub const NAME: &str = "map-growth";
 
@@ -103,7 +105,9 @@ fn finding(map: &MapRow, growth: MapGrowth, rise: &Rise, module: Option<&str>) -
     let Slope { per_unit, low, high } = rise.slope;
     let rate = figures::per_second_interval("entries", per_unit, low, high);
     let writer = writer(map);
-    let stack: Vec<Frame> = writer.map(|s| s.stack.clone()).unwrap_or_default();
+    let places = map.places.as_ref().map(writing);
+    let only = writer.map_or_else(|| code::only(places.as_ref()).map(|p| &p.stack), |_| None);
+    let stack: Vec<Frame> = writer.map(|s| &s.stack).or(only).cloned().unwrap_or_default();
     let place = own::place(&stack, module);
     Finding {
         rule: NAME,
@@ -115,7 +119,8 @@ fn finding(map: &MapRow, growth: MapGrowth, rise: &Rise, module: Option<&str>) -
         type_name: map.type_name.clone(),
         live: None,
         cause: None,
-        evidence: sentences(map, writer),
+        evidence: sentences(map, writer, places.as_ref(), module),
+        code: places,
         growth: Growth::Map(growth),
         confidence: 1.0 - rise.p,
         advice: "delete entries when they are done with, or bound the map".to_owned(),
@@ -129,7 +134,18 @@ fn writer(map: &MapRow) -> Option<&MapSite> {
     known().filter(|s| s.writes > 0).max_by_key(|s| s.writes).or_else(|| known().max_by_key(|s| s.grows))
 }
 
-fn sentences(map: &MapRow, writer: Option<&MapSite>) -> Vec<String> {
+/// Of the places that have to do with such maps those that write.
+fn writing(places: &Places) -> Places {
+    let writes = places.places.iter().filter(|p| p.cause == Cause::MapAssign);
+    Places { places: writes.cloned().collect(), more: places.more }
+}
+
+fn sentences(
+    map: &MapRow,
+    writer: Option<&MapSite>,
+    places: Option<&Places>,
+    module: Option<&str>,
+) -> Vec<String> {
     let mut said = Vec::new();
     if let (Some(first), Some(last)) = (map.points.first(), map.points.last()) {
         said.push(format!(
@@ -158,6 +174,10 @@ fn sentences(map: &MapRow, writer: Option<&MapSite>) -> Vec<String> {
             "it made room {} when written to from there; all its writers are seen with --events map",
             figures::counted(site.grows, "time")
         )),
+        None if let Some(places) = places.filter(|p| !p.places.is_empty()) => {
+            let what = map.type_name.as_deref().unwrap_or("such a map");
+            said.push(code::sentence(places, "writes to", what, module));
+        }
         None => said.push("who writes to it is seen with --sampler all --events map".to_owned()),
     }
     said

@@ -184,6 +184,11 @@ fn lookup(function: &str) -> Option<Cause> {
         .map(|(_, cause)| *cause)
 }
 
+/// True where what is made is one value of the type, and never an array of them.
+pub fn is_of_one_object(cause: Cause) -> bool {
+    matches!(cause, Cause::New | Cause::Closure | Cause::InterfaceConversion)
+}
+
 /// A closure is an object whose first field is the function's address (cmd/compile, closure.go: field `F`).
 fn new_or_closure(type_name: Option<&str>) -> Cause {
     let name = type_name.unwrap_or("").trim_start_matches('*');

@@ -5,7 +5,9 @@ use crate::analyze::growth::{Point, beyond_error, over_cycles, widened};
 use crate::analyze::shape::{Rise, Shape, shape, warm};
 use crate::analyze::stats::theil_sen;
 use crate::analyze::{Candidate, HeapPart, HeapTrend, Live, PartOf, SitesBy, Slope, TypeGrowth};
-use crate::symbolize::evidence::{AllocSite, Allocations, Amount, Census, Evidence, SizeClass, TypePoint};
+use crate::symbolize::evidence::{
+    AllocSite, Allocations, Amount, Census, Evidence, SizeClass, TypePoint, TypeRow,
+};
 use crate::symbolize::profile::{HeapProfile, ProfileSite, SitePoint};
 
 /// A class or site is named from this share of the whole growth on.
@@ -168,13 +170,13 @@ fn class_part(class: &SizeClass, total: &HeapTrend, evidence: &Evidence) -> Opti
 /// class's objects are of.
 fn types(class: u8, growth: Slope, census: &Census) -> Vec<TypeGrowth> {
     let known = census.types.iter().flatten().filter(|row| (1..=MAX_NAMES).contains(&row.candidates.len()));
-    let here: Vec<(&[String], &[TypePoint])> = known
+    let here: Vec<(&TypeRow, &[TypePoint])> = known
         .filter_map(|row| {
             let of = row.classes.iter().find(|of| of.class == class)?;
-            Some((row.candidates.as_slice(), of.points.as_slice()))
+            Some((row, of.points.as_slice()))
         })
         .collect();
-    let grown = |names: &[String], points: &[TypePoint], slope| {
+    let grown = |row: &TypeRow, points: &[TypePoint], slope| {
         let last = points.last()?;
         let size = last.bytes as f64 / last.objects.max(1) as f64;
         let live = Live {
@@ -183,18 +185,18 @@ fn types(class: u8, growth: Slope, census: &Census) -> Vec<TypeGrowth> {
             bytes: last.bytes as f64,
             bytes_stderr: last.objects_stderr * size,
         };
-        Some(TypeGrowth { names: names.to_vec(), slope, live })
+        Some(TypeGrowth { names: row.candidates.clone(), slope, live, places: row.places.clone() })
     };
     let mut rising: Vec<TypeGrowth> = here
         .iter()
-        .filter_map(|(names, points)| {
+        .filter_map(|(row, points)| {
             let series = type_series(warm(points, |p| p.t));
             let values: Vec<(f64, f64)> = series.iter().map(|p| (p.t, p.value)).collect();
             let Shape::Rises(rise) = shape(&values, 0.0) else { return None };
             let slope = widened(rise.slope, &series);
             let enough = slope.per_unit >= MIN_TYPE_SHARE * growth.per_unit;
             (enough && beyond_error(rise.gain, &series)).then_some(())?;
-            grown(names, points, Some(slope))
+            grown(row, points, Some(slope))
         })
         .collect();
     let speed = |t: &TypeGrowth| t.slope.map_or(0.0, |slope| slope.per_unit);
@@ -208,7 +210,7 @@ fn types(class: u8, growth: Slope, census: &Census) -> Vec<TypeGrowth> {
     let dominant = most.filter(|(_, points)| {
         points.last().is_some_and(|p| p.bytes as f64 >= DOMINANT * held as f64 && held > 0)
     });
-    dominant.and_then(|(names, points)| grown(names, points, None)).into_iter().collect()
+    dominant.and_then(|(row, points)| grown(row, points, None)).into_iter().collect()
 }
 
 /// Bytes of a type over time, with the error of the sample its objects were counted in.

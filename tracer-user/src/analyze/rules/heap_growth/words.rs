@@ -1,7 +1,7 @@
 //! The sentences of heap-growth: one finding for what grows from one cause.
 
 use crate::analyze::{
-    Finding, Growth, HeapPart, HeapTrend, Live, PartOf, SitesBy, Slope, Subject, Verdict, figures, own,
+    Finding, Growth, HeapPart, HeapTrend, Live, PartOf, SitesBy, Slope, Subject, Verdict, code, figures, own,
 };
 use crate::symbolize::evidence::Cause;
 
@@ -19,9 +19,14 @@ pub(in crate::analyze) fn compose(parts: Vec<HeapPart>, total: HeapTrend, module
     let slope = sum(&parts);
     let lead = parts.iter().find(|p| !p.candidates.is_empty());
     let first = lead.and_then(|p| p.candidates.first());
-    let followed = first.is_some_and(|c| c.live.is_some());
-    let place = first.and_then(|c| own::place(&c.stack, module));
+    // Where no allocation was seen, the code still says who can make a type, often one place alone.
     let grown = parts.iter().find_map(|p| p.types.first());
+    let places = grown.and_then(|t| t.places.as_ref());
+    let only = first.map_or_else(|| code::only(places), |_| None);
+    let followed = first.is_some_and(|c| c.live.is_some());
+    let stack = first.map(|c| &c.stack).or(only.map(|p| &p.stack)).cloned().unwrap_or_default();
+    let cause = first.map(|c| c.cause).or(only.map(|p| p.cause));
+    let place = own::place(&stack, module);
     let type_name = first.and_then(|c| c.type_name.clone()).or_else(|| grown.map(|t| t.names.join(" | ")));
     // A census counts all objects of a type, whoever allocated them; a sample knows the site's own.
     let of_type = grown.filter(|t| type_name.as_ref() == Some(&t.names.join(" | "))).map(|t| t.live);
@@ -45,10 +50,11 @@ pub(in crate::analyze) fn compose(parts: Vec<HeapPart>, total: HeapTrend, module
             (None, None, _) => Subject::SizeClass(None),
         },
         title,
-        stack: first.map(|c| c.stack.clone()).unwrap_or_default(),
-        cause: first.map(|c| c.cause),
+        stack,
+        code: places.cloned(),
+        cause,
         confidence: 1.0 - total.p,
-        advice: advice(first.map(|c| c.cause), sites, grown.is_some()).to_owned(),
+        advice: advice(cause, sites, grown.is_some()).to_owned(),
         type_name,
         live,
         place,
@@ -115,7 +121,13 @@ fn evidence(parts: &[HeapPart], total: &HeapTrend, module: Option<&str>) -> Vec<
         }
     }
     if parts.iter().all(|p| p.candidates.is_empty()) {
-        said.extend(parts.first().map(|p| {
+        let types = || parts.iter().flat_map(|p| &p.types);
+        said.extend(types().filter_map(|t| {
+            let what = t.names.join(" or ");
+            t.places.as_ref().map(|places| code::sentence(places, "allocates", &what, module))
+        }));
+        let told = types().any(|t| t.places.is_some());
+        said.extend(parts.first().filter(|_| !told).map(|p| {
             match p.sites {
                 SitesBy::Nothing => "which code allocates them needs --sampler all",
                 SitesBy::Count => "no counted site allocates in these classes since attach",

@@ -1,0 +1,94 @@
+//! A finding in the model's words. No figure is made here.
+
+use super::build::{frame, frames};
+use super::growth;
+use super::model::{ClassSite, CodePlace, Finding, GrowingClass, Subject};
+use crate::analyze::{self, HeapPart, PartOf};
+use crate::symbolize::evidence;
+
+pub(super) fn finding(f: &analyze::Finding) -> Finding {
+    let mut out = Finding {
+        id: f.id(),
+        rule: f.rule.to_owned(),
+        verdict: f.verdict.name().to_owned(),
+        title: f.title.clone(),
+        url: format!("docs/findings/{}.md", f.rule),
+        subject: match &f.subject {
+            analyze::Subject::Site(id) => Subject::Site(id.clone()),
+            analyze::Subject::GoroutineSite(id) => Subject::GoroutineSite(id.clone()),
+            analyze::Subject::Map(id) => Subject::Map(id.clone()),
+            analyze::Subject::Type(name) => Subject::Type(name.clone()),
+            analyze::Subject::SizeClass(size) => {
+                Subject::SizeClass(size.map_or_else(|| "large".to_owned(), |s| s.to_string()))
+            }
+        },
+        place: f.place.as_ref().map(frame),
+        type_name: f.type_name.clone(),
+        cause: f.cause.map(|c| c.name().to_owned()),
+        live_objects: f.live.map(|live| live.objects.round() as u64),
+        live_objects_stderr: f.live.map(|live| live.objects_stderr).filter(|error| *error > 0.0),
+        live_bytes: f.live.map(|live| live.bytes.round() as u64),
+        live_bytes_stderr: f.live.map(|live| live.bytes_stderr).filter(|error| *error > 0.0),
+        bytes_per_s: None,
+        goroutines_per_s: None,
+        entries_per_s: None,
+        entries: None,
+        low: 0.0,
+        high: 0.0,
+        confidence: f.confidence,
+        limit_eta_s: None,
+        count: None,
+        wait: None,
+        oldest_wait_s: None,
+        stack: frames(&f.stack),
+        code: f.code.as_ref().map(|code| code.places.iter().map(place).collect()),
+        code_more: f.code.as_ref().map(|code| code.more).filter(|more| *more > 0),
+        blocked_at: Vec::new(),
+        size_classes: Vec::new(),
+        related: f.related.clone(),
+        evidence: f.evidence.clone(),
+        advice: f.advice.clone(),
+    };
+    match &f.growth {
+        analyze::Growth::Heap { slope, parts, .. } => {
+            out.bytes_per_s = Some(slope.per_unit);
+            (out.low, out.high) = (slope.low, slope.high);
+            out.size_classes = parts.iter().filter_map(growing_class).collect();
+        }
+        analyze::Growth::Map(m) => {
+            out.entries_per_s = Some(m.slope.per_unit);
+            (out.low, out.high) = (m.slope.low, m.slope.high);
+            out.entries = Some(m.entries);
+        }
+        analyze::Growth::Goroutines(g) => {
+            out.goroutines_per_s = Some(g.slope.per_unit);
+            (out.low, out.high) = (g.slope.low, g.slope.high);
+            out.count = Some(g.count);
+            out.wait.clone_from(&g.wait);
+            out.oldest_wait_s = g.oldest_wait_s;
+            out.blocked_at = frames(&g.blocked_at);
+        }
+    }
+    out
+}
+
+/// Absent for what is known by its site: that is the finding's own.
+fn growing_class(part: &HeapPart) -> Option<GrowingClass> {
+    let PartOf::Class { size, .. } = part.what else { return None };
+    Some(GrowingClass {
+        bytes: size,
+        types: part.types.iter().map(|t| t.names.join(" | ")).collect(),
+        growth: growth::of_slope(part.slope),
+        objects_per_s: part.objects_per_s,
+        share: part.share,
+        sites: part
+            .candidates
+            .iter()
+            .map(|c| ClassSite { site: c.id.clone(), share: c.share, objects_per_s: c.objects_per_s })
+            .collect(),
+    })
+}
+
+fn place(place: &evidence::Place) -> CodePlace {
+    CodePlace { stack: frames(&place.stack), cause: place.cause.name().to_owned() }
+}

@@ -1,0 +1,50 @@
+//! Places in the program's code, by the types they allocate. Calls that read the same are one place.
+
+use std::collections::BTreeSet;
+
+use super::evidence::{Code, Place, Places};
+use super::memo::Named;
+use crate::aggregate::Ledger;
+use crate::goruntime::names::cause;
+use crate::units::ProcAddr;
+
+/// What is looked for of a type.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Makes {
+    /// Single objects, of which an array of one is none the less.
+    Objects,
+    /// Arrays of it.
+    Arrays,
+}
+
+pub(super) fn code(ledger: &Ledger) -> Option<Code> {
+    ledger.call_sites().code().map(|code| Code {
+        calls: code.calls,
+        typed: code.typed,
+        without_type: code.without_type,
+        undecoded: code.undecoded,
+    })
+}
+
+/// The places of all of these types together; absent where one of them was not asked about.
+pub(super) fn places(
+    ledger: &Ledger,
+    types: impl IntoIterator<Item = (ProcAddr, Makes)>,
+    named: &mut Named<'_>,
+) -> Option<Places> {
+    let (mut places, mut more) = (BTreeSet::new(), 0_u64);
+    for (type_addr, makes) in types {
+        let of = ledger.call_sites().of(type_addr)?;
+        more = more.saturating_add(u64::from(of.more));
+        let type_name = named.type_info(type_addr).map(|info| info.name);
+        for site in &of.sites {
+            let callee = named.function(site.callee);
+            let cause = cause::of(&[&callee], type_name.as_deref());
+            if makes == Makes::Arrays && cause::is_of_one_object(cause) {
+                continue;
+            }
+            places.insert(Place { stack: named.user_stack(&[site.returns_to]).frames, cause });
+        }
+    }
+    Some(Places { places: places.into_iter().collect(), more })
+}
