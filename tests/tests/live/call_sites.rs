@@ -1,5 +1,5 @@
-//! Call sites read from a program's code, against what its probes saw: every allocation of a known type was made at a place that
-//! the code was said to make that type at.
+//! Call sites read from a program's code, against what its probes saw: values, slices and closures of a known type were allocated at
+//! a place that the code was said to make that type at.
 //!
 //! The truth is the counted stacks and types, which come from the allocator's own arguments and from the frames above it.
 

@@ -1,41 +1,26 @@
-//! Places in the program's code, in words. They say what code can make a thing, not which of it did.
+//! Places in the program's code, in words. They say what code names a type as it allocates, never which of it made what lives: generic
+//! code, reflection and plugins name it nowhere.
 
 use super::own;
-use crate::symbolize::evidence::{Frame, Place, Places};
+use crate::symbolize::evidence::{Frame, Places};
 
 /// Places named in one sentence.
 const NAMED: usize = 3;
 
-/// The one place there is: nothing else in the program's code names the type.
-pub(super) fn only(places: Option<&Places>) -> Option<&Place> {
-    let places = places.filter(|p| p.more == 0)?;
-    let [one] = places.places.as_slice() else { return None };
-    Some(one)
-}
-
-/// "the program's code makes main.T in one place, main.f (main.go:12)".
-pub(super) fn sentence(places: &Places, verb: &str, what: &str, module: Option<&str>) -> String {
-    let all = places.places.len() as u64 + places.more;
-    let named: Vec<String> = places
-        .places
-        .iter()
-        .filter_map(|p| own::place(&p.stack, module))
-        .take(NAMED)
-        .map(|f| at(&f))
-        .collect();
-    match (all, named.as_slice()) {
-        (0, _) | (_, []) => {
-            format!(
-                "no code of the program names {what} as it {verb} them: generic code, reflection or a plugin does"
-            )
-        }
-        (1, [one, ..]) => format!("the program's code {verb} {what} in one place: {one}"),
-        (_, named) => {
-            let more = all - named.len() as u64;
-            let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("the program's code {verb} {what} in {all} places: {}{rest}", named.join(", "))
+/// "code that names main.T as it allocates: main.f (main.go:12)"; `None` where there is none.
+pub(super) fn sentence(places: &Places, does: &str, what: &str, module: Option<&str>) -> Option<String> {
+    // A function that the compiler inlined into several is one place to a reader.
+    let mut named: Vec<String> = Vec::new();
+    for frame in places.places.iter().filter_map(|p| own::place(&p.stack, module)) {
+        let at = at(&frame);
+        if !named.contains(&at) {
+            named.push(at);
         }
     }
+    let more = named.len() > NAMED || places.more > 0;
+    named.truncate(NAMED);
+    let more = if more { " and more" } else { "" };
+    (!named.is_empty()).then(|| format!("code that names {what} as it {does}: {}{more}", named.join(", ")))
 }
 
 /// "main.f (main.go:12)".
@@ -50,38 +35,38 @@ fn at(frame: &Frame) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbolize::evidence::{Cause, Line};
+    use crate::symbolize::evidence::{Cause, Line, Place};
 
-    fn place(function: &str, line: u32) -> Place {
-        let frame =
-            Line { function: function.into(), file: "/src/x/main.go".into(), line, ..Line::default() };
-        Place { stack: vec![frame.into()], cause: Cause::New }
+    fn place(function: &str, line: u32, caller: &str) -> Place {
+        let frame = |function: &str, line| {
+            Frame::from(Line {
+                function: function.into(),
+                file: "/src/x/main.go".into(),
+                line,
+                ..Line::default()
+            })
+        };
+        Place { stack: vec![frame(function, line), frame(caller, 99)], cause: Cause::New }
+    }
+
+    fn say(places: Vec<Place>, more: u64) -> Option<String> {
+        sentence(&Places { places, more }, "allocates", "main.T", None)
     }
 
     #[test]
-    fn places_are_named_and_counted() {
-        let say = |places: Vec<Place>, more| sentence(&Places { places, more }, "allocates", "main.T", None);
+    fn places_are_named_once_and_what_is_left_out_is_said() {
+        let one = "code that names main.T as it allocates: main.f (main.go:12)";
+        assert_eq!(say(vec![place("main.f", 12, "main.a")], 0).as_deref(), Some(one));
+        let inlined = vec![place("main.f", 12, "main.a"), place("main.f", 12, "main.b")];
+        assert_eq!(say(inlined, 0).as_deref(), Some(one));
+        let four = (1..5).map(|line| place("main.f", line, "main.a")).collect();
         assert_eq!(
-            say(vec![place("main.f", 12)], 0),
-            "the program's code allocates main.T in one place: main.f (main.go:12)"
+            say(four, 0).as_deref(),
+            Some(
+                "code that names main.T as it allocates: main.f (main.go:1), main.f (main.go:2), main.f (main.go:3) and more"
+            )
         );
-        let four = (1..5).map(|line| place("main.f", line)).collect();
-        assert_eq!(
-            say(four, 2),
-            "the program's code allocates main.T in 6 places: main.f (main.go:1), main.f (main.go:2), main.f (main.go:3) and 3 more"
-        );
-        assert_eq!(
-            say(vec![], 0),
-            "no code of the program names main.T as it allocates them: generic code, reflection or a plugin does"
-        );
-    }
-
-    #[test]
-    fn one_place_of_several_is_not_the_only_one() {
-        let places = |places: Vec<Place>, more| Places { places, more };
-        assert_eq!(only(None), None);
-        assert_eq!(only(Some(&places(vec![], 0))), None);
-        assert_eq!(only(Some(&places(vec![place("main.f", 1)], 1))), None);
-        assert_eq!(only(Some(&places(vec![place("main.f", 1)], 0))), Some(&place("main.f", 1)));
+        assert_eq!(say(vec![place("main.f", 12, "main.a")], 2), Some(format!("{one} and more")));
+        assert_eq!((say(vec![], 0), say(vec![], 7)), (None, None));
     }
 }

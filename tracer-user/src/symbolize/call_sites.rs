@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::evidence::{Code, Place, Places};
 use super::memo::Named;
+use super::stack::outside_the_runtime;
 use crate::aggregate::Ledger;
 use crate::goruntime::names::cause;
 use crate::units::ProcAddr;
@@ -26,7 +27,7 @@ pub(super) fn code(ledger: &Ledger) -> Option<Code> {
     })
 }
 
-/// The places of all of these types together; absent where one of them was not asked about.
+/// The places outside the runtime of all of these types together; absent where one of them was not asked about.
 pub(super) fn places(
     ledger: &Ledger,
     types: impl IntoIterator<Item = (ProcAddr, Makes)>,
@@ -43,7 +44,11 @@ pub(super) fn places(
             if makes == Makes::Arrays && cause::is_of_one_object(cause) {
                 continue;
             }
-            places.insert(Place { stack: named.user_stack(&[site.returns_to]).frames, cause });
+            let stack = named.user_stack(&[site.returns_to]).frames;
+            // What the runtime makes for itself names none of the program's code.
+            if outside_the_runtime(&stack).is_some() {
+                places.insert(Place { stack, cause });
+            }
         }
     }
     Some(Places { places: places.into_iter().collect(), more })

@@ -427,7 +427,7 @@ pub struct Code {
 /// Where the program's code names a type as it allocates. What is made by generic code or by reflection is named nowhere.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Places {
-    /// As they are in the program's code.
+    /// Sorted by their frames.
     pub places: Vec<Place>,
     /// How many more there are.
     pub more: u64,

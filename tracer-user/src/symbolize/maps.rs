@@ -51,8 +51,11 @@ pub(super) fn maps(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Vec<
             {
                 may_be(&mut row, shared, named);
             }
+            // Of one type alone: the calls of the others that share its storage may be the ones.
+            if row.may_be.is_empty() {
+                row.places = call_sites::places(ledger, [(key.1, Makes::Arrays)], named);
+            }
             let sum = |calls: fn(&MapSite) -> u64| row.sites.iter().map(calls).fold(0, u64::saturating_add);
-            row.places = call_sites::places(ledger, [(key.1, Makes::Arrays)], named);
             // Writes and deletions are probed together.
             (row.writes, row.deletes, row.grows) = (
                 writes_counted.then(|| sum(|s| s.writes)),

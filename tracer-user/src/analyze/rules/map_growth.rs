@@ -106,8 +106,7 @@ fn finding(map: &MapRow, growth: MapGrowth, rise: &Rise, module: Option<&str>) -
     let rate = figures::per_second_interval("entries", per_unit, low, high);
     let writer = writer(map);
     let places = map.places.as_ref().map(writing);
-    let only = writer.map_or_else(|| code::only(places.as_ref()).map(|p| &p.stack), |_| None);
-    let stack: Vec<Frame> = writer.map(|s| &s.stack).or(only).cloned().unwrap_or_default();
+    let stack: Vec<Frame> = writer.map(|s| s.stack.clone()).unwrap_or_default();
     let place = own::place(&stack, module);
     Finding {
         rule: NAME,
@@ -174,9 +173,12 @@ fn sentences(
             "it made room {} when written to from there; all its writers are seen with --events map",
             figures::counted(site.grows, "time")
         )),
-        None if let Some(places) = places.filter(|p| !p.places.is_empty()) => {
+        None if let Some(said_of) = places.and_then(|places| {
             let what = map.type_name.as_deref().unwrap_or("such a map");
-            said.push(code::sentence(places, "writes to", what, module));
+            code::sentence(places, "writes to one", what, module)
+        }) =>
+        {
+            said.push(said_of);
         }
         None => said.push("who writes to it is seen with --sampler all --events map".to_owned()),
     }

@@ -10,6 +10,7 @@ use super::super::image::{Function, GoImage};
 use super::callers;
 use super::map_variables::{self, MapVariable};
 use crate::binary::operands::{Call, Value};
+use crate::goruntime::names::cause::is_runtime;
 use crate::goruntime::names::types::Kind;
 use crate::units::ImageAddr;
 
@@ -56,10 +57,13 @@ const CHAN_ELEM: u64 = 48;
 
 /// Functions that allocate for compiled code, and which argument is the type. A name ending in `*` is a prefix. Those of the runtime
 /// for one kind of value (`convTstring`, `concatstrings`) take none.
-const ALLOCATORS: [(&str, usize); 9] = [
+const ALLOCATORS: [(&str, usize); 11] = [
     ("runtime.newobject", 0),
     // makeslice, makeslice64, makeslicecopy
     ("runtime.makeslice*", 0),
+    // moveSlice(et, old, len, cap), moveSliceNoCap(et, old, len) since go1.26; their forms without pointers take a size.
+    ("runtime.moveSlice", 0),
+    ("runtime.moveSliceNoCap", 0),
     ("runtime.makemap*", 0),
     ("runtime.mapassign*", 0),
     ("runtime.makechan*", 0),
@@ -94,7 +98,7 @@ pub fn program(image: &GoImage) -> Program {
             variables.see(call);
         }
         if let Some(argument) = takes.allocates {
-            found.see(image, function, call, argument);
+            found.see(image, function, call, argument, takes.stores);
         }
     });
     found.sites.undecoded = undecoded;
@@ -106,8 +110,10 @@ pub fn program(image: &GoImage) -> Program {
 #[derive(Default)]
 struct Collected {
     sites: CallSites,
-    /// The map and channel types that were passed.
-    holders: BTreeMap<ImageAddr, Kind>,
+    /// Of all types, the runtime's own calls among them.
+    kept: u64,
+    /// The map and channel types that were passed, with the calls that make room in them.
+    holders: BTreeMap<ImageAddr, (Kind, Vec<CallSite>)>,
 }
 
 /// What a function of the runtime takes.
@@ -117,7 +123,12 @@ struct Takes {
     map: bool,
     /// It allocates, and this argument is the type.
     allocates: Option<usize>,
+    /// What it allocates is the storage of that type of map or channel.
+    stores: bool,
 }
+
+/// Functions that make room in a map or for a channel's elements.
+const STORING: [&str; 3] = ["runtime.makemap", "runtime.mapassign", "runtime.makechan"];
 
 fn takes(image: &GoImage, name: &str) -> Option<Takes> {
     let allocates = ALLOCATORS
@@ -132,7 +143,8 @@ fn takes(image: &GoImage, name: &str) -> Option<Takes> {
             _ => *argument,
         });
     let map = map_variables::takes_map(name);
-    (map || allocates.is_some()).then_some(Takes { map, allocates })
+    let stores = STORING.iter().any(|of| name.starts_with(of));
+    (map || allocates.is_some()).then_some(Takes { map, allocates, stores })
 }
 
 impl CallSites {
@@ -148,41 +160,47 @@ impl CallSites {
 }
 
 impl Collected {
-    fn see(&mut self, image: &GoImage, function: &Function, call: &Call, argument: usize) {
+    fn see(&mut self, image: &GoImage, function: &Function, call: &Call, argument: usize, stores: bool) {
         let sites = &mut self.sites;
+        let of_runtime = is_runtime(&function.name);
         let passed = call.arguments.get(argument).copied().unwrap_or_default();
         if let Value::Address(type_addr) = passed
-            && sites.typed < MAX_SITES
+            && self.kept < MAX_SITES
             && let Ok(info) = image.type_info(type_addr)
         {
-            sites.calls += 1;
-            sites.typed += 1;
+            sites.calls += u64::from(!of_runtime);
+            sites.typed += u64::from(!of_runtime);
+            self.kept += 1;
             let site = CallSite { at: call.at, end: call.end, callee: call.target };
             sites.types.entry(type_addr).or_default().push(site);
-            if matches!(info.kind, Kind::Map | Kind::Chan) {
-                self.holders.insert(type_addr, info.kind);
+            // makechan(type, size): without elements there is no room for them.
+            let empty = info.kind == Kind::Chan && call.arguments[1] == Value::Constant(0);
+            if stores && matches!(info.kind, Kind::Map | Kind::Chan) && !empty {
+                self.holders.entry(type_addr).or_insert((info.kind, Vec::new())).1.push(site);
             }
             return;
         }
         // The runtime's own functions hand on what they were given.
-        if !function.name.starts_with("runtime.") {
+        if !of_runtime {
             sites.calls += 1;
             sites.without_type += u64::from(passed == Value::Constant(0));
         }
     }
 
     /// Who writes to a map allocates its buckets or groups, and who makes a channel the room for its elements: under those types,
-    /// too. (`new(chan T)` makes no channel; it is rare, and a place too many misleads less than one too few.)
+    /// too.
     fn add_storage(&mut self, image: &GoImage) {
-        let place = |(type_addr, kind): (&ImageAddr, &Kind)| {
-            (type_addr.plus(if *kind == Kind::Map { MAP_STORAGE } else { CHAN_ELEM }), *type_addr)
+        let place = |type_addr: ImageAddr, kind| {
+            type_addr.plus(if kind == Kind::Map { MAP_STORAGE } else { CHAN_ELEM })
         };
-        let places: BTreeMap<ImageAddr, ImageAddr> = self.holders.iter().map(place).collect();
-        let Ok(stored) = image.pointers(places.keys().copied().collect()) else { return };
-        let of_storage: Vec<(ImageAddr, Vec<CallSite>)> = places
-            .iter()
-            .filter_map(|(place, holder)| Some((*stored.get(place)?, self.sites.types.get(holder)?.clone())))
-            .collect();
+        let places = self.holders.iter().map(|(type_addr, (kind, _))| place(*type_addr, *kind)).collect();
+        let Ok(stored) = image.pointers(places) else { return };
+        let mut of_storage: BTreeMap<ImageAddr, Vec<CallSite>> = BTreeMap::new();
+        for (type_addr, (kind, sites)) in std::mem::take(&mut self.holders) {
+            if let Some(stored) = stored.get(&place(type_addr, kind)) {
+                of_storage.entry(*stored).or_default().extend(sites);
+            }
+        }
         for (stored, sites) in of_storage {
             let all = self.sites.types.entry(stored).or_default();
             all.extend(sites);

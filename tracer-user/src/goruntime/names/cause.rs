@@ -115,6 +115,8 @@ pub fn is_runtime_goroutine(entry: &str, created_by: Option<&str>) -> bool {
 const CALLS: &[(&str, Cause)] = &[
     ("runtime.growslice*", Cause::AppendGrowth),
     ("reflect.growslice", Cause::AppendGrowth),
+    // From Go 1.26: what append put on the stack goes to the heap.
+    ("runtime.moveSlice*", Cause::AppendGrowth),
     ("runtime.makeslice*", Cause::MakeSlice),
     ("runtime.newarray", Cause::MakeSlice),
     ("reflect.unsafe_NewArray", Cause::MakeSlice),

@@ -19,13 +19,11 @@ pub(in crate::analyze) fn compose(parts: Vec<HeapPart>, total: HeapTrend, module
     let slope = sum(&parts);
     let lead = parts.iter().find(|p| !p.candidates.is_empty());
     let first = lead.and_then(|p| p.candidates.first());
-    // Where no allocation was seen, the code still says who can make a type, often one place alone.
     let grown = parts.iter().find_map(|p| p.types.first());
     let places = grown.and_then(|t| t.places.as_ref());
-    let only = first.map_or_else(|| code::only(places), |_| None);
     let followed = first.is_some_and(|c| c.live.is_some());
-    let stack = first.map(|c| &c.stack).or(only.map(|p| &p.stack)).cloned().unwrap_or_default();
-    let cause = first.map(|c| c.cause).or(only.map(|p| p.cause));
+    let stack = first.map(|c| c.stack.clone()).unwrap_or_default();
+    let cause = first.map(|c| c.cause);
     let place = own::place(&stack, module);
     let type_name = first.and_then(|c| c.type_name.clone()).or_else(|| grown.map(|t| t.names.join(" | ")));
     // A census counts all objects of a type, whoever allocated them; a sample knows the site's own.
@@ -122,12 +120,12 @@ fn evidence(parts: &[HeapPart], total: &HeapTrend, module: Option<&str>) -> Vec<
     }
     if parts.iter().all(|p| p.candidates.is_empty()) {
         let types = || parts.iter().flat_map(|p| &p.types);
-        said.extend(types().filter_map(|t| {
-            let what = t.names.join(" or ");
-            t.places.as_ref().map(|places| code::sentence(places, "allocates", &what, module))
-        }));
-        let told = types().any(|t| t.places.is_some());
-        said.extend(parts.first().filter(|_| !told).map(|p| {
+        let told: Vec<String> = types()
+            .filter_map(|t| code::sentence(t.places.as_ref()?, "allocates", &t.names.join(" or "), module))
+            .collect();
+        let none = told.is_empty();
+        said.extend(told);
+        said.extend(parts.first().filter(|_| none).map(|p| {
             match p.sites {
                 SitesBy::Nothing => "which code allocates them needs --sampler all",
                 SitesBy::Count => "no counted site allocates in these classes since attach",
