@@ -18,6 +18,7 @@ mod memory_limit;
 mod names;
 mod namespaces;
 mod newer;
+mod pins;
 mod plugins;
 mod pprof;
 mod profile;

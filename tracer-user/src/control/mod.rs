@@ -1,0 +1,3 @@
+//! Evidence -> what to probe next. Pure: it attaches nothing and asks no clock.
+
+pub mod pins;
