@@ -18,7 +18,6 @@ mod memory_limit;
 mod names;
 mod namespaces;
 mod newer;
-mod pins;
 mod plugins;
 mod pprof;
 mod profile;

@@ -17,8 +17,6 @@ mod maps;
 mod names;
 mod once;
 mod open;
-mod pinner;
-mod pinning;
 mod plan;
 mod plugins;
 mod prober;

@@ -4,7 +4,6 @@ use std::{
     process::ExitStatus,
     sync::{
         Arc,
-        atomic::AtomicUsize,
         mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
     time::{Duration, Instant, SystemTime},
@@ -22,8 +21,6 @@ use super::{
     maps::MapFinder,
     names::ImageNames,
     open::{self, Failed, Opened},
-    pinner::Pinner,
-    pinning::Pinning,
     plan::{self, Refusal},
     plugins::More,
     program::Program,
@@ -36,7 +33,6 @@ use super::{
 use crate::{
     aggregate::Ledger,
     analyze,
-    binary::x86::Emulates,
     capture::NewFile,
     goruntime::GoImage,
     host::launch::Running,
@@ -112,7 +108,6 @@ struct Session<'s, 'a> {
     drain: Option<Drain>,
     reader: Reader,
     follower: Option<Follower>,
-    pinning: Option<Pinning>,
     began: Instant,
     first_reported: bool,
     streamed_at: Instant,
@@ -153,9 +148,7 @@ impl<'s, 'a> Session<'s, 'a> {
             believe(&mut ledger, recording.as_mut(), record);
         }
         let drain = start_drain(&mut opened, &output, &wakes)?;
-        let tables = opened.probes.as_mut().and_then(|p| p.tables.take());
-        let probes = Arc::new(AtomicUsize::new(opened.probes.iter().map(|p| p.planned.len()).sum()));
-        let tables = tables.map(|tables| (tables, Arc::clone(&probes)));
+        let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
         let CodeLook { variables, sites } = CodeLook::start(&opened.target).map_err(SessionError::Thread)?;
         let sources = Sources {
             target: Arc::clone(&opened.target),
@@ -164,14 +157,7 @@ impl<'s, 'a> Session<'s, 'a> {
             sites: Some(sites),
             profile: opened.profile,
         };
-        let pins = setup.may_pin() && opened.profile.is_none();
-        let kernel = opened.probes.as_mut().filter(|_| pins).and_then(|p| p.kernel.take());
-        let emulates = Emulates { long_nops: capabilities.emulates_long_nops() };
-        let pinner = kernel
-            .map(|kernel| Pinner::start(kernel, &opened.target, emulates, probes, wakes.clone()))
-            .transpose()
-            .map_err(SessionError::Thread)?;
-        let follows = pinner.is_some() || opened.probes.is_some() && setup.probed().sampled;
+        let follows = opened.probes.is_some() && setup.probed().sampled;
         let follower = follows.then(|| Follower::start(&opened.target, wakes.clone())).transpose();
         let follower = follower.map_err(SessionError::Thread)?;
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
@@ -195,7 +181,6 @@ impl<'s, 'a> Session<'s, 'a> {
             drain,
             reader,
             follower,
-            pinning: pinner.map(Pinning::new),
             began: Instant::now(),
             first_reported: false,
             streamed_at: Instant::now(),
@@ -245,7 +230,6 @@ impl<'s, 'a> Session<'s, 'a> {
                 self.interim = Interim::Unasked;
                 self.publish(Which::Interim)?;
             }
-            self.tend_pins();
             if let Some(by) = self.decided() {
                 break by;
             }
@@ -340,15 +324,6 @@ impl<'s, 'a> Session<'s, 'a> {
         }
     }
 
-    /// Follows what grows, where the code says who makes it.
-    fn tend_pins(&mut self) {
-        let Some(pinning) = self.pinning.as_mut() else { return };
-        if pinning.is_due() {
-            let evidence = self.symbolizer.evidence(&self.ledger, &self.names);
-            pinning.tend(&evidence, &self.ledger, &self.names);
-        }
-    }
-
     /// The one way into the ledger: what is believed is what is recorded, in the same order.
     fn apply(&mut self, record: Record) {
         believe(&mut self.ledger, self.recording.as_mut(), record);
@@ -425,9 +400,6 @@ impl<'s, 'a> Session<'s, 'a> {
         self.say(Note::End(by));
         self.heard_something()?;
         self.publish(Which::Final)?;
-        if let Some(pinning) = self.pinning.take() {
-            pinning.detach();
-        }
         if let Some(probes) = self.opened.probes.take() {
             probes.detach();
         }
@@ -478,10 +450,7 @@ fn start_drain(
     let Some(ring) = probes.ring.take() else {
         return Ok(None);
     };
-    let Some(kernel) = probes.kernel.as_mut() else {
-        return Ok(None);
-    };
-    let mut logger = kernel.logger(LogLines(Arc::clone(&output.notice)))?;
+    let mut logger = probes.kernel.logger(LogLines(Arc::clone(&output.notice)))?;
     Drain::start(ring, move || logger.flush(), wakes.clone()).map(Some).map_err(SessionError::Thread)
 }
 

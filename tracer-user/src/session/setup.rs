@@ -57,13 +57,6 @@ impl Setup {
     }
 }
 
-impl Setup {
-    /// Whether calls in the program's code may be probed under way.
-    pub(super) fn may_pin(&self) -> bool {
-        self.sampler == Sampler::Auto
-    }
-}
-
 impl Sampler {
     pub fn name(self) -> &'static str {
         match self {
