@@ -5,13 +5,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use tracer_user::binary::file::FileBytes;
-use tracer_user::goruntime::GoImage;
 use xtask::go_matrix::Outcome;
 use xtask::go_matrix::cells::Cell;
 
 use crate::counting::Window;
 use crate::go::{Go, Mode};
+use crate::image::image;
 use crate::report::{list, text};
 use crate::target::Target;
 use crate::tracer::Tracer;
@@ -95,9 +94,7 @@ fn assert_recognised(cell: &Cell, program: &Path) {
     assert_eq!(is("stripped"), matches!(mode, Mode::Bare | Mode::Stripped), "{what}: stripped");
     assert_eq!(is("cgo"), mode.needs_c(), "{what}: cgo");
     assert_eq!(is("race"), mode == Mode::Race, "{what}: race");
-    let file = std::fs::File::open(program).expect("the fixture is built");
-    let len = file.metadata().expect("it is a file").len();
-    let image = GoImage::open(Box::new(FileBytes::new(file)), len).expect("it was just read by tracer");
+    let image = image(program);
     // Go 1.23 took the function that the linker looks for out of MemProfile.
     let names = ["runtime.memProfileInternal", "runtime.MemProfile"];
     let profiled = names.iter().any(|name| image.function(name).is_some());

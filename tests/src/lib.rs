@@ -10,6 +10,7 @@ pub mod counting;
 pub mod events;
 pub mod followed;
 pub mod go;
+pub mod image;
 pub mod instructions;
 pub mod layouts;
 pub mod readings;

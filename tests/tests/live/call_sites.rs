@@ -4,16 +4,14 @@
 //! The truth is the counted stacks and types, which come from the allocator's own arguments and from the frames above it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::Path;
 
 use serde_json::Value;
 use tracer_tests::counting::Window;
 use tracer_tests::go::{Go, Mode, every_version};
+use tracer_tests::image::image;
 use tracer_tests::live;
 use tracer_tests::report::{list, number, text};
-use tracer_user::binary::file::FileBytes;
-use tracer_user::goruntime::GoImage;
 use tracer_user::goruntime::code::call_sites::program;
 use tracer_user::goruntime::names::inlining::PcKind;
 
@@ -49,9 +47,7 @@ fn what_was_allocated_was_allocated_where_the_code_says() {
 
 /// Where the code makes objects of each type.
 fn places(program_file: &Path) -> BTreeMap<String, BTreeSet<Place>> {
-    let file = File::open(program_file).expect("a built program");
-    let len = file.metadata().expect("a built program").len();
-    let image = GoImage::open(Box::new(FileBytes::new(file)), len).expect("a Go program");
+    let image = image(program_file);
     let sites = program(&image).sites;
     assert_eq!(sites.undecoded, 0);
     let mut told: BTreeMap<String, BTreeSet<Place>> = BTreeMap::new();
@@ -78,10 +74,7 @@ fn stack(row: &Value) -> Vec<Place> {
 fn most_calls_of_a_real_program_name_their_type() {
     live!();
     for (go, mode) in [(Go::demo(), Mode::StrippedPie), (Go::demo(), Mode::Ordinary)] {
-        let file = File::open(go.build("http", mode)).expect("a built program");
-        let len = file.metadata().expect("a built program").len();
-        let image = GoImage::open(Box::new(FileBytes::new(file)), len).expect("a Go program");
-        let sites = program(&image).sites;
+        let sites = program(&image(&go.build("http", mode))).sites;
         assert!(sites.calls > 3_000, "{}", sites.calls);
         assert!(sites.typed * 100 >= sites.calls * 95, "{} of {}", sites.typed, sites.calls);
     }

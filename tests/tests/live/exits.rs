@@ -1,21 +1,16 @@
 //! Where allocators hand out their objects, on every Go and the builds that compile the runtime otherwise: the set is proven
 //! for each function that stands for allocations, whatever the kernel emulates.
 
-use std::fs::File;
-
 use tracer_tests::go::{Go, Mode};
+use tracer_tests::image::image;
 use tracer_tests::live;
-use tracer_user::binary::file::FileBytes;
 use tracer_user::binary::x86::Emulates;
-use tracer_user::goruntime::GoImage;
 use tracer_user::goruntime::code::exits::exit_sites;
 use tracer_user::goruntime::code::hooks::alloc_hooks;
 
 fn proven(go: &Go, mode: Mode) -> usize {
     let what = format!("go{} {}", go.pin.version, mode.name());
-    let file = File::open(go.build("state", mode)).unwrap();
-    let len = file.metadata().unwrap().len();
-    let image = GoImage::open(Box::new(FileBytes::new(file)), len).unwrap();
+    let image = image(&go.build("state", mode));
     let hooks = alloc_hooks(&image).hooks;
     assert!(!hooks.is_empty(), "{what}");
     let mut found = 0;

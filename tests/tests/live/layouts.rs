@@ -4,14 +4,12 @@
 //! what its generator makes is another matter, and held for every version.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tracer_tests::go::{Mode, Variant};
+use tracer_tests::image::image;
 use tracer_tests::{go, layouts, live};
-use tracer_user::binary::file::FileBytes;
-use tracer_user::goruntime::GoImage;
 use tracer_user::goruntime::layout::Layout;
 
 fn fixture(name: &str) -> PathBuf {
@@ -85,9 +83,8 @@ fn rows_of_experiments() {
         let go = go::Go::every().into_iter().find(|go| go.pin.minor() == row.minor).unwrap();
         let open = |experiment| {
             let program = go.build("state", Variant { experiment, ..Mode::Ordinary.into() });
-            let file = File::open(&program).unwrap();
-            let len = file.metadata().unwrap().len();
-            (program, GoImage::open(Box::new(FileBytes::new(file)), len).unwrap())
+            let image = image(&program);
+            (program, image)
         };
         let (_, ordinary) = open("");
         assert_eq!(ordinary.layout(), Layout::for_minor(row.minor).unwrap());

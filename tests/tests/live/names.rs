@@ -4,13 +4,12 @@
 //! program's own account of its stacks and types. Nothing is attached and no root is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use tracer_tests::image::{image, open};
 use tracer_tests::{go, live};
-use tracer_user::binary::file::FileBytes;
 use tracer_user::binary::x86::{Emulates, SiteKind};
 use tracer_user::goruntime::code::hooks;
 use tracer_user::goruntime::code::recipes::RuntimeVars;
@@ -64,16 +63,6 @@ impl Build {
         assert!(status.success(), "go build of {self:?}");
         out
     }
-}
-
-fn open(path: &Path) -> Result<GoImage, GoError> {
-    let file = FileBytes::new(File::open(path).expect("the built program opens"));
-    let len = file.len().expect("has a length");
-    GoImage::open(Box::new(file), len)
-}
-
-fn image(path: &Path) -> GoImage {
-    open(path).expect("a Go image")
 }
 
 /// A copy without symbol table, as strip(1) makes it: every address stays.

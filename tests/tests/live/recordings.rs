@@ -3,7 +3,7 @@
 //!
 //! The truth is the report that the live session wrote, and what the fixture says it did.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,14 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tracer_tests::go::{Go, Mode, matrix};
+use tracer_tests::image::image;
 use tracer_tests::live;
 use tracer_tests::report::{allocated_total, number};
 use tracer_tests::scratch::Scratch;
 use tracer_tests::target::Target;
 use tracer_tests::tracer::{Ended, Tracer, binary};
-use tracer_user::binary::file::FileBytes;
 use tracer_user::capture::sections::Pieces;
-use tracer_user::goruntime::GoImage;
 use tracer_user::goruntime::names::book::NameBook;
 use tracer_user::goruntime::names::inlining::PcKind;
 use tracer_user::memory::ReadAt as _;
@@ -157,9 +156,8 @@ fn kept_name_sections_name_what_the_executable_names() {
     live!(Go);
     for (go, mode) in matrix() {
         let what = format!("go {} {}", go.pin.version, mode.name());
-        let file = File::open(go.build("demo", mode)).unwrap();
-        let len = file.metadata().unwrap().len();
-        let image = GoImage::open(Box::new(FileBytes::new(file)), len).unwrap();
+        let program = go.build("demo", mode);
+        let (image, len) = (image(&program), program.metadata().unwrap().len());
         let mut pieces = Pieces::default();
         let mut kept = 0;
         for extent in image.name_extents() {

@@ -2,7 +2,7 @@
 //! code, reflection and plugins name it nowhere.
 
 use super::own;
-use crate::symbolize::evidence::{Frame, Places};
+use crate::symbolize::evidence::{Frame, Places, file_line};
 
 /// Places named in one sentence.
 const NAMED: usize = 3;
@@ -25,11 +25,10 @@ pub(super) fn sentence(places: &Places, does: &str, what: &str, module: Option<&
 
 /// "main.f (main.go:12)".
 fn at(frame: &Frame) -> String {
-    let file = frame.file.rsplit('/').next().unwrap_or_default();
-    if file.is_empty() {
-        return frame.function.clone();
+    match file_line(&frame.file, frame.line) {
+        unknown if unknown.is_empty() => frame.function.clone(),
+        place => format!("{} ({place})", frame.function),
     }
-    format!("{} ({file}:{})", frame.function, frame.line)
 }
 
 #[cfg(test)]

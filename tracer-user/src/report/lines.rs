@@ -1,8 +1,7 @@
 //! Lines of text for people: wrapped where they can be, never with a control character that came from a target.
 
-use std::fmt::Write as _;
-
 use super::model::Frame;
+use crate::symbolize::evidence::file_line;
 
 /// The width text is laid out for; figures and names may run over it, sentences never.
 pub(super) const WIDTH: usize = 80;
@@ -129,14 +128,11 @@ impl Lines {
     }
 }
 
-/// "cache.go:42": the file's own name is enough beside the function's full one.
+/// "cache.go:42".
 pub(super) fn place(frame: &Frame) -> String {
-    let mut out = frame.file.rsplit('/').next().unwrap_or("").to_owned();
-    if frame.line > 0 && !out.is_empty() {
-        write!(out, ":{}", frame.line).expect("writing to a String cannot fail");
-    }
-    out
+    file_line(&frame.file, frame.line)
 }
+
 /// Three digits that go on a number's groups, alone or with its unit behind.
 fn is_group(word: &str) -> bool {
     let digits = word.chars().take_while(char::is_ascii_digit).count();

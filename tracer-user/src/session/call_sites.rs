@@ -25,15 +25,10 @@ use crate::{
     units::{LoadBias, ProcAddr},
 };
 
-/// What the look through the code brings, for those who read.
+/// The look through the code, and of which types its sites were told.
 pub(super) struct CodeLook {
-    pub(super) variables: Receiver<Vec<Known>>,
-    pub(super) sites: CodeSites,
-}
-
-/// The sites of the program's code, and of which types they were told.
-pub(super) struct CodeSites {
-    coming: Receiver<call_sites::CallSites>,
+    /// Once.
+    coming: Receiver<Program>,
     found: Option<call_sites::CallSites>,
     bias: LoadBias,
     /// Met, and not told of yet.
@@ -45,33 +40,31 @@ pub(super) struct CodeSites {
 
 impl CodeLook {
     pub(super) fn start(target: &Target) -> std::io::Result<Self> {
-        let (to_maps, variables) = sync_channel(1);
-        let (to_sites, coming) = sync_channel(1);
-        let (image, bias) = (Arc::clone(&target.image), target.bias);
+        let (done, coming) = sync_channel(1);
+        let image = Arc::clone(&target.image);
         std::thread::Builder::new().name("code".into()).spawn(move || {
             wait_for_others();
-            let Program { variables, sites } = call_sites::program(&image);
-            let known = variables.iter().map(|v| Known {
-                at: Place::Variable(bias.to_proc(v.address)),
-                type_addr: bias.to_proc(v.type_addr),
-            });
-            // A session that has ended needs them no more.
-            drop(to_maps.send(known.collect()));
-            drop(to_sites.send(sites));
+            // A session that has ended needs it no more.
+            drop(done.send(call_sites::program(&image)));
         })?;
-        let sites = CodeSites {
-            coming,
-            found: None,
-            bias,
-            asked: BTreeSet::new(),
-            told: BTreeSet::new(),
-            unasked: 0,
-        };
-        Ok(Self { variables, sites })
+        let (asked, told) = (BTreeSet::new(), BTreeSet::new());
+        Ok(Self { coming, found: None, bias: target.bias, asked, told, unasked: 0 })
     }
-}
 
-impl CodeSites {
+    /// The variables that hold maps, once: as soon as the code was looked through, which is waited for as long as `patience`.
+    pub(super) fn variables(&mut self, patience: Duration) -> Option<Vec<Known>> {
+        if self.found.is_some() {
+            return None;
+        }
+        let Program { variables, sites } = self.coming.recv_timeout(patience).ok()?;
+        self.found = Some(sites);
+        let known = variables.iter().map(|v| Known {
+            at: Place::Variable(self.bias.to_proc(v.address)),
+            type_addr: self.bias.to_proc(v.type_addr),
+        });
+        Some(known.collect())
+    }
+
     /// Takes up the types that these records name.
     pub(super) fn learn(&mut self, records: &[Record]) {
         let mut unasked = BTreeSet::new();
@@ -90,12 +83,8 @@ impl CodeSites {
         self.unasked = self.unasked.max(unasked.len() as u64);
     }
 
-    /// The sites of the types that were met since; `None` where there is nothing new, or the code is still looked through after
-    /// `patience`.
-    pub(super) fn news(&mut self, patience: Duration) -> Option<Readout> {
-        if self.found.is_none() {
-            self.found = self.coming.recv_timeout(patience).ok();
-        }
+    /// The sites of the types that were met since; `None` where there is nothing new, or the code is still looked through.
+    pub(super) fn news(&mut self) -> Option<Readout> {
         let found = self.found.as_ref().filter(|_| !self.asked.is_empty())?;
         let asked = std::mem::take(&mut self.asked);
         let types = asked.iter().map(|type_addr| {

@@ -4,11 +4,7 @@
 //! address alone, and freed memory keeps its bytes until it is given out again: so the collector's marks are asked
 //! whether it is still there, once it no longer grows.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::mpsc::Receiver,
-    time::Duration,
-};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::target::Target;
 use crate::{
@@ -33,8 +29,6 @@ pub(super) struct MapFinder {
     kind: MapKind,
     shape: HeapShape,
     variables: Vec<Known>,
-    /// Where they come from, once.
-    coming: Receiver<Vec<Known>>,
     grown: Grown,
 }
 
@@ -59,11 +53,11 @@ struct GrownMap {
 }
 
 impl MapFinder {
-    /// Absent where the program has no maps that grow. Variables come when the code was looked through.
-    pub(super) fn new(target: &Target, coming: Receiver<Vec<Known>>) -> Option<Self> {
+    /// Absent where the program has no maps that grow.
+    pub(super) fn new(target: &Target) -> Option<Self> {
         let kind = map_kind(&target.image)?;
         let shape = HeapShape::of(&target.image);
-        Some(Self { kind, shape, variables: Vec::new(), coming, grown: Grown::default() })
+        Some(Self { kind, shape, variables: Vec::new(), grown: Grown::default() })
     }
 
     pub(super) fn kind(&self) -> MapKind {
@@ -90,11 +84,9 @@ impl MapFinder {
         Ok(())
     }
 
-    /// Variables that are still looked for are waited for as long as `patience`.
-    pub(super) fn await_variables(&mut self, patience: Duration) {
-        if let Ok(found) = self.coming.recv_timeout(patience) {
-            self.variables = found;
-        }
+    /// Takes up the package variables that hold maps.
+    pub(super) fn held_by(&mut self, variables: Vec<Known>) {
+        self.variables = variables;
     }
 
     /// The maps to read.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{call_sites::CodeSites, clock, heap::HeapReader, inbox::Wake, maps::MapFinder, target::Target};
+use super::{call_sites::CodeLook, clock, heap::HeapReader, inbox::Wake, maps::MapFinder, target::Target};
 use crate::{
     goruntime::state::{StateError, goroutines::Limits, profile, profile::ProfileVars},
     host::HostError,
@@ -56,7 +56,7 @@ pub(super) struct Sources {
     /// Absent in a program without maps that grow.
     pub(super) maps: Option<MapFinder>,
     /// Absent where only one look is taken.
-    pub(super) sites: Option<CodeSites>,
+    pub(super) code: Option<CodeLook>,
     /// The runtime's memory profiler, where its profile is to be read.
     pub(super) profile: Option<ProfileVars>,
 }
@@ -223,7 +223,8 @@ impl Cadence {
                 finder.learn(counts);
             }
             records.extend(counts);
-            self.maps(asked, &mut records);
+            self.code(asked);
+            self.maps(&mut records);
             self.full.made(began, self.interval);
         }
         if goroutines {
@@ -238,11 +239,7 @@ impl Cadence {
                 })
             }));
             // Of the same reading.
-            records.extend(
-                waits.map(|waits| {
-                    take("waits", self.last_cycle, || Ok::<_, StateError>(Readout::Waits(waits)))
-                }),
-            );
+            records.extend(waits.map(|waits| made(self.last_cycle, Readout::Waits(waits))));
             self.goroutines.made(began, self.interval);
         }
         if census {
@@ -258,17 +255,13 @@ impl Cadence {
                 })
             }));
             if let (Some(finder), Some(found)) = (&mut self.sources.maps, maps) {
-                let search = finder.came_by(found);
-                let searched = || Ok::<_, StateError>(Readout::MapSearch(search));
-                records.push(take("maps in the heap", self.last_cycle, searched));
+                records.push(made(self.last_cycle, Readout::MapSearch(finder.came_by(found))));
             }
             match sampled {
                 // With a profile of its own, for they are of one moment.
                 Some(Ok((profile, live))) => {
-                    for readout in [Readout::Profile(profile), Readout::LiveSampled(live)] {
-                        records
-                            .push(take("sampled objects", self.last_cycle, || Ok::<_, StateError>(readout)));
-                    }
+                    let both = [Readout::Profile(profile), Readout::LiveSampled(live)];
+                    records.extend(both.map(|readout| made(self.last_cycle, readout)));
                 }
                 None => {}
                 Some(Err(e)) => records.push(failed("sampled objects", &e)),
@@ -279,10 +272,9 @@ impl Cadence {
         if profile {
             records.extend(self.profile());
         }
-        if let Some(sites) = &mut self.sources.sites {
-            sites.learn(&records);
-            let readout = sites.news(if asked { CODE_WITHIN } else { Duration::ZERO });
-            records.extend(readout.map(|found| take("the code", None, || Ok::<_, StateError>(found))));
+        if let Some(code) = &mut self.sources.code {
+            code.learn(&records);
+            records.extend(code.news().map(|found| made(None, found)));
         }
         // Checked after the reads: what was read before a replacement was noticed must not count.
         match self.sources.target.process.still_same() {
@@ -313,19 +305,25 @@ impl Cadence {
         }));
     }
 
-    fn maps(&mut self, asked: bool, records: &mut Vec<Record>) {
+    /// What the look through the code brings to others, where it has ended by now.
+    fn code(&mut self, asked: bool) {
+        let patience = if asked { CODE_WITHIN } else { Duration::ZERO };
+        let variables = self.sources.code.as_mut().and_then(|code| code.variables(patience));
+        if let (Some(finder), Some(variables)) = (&mut self.sources.maps, variables) {
+            finder.held_by(variables);
+        }
+    }
+
+    fn maps(&mut self, records: &mut Vec<Record>) {
         let target = &self.sources.target;
         let Some(finder) = self.sources.maps.as_mut() else { return };
-        finder.await_variables(if asked { CODE_WITHIN } else { Duration::ZERO });
         if let Err(e) = finder.forget(target) {
             records.push(failed("which maps are gone", &e));
         }
-        let mut read = || {
-            let mut maps = target.state.maps(&target.memory, finder.kind(), &finder.known());
-            finder.check(&mut maps);
-            Ok::<_, StateError>(Readout::Maps(maps))
-        };
-        records.push(take("maps", self.last_cycle, &mut read));
+        let from = clock::now();
+        let mut maps = target.state.maps(&target.memory, finder.kind(), &finder.known());
+        finder.check(&mut maps);
+        records.push(made_from(from, self.last_cycle, Readout::Maps(maps)));
     }
 
     /// The runtime's memory profile, where it is to be read.
@@ -399,7 +397,7 @@ pub(super) fn once(
     about: Once,
     profile: Option<ProfileVars>,
 ) -> Result<Vec<Record>, HostError> {
-    let sources = Sources { target: Arc::clone(target), tables: None, maps: None, sites: None, profile };
+    let sources = Sources { target: Arc::clone(target), tables: None, maps: None, code: None, profile };
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
     let due = Due {
         full: true,
@@ -437,14 +435,18 @@ fn take<E: std::error::Error>(
     gc_cycle: Option<u32>,
     read: impl FnOnce() -> Result<Readout, E>,
 ) -> Record {
-    let from: KTime = clock::now();
-    match read() {
-        Ok(readout) => {
-            let reading = Reading { from, gc_cycle, readout };
-            Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) }
-        }
-        Err(e) => failed(what, &e),
-    }
+    let from = clock::now();
+    read().map_or_else(|e| failed(what, &e), |readout| made_from(from, gc_cycle, readout))
+}
+
+/// What came with another reading.
+fn made(gc_cycle: Option<u32>, readout: Readout) -> Record {
+    made_from(clock::now(), gc_cycle, readout)
+}
+
+fn made_from(from: KTime, gc_cycle: Option<u32>, readout: Readout) -> Record {
+    let reading = Reading { from, gc_cycle, readout };
+    Record { slot: Slot(0), time: clock::now(), body: Body::Reading(reading) }
 }
 
 fn failed(what: &'static str, e: &dyn std::error::Error) -> Record {

@@ -149,12 +149,11 @@ impl<'s, 'a> Session<'s, 'a> {
         }
         let drain = start_drain(&mut opened, &output, &wakes)?;
         let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
-        let CodeLook { variables, sites } = CodeLook::start(&opened.target).map_err(SessionError::Thread)?;
         let sources = Sources {
             target: Arc::clone(&opened.target),
             tables,
-            maps: MapFinder::new(&opened.target, variables),
-            sites: Some(sites),
+            maps: MapFinder::new(&opened.target),
+            code: Some(CodeLook::start(&opened.target).map_err(SessionError::Thread)?),
             profile: opened.profile,
         };
         let follows = opened.probes.is_some() && setup.probed().sampled;

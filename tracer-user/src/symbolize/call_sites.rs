@@ -7,16 +7,7 @@ use super::memo::Named;
 use super::stack::outside_the_runtime;
 use crate::aggregate::Ledger;
 use crate::goruntime::names::cause;
-use crate::units::ProcAddr;
-
-/// What is looked for of a type.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Makes {
-    /// Single objects, of which an array of one is none the less.
-    Objects,
-    /// Arrays of it.
-    Arrays,
-}
+use crate::record::census::Candidate;
 
 pub(super) fn code(ledger: &Ledger) -> Option<Code> {
     ledger.call_sites().code().map(|code| Code {
@@ -30,18 +21,19 @@ pub(super) fn code(ledger: &Ledger) -> Option<Code> {
 /// The places outside the runtime of all of these types together; absent where one of them was not asked about.
 pub(super) fn places(
     ledger: &Ledger,
-    types: impl IntoIterator<Item = (ProcAddr, Makes)>,
+    types: impl IntoIterator<Item = Candidate>,
     named: &mut Named<'_>,
 ) -> Option<Places> {
     let (mut places, mut more) = (BTreeSet::new(), 0_u64);
-    for (type_addr, makes) in types {
+    for Candidate { type_addr, array } in types {
         let of = ledger.call_sites().of(type_addr)?;
         more = more.saturating_add(u64::from(of.more));
         let type_name = named.type_info(type_addr).map(|info| info.name);
         for site in &of.sites {
             let callee = named.function(site.callee);
             let cause = cause::of(&[&callee], type_name.as_deref());
-            if makes == Makes::Arrays && cause::is_of_one_object(cause) {
+            // An array of one is an object none the less; an array of more is made as one.
+            if array && cause::is_of_one_object(cause) {
                 continue;
             }
             let stack = named.user_stack(&[site.returns_to]).frames;

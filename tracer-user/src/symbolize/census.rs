@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Clock;
-use super::call_sites::{self, Makes};
+use super::call_sites;
 use super::evidence::{Census, CensusClass, ClassPoint, TypeInClass, TypePoint, TypeRow};
 use super::memo::Named;
 use crate::aggregate::Ledger;
 use crate::aggregate::census::{CensusHistory, TypesOf, totals};
 use crate::record::census::{Amount, Candidate, TypeShare};
-use crate::units::ProcAddr;
 
 pub(super) fn census(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Option<Census> {
     let (time, census) = ledger.census().newest()?;
@@ -62,7 +61,7 @@ fn class_points(history: &CensusHistory, clock: Clock, key: (u8, bool)) -> Vec<C
 /// Most bytes first.
 fn types(shares: &[TypeShare], ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Vec<TypeRow> {
     let history = ledger.census();
-    let mut made: BTreeMap<BTreeSet<String>, BTreeSet<(ProcAddr, Makes)>> = BTreeMap::new();
+    let mut made: BTreeMap<BTreeSet<String>, BTreeSet<Candidate>> = BTreeMap::new();
     let mut rows: BTreeMap<BTreeSet<String>, TypeRow> = BTreeMap::new();
     for (TypesOf { candidates, .. }, total) in totals(shares) {
         let names = names(candidates, named);
@@ -75,8 +74,7 @@ fn types(shares: &[TypeShare], ledger: &Ledger, clock: Clock, named: &mut Named<
         row.bytes_stderr = row.bytes_stderr.hypot(total.bytes_stderr);
         row.hits = row.hits.saturating_add(total.hits);
         row.unproven |= total.unproven;
-        let makes = |c: &Candidate| (c.type_addr, if c.array { Makes::Arrays } else { Makes::Objects });
-        made.entry(names).or_default().extend(candidates.iter().map(makes));
+        made.entry(names).or_default().extend(candidates);
     }
     for (names, types) in made {
         if let Some(row) = rows.get_mut(&names).filter(|_| !names.is_empty()) {

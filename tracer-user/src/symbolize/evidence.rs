@@ -56,6 +56,12 @@ pub struct Line {
     pub wrapper: bool,
 }
 
+/// "cache.go:42": the file's own name is enough beside the function's full one. What is unknown is left out.
+pub fn file_line(file: &str, line: u32) -> String {
+    let file = file.rsplit('/').next().unwrap_or("");
+    if file.is_empty() || line == 0 { file.to_owned() } else { format!("{file}:{line}") }
+}
+
 /// All that is known at one moment.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Evidence {

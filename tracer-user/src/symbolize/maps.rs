@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Clock;
-use super::call_sites::{self, Makes};
+use super::call_sites;
 use super::evidence::{Frame, MapHeld, MapPoint, MapRow, MapSearch, MapSite};
 use super::memo::Named;
 use super::stack::site_id;
 use crate::aggregate::Ledger;
 use crate::aggregate::maps::MapHistory;
+use crate::record::census::Candidate;
 use crate::record::reading::{MapCall, SharedStorage};
 use crate::units::{LoadBias, ProcAddr};
 
@@ -53,7 +54,7 @@ pub(super) fn maps(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Vec<
             }
             // Of one type alone: the calls of the others that share its storage may be the ones.
             if row.may_be.is_empty() {
-                row.places = call_sites::places(ledger, [(key.1, Makes::Arrays)], named);
+                row.places = call_sites::places(ledger, [Candidate { type_addr: key.1, array: true }], named);
             }
             let sum = |calls: fn(&MapSite) -> u64| row.sites.iter().map(calls).fold(0, u64::saturating_add);
             // Writes and deletions are probed together.

@@ -57,14 +57,16 @@ const CHAN_ELEM: u64 = 48;
 
 /// Functions that allocate for compiled code, and which argument is the type. A name ending in `*` is a prefix. Those of the runtime
 /// for one kind of value (`convTstring`, `concatstrings`) take none.
-const ALLOCATORS: [(&str, usize); 11] = [
+const ALLOCATORS: [(&str, usize); 12] = [
     ("runtime.newobject", 0),
     // makeslice, makeslice64, makeslicecopy
     ("runtime.makeslice*", 0),
     // moveSlice(et, old, len, cap), moveSliceNoCap(et, old, len) since go1.26; their forms without pointers take a size.
     ("runtime.moveSlice", 0),
     ("runtime.moveSliceNoCap", 0),
-    ("runtime.makemap*", 0),
+    // makemap_small takes no type.
+    ("runtime.makemap", 0),
+    ("runtime.makemap64", 0),
     ("runtime.mapassign*", 0),
     ("runtime.makechan*", 0),
     ("runtime.convT", 0),
@@ -77,9 +79,6 @@ const ALLOCATORS: [(&str, usize); 11] = [
 
 /// growslice(et, old, cap) up to go1.19.
 const GROWSLICE_TYPE_FIRST: u32 = 19;
-
-/// Functions that take no type although their name begins as one that does.
-const WITHOUT: [&str; 1] = ["runtime.makemap_small"];
 
 /// Looks through the main module's code.
 pub fn program(image: &GoImage) -> Program {
@@ -137,7 +136,6 @@ fn takes(image: &GoImage, name: &str) -> Option<Takes> {
             Some(prefix) => name.starts_with(prefix),
             None => name == *function,
         })
-        .filter(|_| !WITHOUT.contains(&name))
         .map(|(function, argument)| match *function {
             "runtime.growslice*" if image.version().minor <= GROWSLICE_TYPE_FIRST => 0,
             _ => *argument,

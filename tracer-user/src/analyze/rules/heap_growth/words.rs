@@ -22,9 +22,7 @@ pub(in crate::analyze) fn compose(parts: Vec<HeapPart>, total: HeapTrend, module
     let grown = parts.iter().find_map(|p| p.types.first());
     let places = grown.and_then(|t| t.places.as_ref());
     let followed = first.is_some_and(|c| c.live.is_some());
-    let stack = first.map(|c| c.stack.clone()).unwrap_or_default();
-    let cause = first.map(|c| c.cause);
-    let place = own::place(&stack, module);
+    let place = first.and_then(|c| own::place(&c.stack, module));
     let type_name = first.and_then(|c| c.type_name.clone()).or_else(|| grown.map(|t| t.names.join(" | ")));
     // A census counts all objects of a type, whoever allocated them; a sample knows the site's own.
     let of_type = grown.filter(|t| type_name.as_ref() == Some(&t.names.join(" | "))).map(|t| t.live);
@@ -48,11 +46,11 @@ pub(in crate::analyze) fn compose(parts: Vec<HeapPart>, total: HeapTrend, module
             (None, None, _) => Subject::SizeClass(None),
         },
         title,
-        stack,
+        stack: first.map(|c| c.stack.clone()).unwrap_or_default(),
         code: places.cloned(),
-        cause,
+        cause: first.map(|c| c.cause),
         confidence: 1.0 - total.p,
-        advice: advice(cause, sites, grown.is_some()).to_owned(),
+        advice: advice(first.map(|c| c.cause), sites, grown.is_some()).to_owned(),
         type_name,
         live,
         place,
