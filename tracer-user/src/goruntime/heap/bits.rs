@@ -102,14 +102,14 @@ impl Bits {
     }
 
     /// The slots of the n-th span that are set, or lie before `below`.
-    pub(super) fn slots(&self, n: usize, span: &Span, below: u64) -> Slots {
+    pub(super) fn slots(&self, n: usize, span: &Span, below: u16) -> Slots {
         let mut slots = Slots::default();
         let Ok(own) = self.read.get(n) else { return slots };
         slots.add(own);
         if let Ok(Some(marks)) = self.inline(n) {
             slots.add(marks.split_last().map_or(&[], |(_, marks)| marks));
         }
-        slots.cut(span.objects, below);
+        slots.cut(u64::from(span.objects), u64::from(below));
         slots
     }
 }
@@ -162,14 +162,13 @@ impl Slots {
 
 impl Amounts {
     /// Of a span that has `allocated` objects in all.
-    fn of(survived: u64, allocated: u64) -> Self {
-        // A span has at most MAX_OBJECTS.
-        Self { survived: survived as u16, since: allocated.saturating_sub(survived) as u16 }
+    fn of(survived: u16, allocated: u16) -> Self {
+        Self { survived, since: allocated.saturating_sub(survived) }
     }
 }
 
 /// Nothing is allocated from a span that is not swept, so that what its marks say was allocated before them.
-fn unswept(survived: u64, span: &Span) -> Option<Amounts> {
+fn unswept(survived: u16, span: &Span) -> Option<Amounts> {
     (survived <= span.allocated).then(|| Amounts::of(survived, survived))
 }
 
@@ -180,7 +179,7 @@ fn joined(own: &[u8], marks: &[u8]) -> Vec<u8> {
 }
 
 /// Slots in use: those before `freeindex`, and of the others those whose bit is set; `survived` bits are.
-fn in_use(bits: &[u8], span: &Span, survived: u64) -> u64 {
+fn in_use(bits: &[u8], span: &Span, survived: u16) -> u16 {
     let before = match span.freeindex {
         0 => 0,
         all if all == span.objects => survived,

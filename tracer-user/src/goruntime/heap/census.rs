@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use super::bits::{Amounts, Bits};
+use super::fits::Fits;
 use super::index::{Index, Known};
 use super::map_headers;
 use super::picks::{Pick, Picks};
@@ -134,13 +135,14 @@ pub fn read_all(
     let mut counted = count(memory, layout, vars, shape, limits)?;
     let (mut maps, mut sampled) = (None, None);
     if let Some(types) = types.filter(|_| !counted.spans.is_empty()) {
-        let sample = sample::read(memory, layout, vars, shape, &mut counted)?;
-        counted.census.types = Some(typing::shares(&sample, types, layout));
+        let mut fits = Fits::new(types, layout);
+        let sample = sample::read(memory, vars, shape, &mut counted, &mut fits)?;
+        counted.census.types = Some(typing::shares(&sample, &mut fits));
         if let Some(look) = also.maps {
             maps = map_headers::find(memory, state, shape, look, &counted.spans, types)?;
         }
-        let read = |profiler| sampled::read(memory, layout, (vars, profiler), shape, &counted, types);
-        sampled = also.profile.map(read);
+        let mut read = |profiler| sampled::read(memory, (vars, profiler), shape, &counted, &mut fits);
+        sampled = also.profile.map(&mut read);
     }
     Ok(Read { census: counted.census, maps, sampled })
 }
@@ -415,7 +417,7 @@ impl<'a> Pass<'a> {
             };
             // One object is all of the span.
             if count > 0 {
-                self.picks.see_large(span.large_type, span.slot);
+                self.picks.see_large(span.large_type(), span.slot);
             }
             return;
         }
@@ -436,8 +438,7 @@ impl<'a> Pass<'a> {
     }
 
     fn keep(&mut self, at: ProcAddr, span: &Span, amounts: Amounts) {
-        let pages = u32::try_from(span.pages).unwrap_or(u32::MAX);
-        let known = Known { start: span.start, at, pages, amounts, spanclass: span.spanclass };
+        let known = Known { start: span.start, at, pages: span.pages, amounts, spanclass: span.spanclass };
         self.tally.count(&known);
         self.index.add(&known);
     }

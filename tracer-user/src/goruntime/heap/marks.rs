@@ -124,12 +124,12 @@ pub(super) fn look_in(
             return Look::Untold;
         }
         let inside = address.0.wrapping_sub(span.start.0);
-        if inside >= span.pages * PAGE || span.slot.0 == 0 {
+        if inside >= u64::from(span.pages) * PAGE || span.slot.0 == 0 {
             // An entry that was left behind: no span in use holds the address.
             return Look::Free;
         }
         let object = inside / span.slot.0;
-        if object >= span.objects {
+        if object >= u64::from(span.objects) {
             return Look::Free;
         }
         let Some((own, inline)) = bits[n] else { return Look::Untold };

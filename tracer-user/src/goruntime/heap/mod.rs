@@ -6,6 +6,7 @@
 
 mod bits;
 pub mod census;
+mod fits;
 pub mod followed;
 pub mod held;
 mod index;

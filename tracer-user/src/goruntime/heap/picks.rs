@@ -38,7 +38,7 @@ impl Pick {
             addr: span.start.plus(object * span.slot.0),
             at,
             start: span.start,
-            pages: u32::try_from(span.pages).unwrap_or(u32::MAX),
+            pages: span.pages,
             sweepgen,
             spanclass: span.spanclass,
         }

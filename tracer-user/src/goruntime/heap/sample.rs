@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::census::{Counted, HeapShape, give_way};
+use super::fits::Fits;
 use super::index::Index;
 use super::marks::{self, Look};
 use super::picks::{Large, Pick};
@@ -64,7 +65,7 @@ pub(super) enum Pointee {
         class: u8,
         noscan: bool,
         mark: Mark,
-        /// The two words there.
+        /// The two words there, where a type has an opinion of them.
         head: Option<[u64; 2]>,
     },
     /// Not in the heap: static data, text, or memory of the runtime.
@@ -95,11 +96,12 @@ pub(super) struct Sample {
 
 pub(super) fn read(
     memory: &dyn ReadAt<ProcAddr>,
-    layout: &Layout,
     vars: &StateVars,
     shape: HeapShape,
     counted: &mut Counted,
+    fits: &mut Fits<'_>,
 ) -> Result<Sample, StateError> {
+    let layout = fits.layout;
     let (census, population) = (&counted.census, counted.population);
     let pointer_bits =
         PointerBits::new(memory, layout, vars, shape, counted.spans.iter().map(|span| span.start))?;
@@ -127,7 +129,7 @@ pub(super) fn read(
         let objects = if class == 0 {
             counted.picks.large().map(|large| reader.large(large)).collect()
         } else {
-            reader.objects(class, &picks)?
+            reader.objects(class, &picks, fits)?
         };
         classes.push(Sampled { of, objects });
     }
@@ -137,12 +139,13 @@ pub(super) fn read(
 /// Given objects, in their order. Those without pointers are read as untold.
 pub(super) fn of_picks(
     memory: &dyn ReadAt<ProcAddr>,
-    layout: &Layout,
     vars: &StateVars,
     shape: HeapShape,
     counted: &Counted,
     picks: &[Pick],
+    fits: &mut Fits<'_>,
 ) -> Result<Vec<Object>, StateError> {
+    let layout = fits.layout;
     let pointer_bits =
         PointerBits::new(memory, layout, vars, shape, counted.spans.iter().map(|span| span.start))?;
     let reader = Reader { memory, layout, vars, shape, index: &counted.spans, pointer_bits };
@@ -157,7 +160,7 @@ pub(super) fn of_picks(
     let mut all: Vec<Object> = picks.iter().map(untold).collect();
     for (class, of) in of_class {
         let here: Vec<Pick> = of.iter().map(|n| picks[*n]).collect();
-        let read = if class == 0 { reader.single(&here)? } else { reader.objects(class, &here)? };
+        let read = if class == 0 { reader.single(&here)? } else { reader.objects(class, &here, fits)? };
         for (n, object) in of.into_iter().zip(read) {
             all[n] = object;
         }
@@ -167,6 +170,16 @@ pub(super) fn of_picks(
 
 /// Objects whose words are read together.
 const TOGETHER: usize = 128;
+
+/// A word of an object that points somewhere.
+struct Target {
+    /// Which of the objects, and which of its words.
+    object: usize,
+    word: u8,
+    to: u64,
+    /// What lies there matters.
+    head: bool,
+}
 
 /// What is read of some objects; its room is used again for the next ones.
 #[derive(Default)]
@@ -213,7 +226,7 @@ impl Reader<'_> {
         Ok(picks.iter().enumerate().map(object).collect())
     }
 
-    fn objects(&self, class: u8, picks: &[Pick]) -> Result<Vec<Object>, StateError> {
+    fn objects(&self, class: u8, picks: &[Pick], fits: &mut Fits<'_>) -> Result<Vec<Object>, StateError> {
         let slot = CLASS_TO_SIZE.get(usize::from(class)).map_or(0, |s| u64::from(*s));
         let found: Vec<Option<Found>> = if !self.tells(class) {
             picks.iter().map(|_| None).collect()
@@ -222,7 +235,7 @@ impl Reader<'_> {
             let headers = gather(self.memory, &requests).map_err(StateError::reading("malloc headers"))?;
             (0..picks.len()).map(|n| Some(Found::Typed(ProcAddr(word(headers.get(n).ok()?, 0)?)))).collect()
         } else {
-            self.words(picks)?
+            self.words(class, picks, fits)?
         };
         let still = self.still(picks)?;
         let objects = picks.iter().zip(found).zip(still).map(|((pick, found), still)| {
@@ -276,16 +289,27 @@ impl Reader<'_> {
 
     /// The words of small objects with what their pointers point to. Some at a time, into the same room: what lies between an
     /// object and its bits is read with them, and memory that is touched for the first time costs more than to read into it.
-    fn words(&self, picks: &[Pick]) -> Result<Vec<Option<Found>>, StateError> {
+    fn words(
+        &self,
+        class: u8,
+        picks: &[Pick],
+        fits: &mut Fits<'_>,
+    ) -> Result<Vec<Option<Found>>, StateError> {
         let mut room = Room::default();
         let mut found = Vec::with_capacity(picks.len());
         for some in picks.chunks(TOGETHER) {
-            found.extend(self.words_of(some, &mut room)?);
+            found.extend(self.words_of(class, some, fits, &mut room)?);
         }
         Ok(found)
     }
 
-    fn words_of(&self, picks: &[Pick], room: &mut Room) -> Result<Vec<Option<Found>>, StateError> {
+    fn words_of(
+        &self,
+        class: u8,
+        picks: &[Pick],
+        fits: &mut Fits<'_>,
+        room: &mut Room,
+    ) -> Result<Vec<Option<Found>>, StateError> {
         let mut requests: Vec<Request> = Vec::with_capacity(2 * picks.len());
         for pick in picks {
             requests.push((pick.addr, pick.slot() as u32));
@@ -296,7 +320,7 @@ impl Reader<'_> {
         let read = &mut room.objects;
         read.read(self.memory, &requests).map_err(StateError::reading("objects"))?;
         let mut objects: Vec<Option<(Vec<u64>, u64)>> = Vec::with_capacity(picks.len());
-        let mut targets: Vec<(usize, u8, u64)> = Vec::new();
+        let mut targets: Vec<Target> = Vec::new();
         for (n, pick) in picks.iter().enumerate() {
             let object = (|| {
                 let words: Vec<u64> = (0..pick.slot() / 8)
@@ -311,15 +335,17 @@ impl Reader<'_> {
                 // closures have code in the first word.
                 let follow = pointers | pointers >> 1;
                 let followed = (0..words.len()).filter(|i| follow >> i & 1 == 1 && words[*i] >= PAGE);
-                targets.extend(followed.take(POINTERS).map(|i| (n, i as u8, words[i])));
+                let heads = fits.of(class, *pointers).heads;
+                let target = |i| Target { object: n, word: i as u8, to: words[i], head: heads >> i & 1 == 1 };
+                targets.extend(followed.take(POINTERS).map(target));
             }
             objects.push(object);
         }
         let mut pointees = self.pointees(&targets, &mut room.pointees)?.into_iter();
         let mut followed: Vec<Vec<(u8, Pointee)>> = vec![Vec::new(); picks.len()];
-        for (n, i, _) in &targets {
+        for target in &targets {
             if let Some(pointee) = pointees.next() {
-                followed[*n].push((*i, pointee));
+                followed[target.object].push((target.word, pointee));
             }
         }
         let found = objects.into_iter().zip(followed).map(|(object, pointees)| {
@@ -328,14 +354,16 @@ impl Reader<'_> {
         Ok(found.collect())
     }
 
-    fn pointees(
-        &self,
-        targets: &[(usize, u8, u64)],
-        read: &mut Gathered,
-    ) -> Result<Vec<Pointee>, StateError> {
+    fn pointees(&self, targets: &[Target], read: &mut Gathered) -> Result<Vec<Pointee>, StateError> {
         let mut requests: Vec<Request> = Vec::with_capacity(2 * targets.len());
-        for (_, _, to) in targets {
-            requests.push((ProcAddr(*to), 16));
+        // Which requests are whose.
+        let mut asked: Vec<(Option<usize>, Option<usize>)> = Vec::with_capacity(targets.len());
+        let mut ask = |request: Request| {
+            requests.push(request);
+            requests.len() - 1
+        };
+        for Target { to, head, .. } in targets {
+            let head = head.then(|| ask((ProcAddr(*to), 16)));
             let mark = self.index.find(*to).filter(|s| s.spanclass & 1 == 0).and_then(|span| {
                 let slot = span.slot();
                 let addr = span.slot_of(ProcAddr(*to));
@@ -348,26 +376,23 @@ impl Reader<'_> {
                     .then(|| self.pointer_bits.request(span.start, u64::from(span.pages), slot, addr))
                     .flatten()
             });
-            requests.push(mark.unwrap_or((ProcAddr(*to), 0)));
+            asked.push((head, mark.map(&mut ask)));
         }
         read.read(self.memory, &requests).map_err(StateError::reading("objects pointed to"))?;
-        let pointees = targets.iter().enumerate().map(|(n, (_, _, to))| {
-            let head = read.get(2 * n).ok().and_then(|b| Some([word(b, 0)?, word(b, 8)?]));
+        let pointees = targets.iter().zip(asked).map(|(Target { to, .. }, (head, mark))| {
+            let head = head.and_then(|n| read.get(n).ok()).and_then(|b| Some([word(b, 0)?, word(b, 8)?]));
             let Some(span) = self.index.find(*to) else {
                 return Pointee::Outside { head };
             };
             let slot = span.slot();
             let addr = span.slot_of(ProcAddr(*to));
             let noscan = span.spanclass & 1 == 1;
-            let mark = match read.get(2 * n + 1) {
-                Ok(bits) if !noscan && !bits.is_empty() => {
-                    if slot > HEADER_ABOVE {
-                        word(bits, 0).map_or(Mark::None, |t| Mark::Typed(ProcAddr(t)))
-                    } else {
-                        Mark::Bits(self.pointer_bits.decode(bits, addr, (slot / 8) as usize))
-                    }
+            let mark = match mark.and_then(|n| read.get(n).ok()) {
+                Some(bits) if slot > HEADER_ABOVE => {
+                    word(bits, 0).map_or(Mark::None, |t| Mark::Typed(ProcAddr(t)))
                 }
-                _ => Mark::None,
+                Some(bits) => Mark::Bits(self.pointer_bits.decode(bits, addr, (slot / 8) as usize)),
+                None => Mark::None,
             };
             // The object begins behind the header.
             let header = span.header(self.layout);

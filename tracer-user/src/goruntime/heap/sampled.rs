@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::census::{Counted, HeapShape};
+use super::fits::Fits;
 use super::index::Known;
 use super::picks::Pick;
 use super::sample;
-use super::typing::{self, Types};
-use crate::goruntime::layout::Layout;
+use super::typing;
 use crate::goruntime::state::profile::{self, BucketAddr, ProfileVars};
 use crate::goruntime::state::specials::{self, SampledObject};
 use crate::goruntime::state::{StateError, StateVars};
@@ -28,13 +28,12 @@ const MOST: usize = 1 << 10;
 /// The profile of this moment and what its live objects are.
 pub(super) fn read(
     memory: &dyn ReadAt<ProcAddr>,
-    layout: &Layout,
     vars: (&StateVars, &ProfileVars),
     shape: HeapShape,
     counted: &Counted,
-    types: &Types,
+    fits: &mut Fits<'_>,
 ) -> Result<(Profile, LiveSampled), StateError> {
-    let (state, profiler) = vars;
+    let ((state, profiler), layout) = (vars, fits.layout);
     let profile::Found { profile, addresses } =
         profile::read(memory, layout, profiler, profile::Limits::default())?;
     let specials::Found { objects, torn, swapped, cut } =
@@ -60,9 +59,9 @@ pub(super) fn read(
         });
         buckets.push((*bucket, object));
     }
-    let found = sample::of_picks(memory, layout, state, shape, counted, &picks)?;
+    let found = sample::of_picks(memory, state, shape, counted, &picks, fits)?;
     let mut rows: BTreeMap<(u32, bool, Vec<Candidate>), (u64, ProcAddr)> = BTreeMap::new();
-    let candidates = typing::candidates(&found, types, layout);
+    let candidates = typing::candidates(&found, fits);
     // What was swept meanwhile may have made room for another object.
     let again = specials::read(memory, layout, state, specials::Limits::default())?;
     let still: BTreeSet<SampledObject> = again.objects.into_iter().collect();

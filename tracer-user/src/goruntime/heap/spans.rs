@@ -90,19 +90,19 @@ impl AllSpans {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Span {
     pub(super) start: ProcAddr,
-    pub(super) pages: u64,
-    pub(super) freeindex: u64,
-    /// Slots.
-    pub(super) objects: u64,
     pub(super) alloc_bits: ProcAddr,
     pub(super) mark_bits: ProcAddr,
     pub(super) sweepgen: u32,
-    pub(super) allocated: u64,
+    pub(super) pages: u32,
+    pub(super) freeindex: u16,
+    /// Slots.
+    pub(super) objects: u16,
+    pub(super) allocated: u16,
     /// Size class twice, plus 1 where the objects hold no pointers.
     pub(super) spanclass: u8,
     pub(super) slot: Bytes,
-    /// Type of the one object of a large span with pointers; absent where this Go keeps none.
-    pub(super) large_type: Option<ProcAddr>,
+    /// Type of the one object of a large span with pointers; 0 where this Go keeps none.
+    large_type: u64,
 }
 
 /// What a span's structure is.
@@ -153,13 +153,18 @@ impl Span {
         matches!(self.sweepgen.wrapping_sub(heap_sweepgen), 1 | 3)
     }
 
+    /// Type of the one object of a large span with pointers; absent where this Go keeps none.
+    pub(super) fn large_type(&self) -> Option<ProcAddr> {
+        (self.large_type != 0).then_some(ProcAddr(self.large_type))
+    }
+
     pub(super) fn class(&self) -> u8 {
         self.spanclass >> 1
     }
 
     /// Bytes of its bits: whole words, as the runtime sets them aside (newMarkBits).
     pub(super) fn bit_bytes(&self) -> u32 {
-        (self.objects.div_ceil(64) * 8) as u32
+        u32::from(self.objects.div_ceil(64)) * 8
     }
 
     /// Whether it is the same span with the same bits as `other`; what it allocated may have grown.
@@ -221,7 +226,7 @@ fn fields(block: &[u8], l: &Layout) -> Option<Decoded> {
     let start = word(l.mspan_start_addr)?;
     let placed = start.is_multiple_of(PAGE)
         && (1..MAX_PAGES).contains(&(start / PAGE))
-        && (1..MAX_PAGES).contains(&pages);
+        && (1..=u64::from(u32::MAX)).contains(&pages);
     match state {
         0 => return Some(Decoded::Dead),
         IN_USE | MANUAL if !placed => return Some(Decoded::Broken),
@@ -231,22 +236,23 @@ fn fields(block: &[u8], l: &Layout) -> Option<Decoded> {
     }
     // 16 bits wide since Go 1.22, words before.
     let (freeindex, objects) = if l.mspan_nelems == l.mspan_freeindex + 2 {
-        (u64::from(b.u16(l.mspan_freeindex - from)?), u64::from(b.u16(l.mspan_nelems - from)?))
+        (b.u16(l.mspan_freeindex - from)?, b.u16(l.mspan_nelems - from)?)
     } else {
-        (word(l.mspan_freeindex)?, word(l.mspan_nelems)?)
+        let few = |word: u64| u16::try_from(word).ok();
+        (few(word(l.mspan_freeindex)?)?, few(word(l.mspan_nelems)?)?)
     };
     let span = Span {
         start: ProcAddr(start),
-        pages,
+        pages: pages as u32,
         freeindex,
         objects,
         alloc_bits: ProcAddr(word(l.mspan_alloc_bits)?),
         mark_bits: ProcAddr(word(l.mspan_gcmark_bits)?),
         sweepgen: b.u32(l.mspan_sweepgen - from)?,
-        allocated: u64::from(b.u16(l.mspan_alloc_count - from)?),
+        allocated: b.u16(l.mspan_alloc_count - from)?,
         spanclass: b.u8(l.mspan_spanclass - from)?,
         slot: Bytes(word(l.mspan_elemsize)?),
-        large_type: l.mspan_large_type.and_then(word).filter(|t| *t != 0).map(ProcAddr),
+        large_type: l.mspan_large_type.and_then(word).unwrap_or(0),
     };
     Some(checked(span))
 }
@@ -257,19 +263,19 @@ fn checked(span: Span) -> Decoded {
     let Some(&size) = CLASS_TO_SIZE.get(usize::from(span.class())) else {
         return Decoded::Broken;
     };
-    let (slot, bytes) = (span.slot.0, span.pages * PAGE);
+    let (slot, bytes) = (span.slot.0, u64::from(span.pages) * PAGE);
     let fits = if size == 0 {
         // Large: one object of all its pages; a user arena keeps some of them (userArenaChunkReserveBytes).
         if span.objects == 1 && slot < bytes && slot > 0 {
-            return Decoded::Arena { pages: span.pages };
+            return Decoded::Arena { pages: u64::from(span.pages) };
         }
         span.objects == 1 && slot == bytes
     } else {
-        slot == u64::from(size) && span.objects > 0 && span.objects.saturating_mul(slot) <= bytes
+        slot == u64::from(size) && span.objects > 0 && u64::from(span.objects) * slot <= bytes
     };
     let bits = |a: ProcAddr| a.0 != 0 && a.0.is_multiple_of(8);
     let sound = fits
-        && span.objects <= MAX_OBJECTS
+        && u64::from(span.objects) <= MAX_OBJECTS
         && span.allocated <= span.objects
         && span.freeindex <= span.objects
         && bits(span.alloc_bits)
@@ -287,21 +293,25 @@ pub(super) fn slot(spanclass: u8, pages: u32) -> u64 {
 
 /// How many of the first `objects` bits are set.
 #[inline]
-pub(super) fn count_bits(bits: &[u8], objects: u64) -> u64 {
+pub(super) fn count_bits(bits: &[u8], objects: u16) -> u16 {
     let (words, rest) = bits.as_chunks();
-    let mut left = objects;
+    let mut left = u64::from(objects);
     let mut set = 0;
     for word in words {
         set += first_bits(u64::from_le_bytes(*word), left);
         left = left.saturating_sub(64);
     }
-    let mut word = [0; 8];
-    word[..rest.len()].copy_from_slice(rest);
-    set + first_bits(u64::from_le_bytes(word), left)
+    if !rest.is_empty() {
+        let mut word = [0; 8];
+        word[..rest.len()].copy_from_slice(rest);
+        set += first_bits(u64::from_le_bytes(word), left);
+    }
+    // Not more than `objects`.
+    set as u16
 }
 
-fn first_bits(word: u64, n: u64) -> u64 {
-    u64::from((if n < 64 { word & ((1 << n) - 1) } else { word }).count_ones())
+fn first_bits(word: u64, n: u64) -> u32 {
+    (if n < 64 { word & ((1 << n) - 1) } else { word }).count_ones()
 }
 
 #[cfg(test)]
@@ -332,7 +342,7 @@ mod tests {
             allocated: 0,
             spanclass: 0,
             slot: Bytes(PAGE),
-            large_type: None,
+            large_type: 0,
         };
         let phases = [(6, Phase::Unswept), (7, Phase::Sweeping), (8, Phase::Swept), (9, Phase::Unswept)];
         for (sweepgen, phase) in phases {
@@ -348,15 +358,15 @@ mod tests {
         fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), minor in 19_u32..=27) {
             let layout = Layout::for_minor(minor).unwrap();
             if let Decoded::InUse(span) = decode(&bytes, layout) {
-                prop_assert!(span.allocated <= span.objects && span.objects <= MAX_OBJECTS);
-                prop_assert!(u64::from(span.bit_bytes()) * 8 >= span.objects);
+                prop_assert!(span.allocated <= span.objects && u64::from(span.objects) <= MAX_OBJECTS);
+                prop_assert!(span.bit_bytes() * 8 >= u32::from(span.objects));
             }
         }
 
         #[test]
-        fn every_bit_counts_once(bits in proptest::collection::vec(any::<u8>(), 0..40), objects in 0_u64..320) {
+        fn every_bit_counts_once(bits in proptest::collection::vec(any::<u8>(), 0..40), objects in 0_u16..320) {
             let slow = (0..objects).filter(|i| bits.get((i / 8) as usize).is_some_and(|b| b >> (i % 8) & 1 == 1));
-            prop_assert_eq!(count_bits(&bits, objects), slow.count() as u64);
+            prop_assert_eq!(usize::from(count_bits(&bits, objects)), slow.count());
         }
     }
 }

@@ -7,12 +7,13 @@
 //! that chance would not bring counts for it; the types with most agreement are the candidates. Several are reported
 //! as several: nothing here decides by taste.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::fits::{Fit, Fits, ones};
 use super::sample::{Found, Mark, Object, Pointee, Sample};
-use crate::goruntime::layout::{CLASS_TO_SIZE, Layout};
+use crate::goruntime::layout::Layout;
 use crate::goruntime::moduledata::Range;
-use crate::goruntime::names::type_table::{MAX_SHAPE, Part, TypeEntry, TypeId, TypeTable};
+use crate::goruntime::names::type_table::{Part, TypeEntry, TypeId, TypeTable};
 use crate::record::census::{Candidate, MAX_CANDIDATES, TypeShare};
 use crate::units::{Bytes, ImageAddr, LoadBias, ProcAddr};
 
@@ -32,21 +33,12 @@ pub struct Types {
     pub texts: Vec<Range>,
 }
 
-/// Types that fit an object's size and bitmap, kin of each other.
-#[derive(Clone, Copy)]
-struct Fit<'t> {
-    kin: &'t [TypeId],
-    /// How many values of it, one after the other.
-    count: u64,
-}
-
-pub(super) fn shares(sample: &Sample, types: &Types, layout: &Layout) -> Vec<TypeShare> {
-    let mut judge = Judge { types, layout, fits: HashMap::new() };
+pub(super) fn shares(sample: &Sample, fits: &mut Fits<'_>) -> Vec<TypeShare> {
     let mut shares = Vec::new();
     for sampled in &sample.classes {
         let mut sets: BTreeMap<Vec<Candidate>, (u64, u64)> = BTreeMap::new();
         for object in &sampled.objects {
-            let mut candidates = judge.candidates(object);
+            let mut candidates = of_object(object, fits);
             if !sets.contains_key(&candidates) && sets.len() >= MAX_SETS {
                 candidates = Vec::new();
             }
@@ -70,35 +62,29 @@ pub(super) fn shares(sample: &Sample, types: &Types, layout: &Layout) -> Vec<Typ
 }
 
 /// What each object may be of; none that is known is an empty list.
-pub(super) fn candidates(objects: &[Object], types: &Types, layout: &Layout) -> Vec<Vec<Candidate>> {
-    let mut judge = Judge { types, layout, fits: HashMap::new() };
-    objects.iter().map(|object| judge.candidates(object)).collect()
+pub(super) fn candidates(objects: &[Object], fits: &mut Fits<'_>) -> Vec<Vec<Candidate>> {
+    objects.iter().map(|object| of_object(object, fits)).collect()
 }
 
+/// None that is known is an empty list.
+fn of_object(object: &Object, fits: &mut Fits<'_>) -> Vec<Candidate> {
+    let judge = Judge { types: fits.types, layout: fits.layout };
+    match &object.found {
+        Found::Untold => Vec::new(),
+        Found::Typed(at) => judge.named(*at, object.slot.0).into_iter().collect(),
+        Found::Words { words, pointers, pointees } => {
+            Seen::new(judge, words, pointees).best(&fits.of(object.class, *pointers).fits)
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
 struct Judge<'a> {
     types: &'a Types,
     layout: &'a Layout,
-    /// By class and bitmap.
-    fits: HashMap<(u8, u64), Vec<Fit<'a>>>,
 }
 
-impl<'a> Judge<'a> {
-    /// None that is known is an empty list.
-    fn candidates(&mut self, object: &Object) -> Vec<Candidate> {
-        match &object.found {
-            Found::Untold => Vec::new(),
-            Found::Typed(at) => self.named(*at, object.slot.0).into_iter().collect(),
-            Found::Words { words, pointers, pointees } => {
-                let key = (object.class, *pointers);
-                if !self.fits.contains_key(&key) {
-                    let fits = self.fitting(object.class, *pointers);
-                    self.fits.insert(key, fits);
-                }
-                Seen::new(self, words, pointees).best(&self.fits[&key])
-            }
-        }
-    }
-
+impl Judge<'_> {
     /// The type that the heap itself names, if it is one of the image's.
     fn named(&self, at: ProcAddr, slot: u64) -> Option<Candidate> {
         let id = self.types.table.at(self.types.bias.to_image(at))?;
@@ -106,45 +92,11 @@ impl<'a> Judge<'a> {
         let one = self.layout.placement(entry.size, true).bytes;
         (entry.pointers && one <= slot).then_some(Candidate { type_addr: at, array: one < slot })
     }
-
-    /// All types whose pointers lie as in the bitmap, alone or one after the other, and for which the allocator takes
-    /// this class.
-    fn fitting(&self, class: u8, pointers: u64) -> Vec<Fit<'a>> {
-        let slot = CLASS_TO_SIZE.get(usize::from(class)).map_or(0, |s| u64::from(*s));
-        let mut fits = Vec::new();
-        let needs = |bytes: u64| self.layout.placement(bytes, true).class == Some(class);
-        for words in 1..=slot.min(MAX_SHAPE) / 8 {
-            let mask = pointers & ones(words);
-            let bytes = 8 * words;
-            // The most values that fit are what append makes; fewer are as many as need this class.
-            let mut counts = (1..=slot / bytes).rev().take_while(|n| needs(n * bytes));
-            let whole = counts.find(|n| tiled(words, mask, *n) == pointers);
-            for kin in self.types.table.shaped(words, mask) {
-                let size = self.types.table.get(kin[0]).size;
-                let count = if size == bytes {
-                    whole
-                } else {
-                    (size <= slot && needs(size) && mask == pointers).then_some(1)
-                };
-                fits.extend(count.map(|count| Fit { kin, count }));
-            }
-        }
-        fits
-    }
-}
-
-fn ones(words: u64) -> u64 {
-    if words >= 64 { u64::MAX } else { (1 << words) - 1 }
-}
-
-/// The bitmap of `count` values in a row, each of so many words.
-fn tiled(words: u64, mask: u64, count: u64) -> u64 {
-    (0..count).fold(0, |all, n| all | mask.checked_shl((n * words) as u32).unwrap_or(0))
 }
 
 /// One object against types.
-struct Seen<'a, 'j> {
-    judge: &'a Judge<'j>,
+struct Seen<'a> {
+    judge: Judge<'a>,
     words: &'a [u64],
     pointees: &'a [(u8, Pointee)],
     /// Which of the pointees each word points to, behind by one; 0 is none.
@@ -154,8 +106,8 @@ struct Seen<'a, 'j> {
 /// A contradiction is none; else how much speaks for it.
 type Agreement = Option<u32>;
 
-impl<'a, 'j> Seen<'a, 'j> {
-    fn new(judge: &'a Judge<'j>, words: &'a [u64], pointees: &'a [(u8, Pointee)]) -> Self {
+impl<'a> Seen<'a> {
+    fn new(judge: Judge<'a>, words: &'a [u64], pointees: &'a [(u8, Pointee)]) -> Self {
         let mut of_word = [0; 64];
         for (n, (word, _)) in pointees.iter().enumerate().take(usize::from(u8::MAX)) {
             if let Some(behind) = of_word.get_mut(usize::from(*word)) {

@@ -116,8 +116,7 @@ impl World {
         let slot = Bytes(8 * words.len() as u64);
         let object = Object { class, slot, hits: 1, bytes: slot, found };
         let layout = Layout::for_minor(minor).unwrap();
-        let mut judge = Judge { types: &self.types, layout, fits: HashMap::new() };
-        let candidates = judge.candidates(&object);
+        let candidates = of_object(&object, &mut Fits::new(&self.types, layout));
         let number = |c: &Candidate| (c.type_addr.0 - BIAS) as i64 * if c.array { -1 } else { 1 };
         let mut all: Vec<i64> = candidates.iter().map(number).collect();
         all.sort_unstable();
@@ -168,7 +167,7 @@ fn a_value_is_in_its_own_size_class_and_ended_in_zeros_before_1_24() {
 fn what_the_heap_names_must_be_a_type_that_fits() {
     let w = world();
     let layout = Layout::for_minor(26).unwrap();
-    let judge = Judge { types: &w.types, layout, fits: HashMap::new() };
+    let judge = Judge { types: &w.types, layout };
     let named = |at: u64, slot| judge.named(ProcAddr(at), slot).map(|c| c.array);
     assert_eq!(named(BIAS + w.user, 24), Some(false));
     assert_eq!(named(BIAS + w.user, 1024), Some(true));
@@ -177,6 +176,19 @@ fn what_the_heap_names_must_be_a_type_that_fits() {
     assert_eq!(named(w.user, 1024), None);
     // It would be in a span without pointers.
     assert_eq!(named(BIAS + w.int, 1024), None);
+}
+
+#[test]
+fn words_that_types_look_behind_are_told() {
+    let w = world_and(|s, text, _| {
+        let func = s.ty(8, 8, 19, &[0]);
+        let list = s.fields(&[(text, 0), (func, 16)]);
+        s.ty(24, 24, 25, &[0, list, 2, 2]);
+    });
+    let mut known = Fits::new(&w.types, Layout::for_minor(26).unwrap());
+    let mut heads = |class, pointers| known.of(class, pointers).heads;
+    assert_eq!((heads(3, 0b101), heads(5, 0b10_1101)), (0b100, 0b10_0100));
+    assert_eq!((heads(2, 0b01), heads(0, 0b101), heads(200, 0b101)), (0, 0, 0));
 }
 
 fn any_pointee() -> impl Strategy<Value = Pointee> {
@@ -209,11 +221,46 @@ proptest! {
         });
         prop_assert_eq!(w.types.table.shaped(3, 1).map(<[TypeId]>::len).max(), Some(2));
         let layout = Layout::for_minor(minor).unwrap();
-        let judge = Judge { types: &w.types, layout, fits: HashMap::new() };
-        let fits = judge.fitting(words.len() as u8, pointers);
+        let mut known = Fits::new(&w.types, layout);
+        let fits = &known.of(words.len() as u8, pointers).fits;
         let each = fits.iter().flat_map(|fit| fit.kin.chunks(1).map(|kin| Fit { kin, count: fit.count }));
-        let seen = Seen::new(&judge, &words, &pointees);
-        prop_assert_eq!(seen.best(&fits), seen.best(&each.collect::<Vec<_>>()));
+        let seen = Seen::new(Judge { types: &w.types, layout }, &words, &pointees);
+        prop_assert_eq!(seen.best(fits), seen.best(&each.collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn what_no_type_looks_behind_need_not_be_read(
+        words in proptest::collection::vec(prop_oneof![Just(0), Just(1), Just(AT), BIAS + START..BIAS + START + 900], 3),
+        pointers in 0b001_u64..=0b011,
+        pointees in proptest::collection::vec((0_u8..3, any_pointee()), 1..4),
+        minor in 24_u32..=27,
+    ) {
+        // A func beside a text, and a method table beside a number.
+        let w = world_and(|s, text, int| {
+            let func = s.ty(8, 8, 19, &[0]);
+            let list = s.fields(&[(func, 0), (text, 8)]);
+            s.ty(24, 16, 25, &[0, list, 2, 2]);
+            let method = s.fields(&[]);
+            let interface = s.ty(16, 16, 20, &[0, method, 1, 1]);
+            let list = s.fields(&[(interface, 0), (int, 16)]);
+            s.ty(24, 16, 25, &[0, list, 2, 2]);
+        });
+        let layout = Layout::for_minor(minor).unwrap();
+        let mut known = Fits::new(&w.types, layout);
+        let fitting = known.of(words.len() as u8, pointers);
+        let without: Vec<(u8, Pointee)> = pointees.iter().map(|&(word, pointee)| {
+            let looked_at = fitting.heads >> word & 1 == 1;
+            (word, match pointee {
+                Pointee::Outside { head } => Pointee::Outside { head: head.filter(|_| looked_at) },
+                Pointee::Heap { into, slot, class, noscan, mark, head } => {
+                    Pointee::Heap { into, slot, class, noscan, mark, head: head.filter(|_| looked_at) }
+                }
+            })
+        }).collect();
+        let best = |pointees: &[(u8, Pointee)]| {
+            Seen::new(Judge { types: &w.types, layout }, &words, pointees).best(&fitting.fits)
+        };
+        prop_assert_eq!(best(&pointees), best(&without));
     }
 
     #[test]
@@ -232,7 +279,7 @@ proptest! {
             object(Found::Typed(ProcAddr(BIAS + START + slot))),
         ];
         let sample = Sample { population: Population::Survived, classes: vec![Sampled { of, objects }] };
-        let shares = shares(&sample, &w.types, Layout::for_minor(minor).unwrap());
+        let shares = shares(&sample, &mut Fits::new(&w.types, Layout::for_minor(minor).unwrap()));
         prop_assert_eq!(shares.iter().map(|s| s.hits).sum::<u64>(), 2);
         prop_assert!(shares.iter().all(|s| s.candidates.len() <= MAX_CANDIDATES));
     }
