@@ -20,9 +20,13 @@ use super::target::Owned;
 use super::tools::{Tracer, send};
 use crate::project;
 
-/// Beats of one toggle, a second: the slowest of a thousand but one. What disturbs lasts for seconds, so that short toggles beside each
-/// other share it, and there are many of them.
+/// Beats of one toggle over and over, a second: the slowest of a thousand but one. What disturbs lasts for seconds, so that short
+/// toggles beside each other share it, and there are many of them.
 const BEATS: u64 = 1000;
+/// Beats of one toggle of a session, ten seconds: in as many it counts this heap once, at the share of a processor that it allows itself.
+const SESSION_BEATS: u64 = 10 * BEATS;
+/// Rounds over and over for each of a session.
+const SHORT_ROUNDS: usize = 3;
 /// How far the slowest beats may be above what the same instrument says of no difference: from upper end to upper end.
 const FACTOR: f64 = 1.25;
 /// An interval of the second null tool that is wider on each side says nothing, and excuses nothing.
@@ -70,8 +74,6 @@ enum Beside {
     Reading,
     /// The same tool reads another process: what it takes of the machine, and nothing of this target's locks.
     Elsewhere,
-    /// A session that reads memory, as it does by itself.
-    Session,
     Null,
     NullAgain,
 }
@@ -87,49 +89,32 @@ pub(super) fn beside(
     rows: &mut Vec<Row>,
 ) -> Result<()> {
     let mut dice = Dice::new(4);
-    let (mut read, mut elsewhere, mut within, mut placebo) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let within = within(heart, twin, command, rounds.div_ceil(SHORT_ROUNDS), &mut dice)?;
+    let (mut read, mut elsewhere, mut placebo) = (Vec::new(), Vec::new(), Vec::new());
     let (mut locked, mut slowest, mut later) = (Vec::new(), Vec::new(), Vec::new());
-    let session = Tracer::start(heart.pid(), &["--sampler", "none", "--format", "json"])?;
-    session.first_report()?;
-    // Its first readings come faster than the later ones.
-    heart.ask(&format!("beat {}", SETTLED_S * BEATS))?;
-    send(session.child(), Signal::STOP)?;
     for round in 1..=rounds {
-        let mut order =
-            [Beside::Reading, Beside::Elsewhere, Beside::Session, Beside::Null, Beside::NullAgain];
+        let mut order = [Beside::Reading, Beside::Elsewhere, Beside::Null, Beside::NullAgain];
         dice.shuffle(&mut order);
-        let mut p999 = [0.0; 5];
+        let mut p999 = [0.0; 4];
         for beside in order {
-            // A session counts the heap once a collection has news of it.
             heart.ask("gc")?;
-            let in_session = beside == Beside::Session;
-            if in_session {
-                send(session.child(), Signal::CONT)?;
-            }
-            p999[beside as usize] = beat(heart, twin.pid(), command, beside)?;
-            if in_session {
-                send(session.child(), Signal::STOP)?;
-            }
+            p999[beside as usize] = beat(heart, twin.pid(), command, beside, BEATS)?;
         }
-        let [with, twin, session, null, again] = p999;
+        let [with, twin, null, again] = p999;
         read.push((with, null));
         elsewhere.push((twin, null));
         locked.push((with, twin));
-        within.push((session, null));
         placebo.push((again, null));
         slowest.push(with);
         later.push(with - null);
         eprintln!(
-            "heartbeat, round {round}: p99.9 {:.0}, of another process {:.0}, in a session {:.0}, null {:.0} and {:.0} us",
+            "heartbeat, round {round}: p99.9 {:.0}, of another process {:.0}, null {:.0} and {:.0} us",
             with / 1e3,
             twin / 1e3,
-            session / 1e3,
             null / 1e3,
             again / 1e3
         );
     }
-    send(session.child(), Signal::CONT)?;
-    session.stop()?;
     let percent = |x: f64| format!("{:+.1} %", 100.0 * x);
     let micros = |x: f64| format!("{:.0} us", x / 1e3);
     let estimates = [&read, &elsewhere, &locked, &within, &placebo].map(|pairs| Estimate::of_pairs(pairs));
@@ -163,7 +148,7 @@ pub(super) fn beside(
     ));
     let later = Estimate::of_differences(&later);
     rows.push(Row::of(format!("{what}: that less a null tool's"), &later, micros));
-    rows.push(Row::of(format!("{what}: that against a null tool"), &read, percent).bounded(unnoticed(&read)));
+    rows.push(Row::of(format!("{what}: that against a null tool"), &read, percent));
     rows.push(Row::of(
         format!("{what}: beside `tracer {command}` of another such process, against a null tool"),
         &elsewhere,
@@ -184,6 +169,48 @@ pub(super) fn beside(
     Ok(())
 }
 
+/// The slowest beats in a session that reads memory, as it does by itself, and beside nothing but the null tool.
+fn within(
+    heart: &mut Heart,
+    twin: &Heart,
+    command: &'static str,
+    rounds: usize,
+    dice: &mut Dice,
+) -> Result<Vec<(f64, f64)>> {
+    let session = Tracer::start(heart.pid(), &["--sampler", "none", "--format", "json"])?;
+    session.first_report()?;
+    // Its first readings come faster than the later ones.
+    heart.ask(&format!("beat {}", SETTLED_S * BEATS))?;
+    send(session.child(), Signal::STOP)?;
+    let mut pairs = Vec::new();
+    for round in 1..=rounds {
+        let mut order = [true, false];
+        dice.shuffle(&mut order);
+        let mut p999 = [0.0; 2];
+        for in_session in order {
+            // A session counts the heap once a collection has news of it.
+            heart.ask("gc")?;
+            if in_session {
+                send(session.child(), Signal::CONT)?;
+            }
+            p999[usize::from(in_session)] = beat(heart, twin.pid(), command, Beside::Null, SESSION_BEATS)?;
+            if in_session {
+                send(session.child(), Signal::STOP)?;
+            }
+        }
+        let [null, with] = p999;
+        pairs.push((with, null));
+        eprintln!(
+            "heartbeat, round {round}: p99.9 in a session {:.0}, null {:.0} us",
+            with / 1e3,
+            null / 1e3
+        );
+    }
+    send(session.child(), Signal::CONT)?;
+    session.stop()?;
+    Ok(pairs)
+}
+
 /// Whether the ratio's whole interval is below what no difference looks like.
 fn unnoticed(read: &Estimate, placebo: &Estimate) -> bool {
     read.high.is_finite() && placebo.high.is_finite() && 1.0 + read.high <= FACTOR * (1.0 + placebo.high)
@@ -194,7 +221,7 @@ fn is_nothing(ratio: &Estimate) -> bool {
     (ratio.low..=ratio.high).contains(&0.0) && ratio.half_width() <= HALF_WIDTH
 }
 
-fn beat(heart: &mut Heart, twin: u32, reading: &'static str, beside: Beside) -> Result<f64> {
+fn beat(heart: &mut Heart, twin: u32, reading: &'static str, beside: Beside, count: u64) -> Result<f64> {
     let over = Arc::new(AtomicBool::new(false));
     let read = if beside == Beside::Elsewhere { twin } else { heart.child.pid() };
     let (stop, pid) = (Arc::clone(&over), read.to_string());
@@ -206,8 +233,7 @@ fn beat(heart: &mut Heart, twin: u32, reading: &'static str, beside: Beside) -> 
                 Beside::Reading | Beside::Elsewhere => {
                     command.args([reading, "--pid", &pid, "--format", "json"])
                 }
-                // What starts and ends beside the session is in its toggles, too.
-                Beside::Session | Beside::Null | Beside::NullAgain => command.arg("--version"),
+                Beside::Null | Beside::NullAgain => command.arg("--version"),
             };
             let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
             ensure!(status.success(), "tracer ended with {status}");
@@ -216,12 +242,12 @@ fn beat(heart: &mut Heart, twin: u32, reading: &'static str, beside: Beside) -> 
         }
         Ok(runs)
     });
-    let beats = heart.ask(&format!("beat {BEATS}"));
+    let beats = heart.ask(&format!("beat {count}"));
     over.store(true, Ordering::Relaxed);
     let runs = tool.join().ok().context("the tool's thread ended")??;
     let beats = beats?;
     ensure!(runs > 0, "the tool did not run beside the beats");
-    ensure!(beats["n"].as_u64() == Some(BEATS), "beats are missing: {beats}");
+    ensure!(beats["n"].as_u64() == Some(count), "beats are missing: {beats}");
     beats["p999"].as_f64().filter(|p| *p > 0.0).context("a beat takes some time")
 }
 

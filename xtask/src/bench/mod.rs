@@ -37,7 +37,7 @@ struct Effort {
     overhead_rounds: usize,
     idle_toggles: usize,
     censuses: usize,
-    /// Rounds of heartbeats, some six seconds each.
+    /// Rounds of heartbeats over and over, some five seconds each; a third as many in a session, twenty.
     beats: usize,
     sessions: usize,
     session: Duration,
@@ -48,7 +48,7 @@ const FULL: Effort = Effort {
     overhead_rounds: 20,
     idle_toggles: 640,
     censuses: 40,
-    beats: 80,
+    beats: 60,
     sessions: 4,
     session: Duration::from_secs(2),
     replays: 8,
@@ -171,11 +171,13 @@ const CENSUS: &str = "\
 `tracer heap` on a target (tests/fixtures/go/heartbeat) that keeps a gibibyte in objects of 64 bytes, half of them with pointers, all swept. CPU per
 span is tracer's own processor time less what it takes on the same program with an empty heap, by the spans more. What a census and the first report say lives is within 5 % of the
 target's own number; the report rounds it to two digits. For the heartbeat
-the target maps, touches and unmaps 64 KiB each millisecond and says how long the slowest of a thousand took: in a session, which is
-stopped except in its toggles, and beside `tracer heap` over and over, which no session does; the null tool starts and ends and reads
-nothing. The same tool on another process of the kind takes as much of the machine and leaves this target's lock alone: what is slower beside
-tracer on this one is the lock's part. Toggles of one second, each behind a collection, five in a random order; the
-centre and interval of ratios are those of the chapter above, of differences by the same method. Over and over the bounds are on
+the target maps, touches and unmaps 64 KiB each millisecond and says how long the slowest of a thousand took. In a session: toggles of
+ten seconds, in which the session goes on as it does by itself, behind a collection that gives it a reason to count the heap; it is
+stopped in the others. Over and over: toggles of one second, beside `tracer heap` without an end, which no session does. The null tool starts and
+ends and reads nothing. The same tool on another process of the kind takes as much of the machine and leaves this target's lock alone:
+what is slower beside tracer on this one is the lock's part, and has a bound; what both do to the target on a machine of two
+processors has none. Toggles in a random order; the
+centre and interval of ratios are those of the chapter above, of differences by the same method. Over and over the bound is on
 the upper end, so that noise does not pass: noise is bounded itself, by a second null tool.";
 
 const GOROUTINES: &str = "\
