@@ -25,8 +25,6 @@ use crate::project;
 const BEATS: u64 = 1000;
 /// Beats of one toggle of a session, ten seconds: in as many it counts this heap once, at the share of a processor that it allows itself.
 const SESSION_BEATS: u64 = 10 * BEATS;
-/// Rounds over and over for each of a session.
-const SHORT_ROUNDS: usize = 3;
 /// How far the slowest beats may be above what the same instrument says of no difference: from upper end to upper end.
 const FACTOR: f64 = 1.25;
 /// An interval of the second null tool that is wider on each side says nothing, and excuses nothing.
@@ -78,6 +76,16 @@ enum Beside {
     NullAgain,
 }
 
+/// How often the beats are compared.
+#[derive(Clone, Copy)]
+pub(super) struct Rounds {
+    /// Over and over.
+    pub(super) short: usize,
+    pub(super) session: usize,
+    /// The lock's part has a bound.
+    pub(super) bounded: bool,
+}
+
 /// The slowest beats beside `tracer COMMAND` over and over against those beside programs that start, read nothing and end.
 /// `what` says of which target; `twin` is another of the same.
 pub(super) fn beside(
@@ -85,14 +93,14 @@ pub(super) fn beside(
     twin: &Heart,
     command: &'static str,
     what: &str,
-    rounds: usize,
+    rounds: Rounds,
     rows: &mut Vec<Row>,
 ) -> Result<()> {
     let mut dice = Dice::new(4);
-    let within = within(heart, twin, command, rounds.div_ceil(SHORT_ROUNDS), &mut dice)?;
+    let within = within(heart, twin, command, rounds.session, &mut dice)?;
     let (mut read, mut elsewhere, mut placebo) = (Vec::new(), Vec::new(), Vec::new());
     let (mut locked, mut slowest, mut later) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=rounds {
+    for round in 1..=rounds.short {
         let mut order = [Beside::Reading, Beside::Elsewhere, Beside::Null, Beside::NullAgain];
         dice.shuffle(&mut order);
         let mut p999 = [0.0; 4];
@@ -154,14 +162,12 @@ pub(super) fn beside(
         &elsewhere,
         percent,
     ));
-    rows.push(
-        Row::of(
-            format!("{what}: beside `tracer {command}` against the same of another process: the lock's part"),
-            &locked,
-            percent,
-        )
-        .bounded(unnoticed(&locked)),
+    let lock = Row::of(
+        format!("{what}: beside `tracer {command}` against the same of another process: the lock's part"),
+        &locked,
+        percent,
     );
+    rows.push(if rounds.bounded { lock.bounded(unnoticed(&locked)) } else { lock });
     rows.push(
         Row::of(format!("{what}: a second null tool against the first"), &placebo, percent)
             .bounded(nothing(&placebo)),
