@@ -38,6 +38,7 @@ impl Gathered {
     pub fn read(&mut self, memory: &dyn ReadAt<ProcAddr>, requests: &[Request]) -> Result<(), ReadFault> {
         self.order.clear();
         self.order.extend(requests.iter().enumerate().map(|(n, (addr, _))| (addr.0, n as u32)));
+        // Structures that were made one after the other come in runs, which a merge sort takes as they are.
         self.order.sort_by_key(|(addr, _)| *addr);
         let pieces = pieces(requests, &self.order);
         let total: u64 = pieces.iter().map(|p| p.end - p.start).sum();

@@ -272,6 +272,8 @@ impl Cadence {
         if profile {
             records.extend(self.profile());
         }
+        // It may have ended during the readings.
+        self.code(asked);
         if let Some(code) = &mut self.sources.code {
             code.learn(&records);
             records.extend(code.news().map(|found| made(None, found)));

@@ -32,7 +32,7 @@ pub(super) fn places(
         for site in &of.sites {
             let callee = named.function(site.callee);
             let cause = cause::of(&[&callee], type_name.as_deref());
-            // An array of one is an object none the less; an array of more is made as one.
+            // A call that makes one object makes no array of several.
             if array && cause::is_of_one_object(cause) {
                 continue;
             }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::Effort;
-use super::heart::{self, Heart, Rounds};
+use super::heart::{self, Heart};
 use super::memory::{self, Allowance};
 use super::statistics::Estimate;
 use super::table::{Bound, Row};
@@ -81,8 +81,7 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
     rows.push(allowed.row(format!("Go {version}, 1 GiB heap: `tracer heap`, peak memory (VmHWM)"), &peaks));
     let mut twin = Heart::start(&program)?;
     twin.ask(&format!("fill {HEAP_MIB}"))?;
-    let rounds = Rounds { short: effort.beats, session: effort.beats.div_ceil(3), bounded: true };
-    heart::beside(&mut large, &twin, "heap", &format!("Go {version}, 1 GiB heap"), rounds, rows)
+    heart::beside(&mut large, &twin, "heap", &format!("Go {version}, 1 GiB heap"), effort.beats, rows)
 }
 
 /// One `tracer heap`.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::Effort;
-use super::heart::{self, Heart, Rounds};
+use super::heart::{self, Heart};
 use super::memory::{self, Allowance, Run};
 use super::statistics::Estimate;
 use super::table::{Bound, Row};
@@ -46,9 +46,7 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
     rows.push(allowed.row(format!("{what}: `tracer goroutines`, peak memory (VmHWM)"), &peaks));
     let mut twin = Heart::start(&program)?;
     twin.ask(&format!("park {GOROUTINES}"))?;
-    // A session reads so many once a minute: its toggles differ more, and there are more of them.
-    let rounds = Rounds { short: effort.beats, session: 2 * effort.beats.div_ceil(3), bounded: false };
-    heart::beside(&mut heart, &twin, "goroutines", &what, rounds, rows)
+    heart::beside(&mut heart, &twin, "goroutines", &what, effort.beats, rows)
 }
 
 /// One `tracer goroutines`, which told all of them with their stacks.

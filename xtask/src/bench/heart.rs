@@ -20,14 +20,11 @@ use super::target::Owned;
 use super::tools::{Tracer, send};
 use crate::project;
 
-/// Beats of one toggle over and over, a second: the slowest of a thousand but one. What disturbs lasts for seconds, so that short
-/// toggles beside each other share it, and there are many of them.
+/// Beats between two quantiles, a second: the slowest of a thousand but one.
 const BEATS: u64 = 1000;
-/// Beats of one toggle of a session, ten seconds: in as many it counts this heap once, at the share of a processor that it allows itself.
-const SESSION_BEATS: u64 = 10 * BEATS;
-/// How far the slowest beats may be above what the same instrument says of no difference: from upper end to upper end.
-const FACTOR: f64 = 1.25;
-/// An interval of the second null tool that is wider on each side says nothing, and excuses nothing.
+/// Seconds of one toggle of a session. In as many a session of a heap like this counts it about once.
+const SESSION_S: usize = 10;
+/// An interval that is wider on each side says nothing.
 const HALF_WIDTH: f64 = 0.25;
 /// Before the toggles, in seconds.
 const SETTLED_S: u64 = 10;
@@ -67,27 +64,25 @@ impl Heart {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What runs beside the beats, once more 100 ms after it has ended.
+#[derive(Clone, Copy)]
 enum Beside {
-    Reading,
-    /// The same tool reads another process: what it takes of the machine, and nothing of this target's locks.
-    Elsewhere,
+    /// `tracer COMMAND` of the process with this pid.
+    Tracer { command: &'static str, pid: u32 },
+    /// A program that starts, reads nothing and ends.
     Null,
-    NullAgain,
 }
 
 /// How often the beats are compared.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Rounds {
+    pub(super) session: usize,
     /// Over and over.
     pub(super) short: usize,
-    pub(super) session: usize,
-    /// The lock's part has a bound.
-    pub(super) bounded: bool,
 }
 
-/// The slowest beats beside `tracer COMMAND` over and over against those beside programs that start, read nothing and end.
-/// `what` says of which target; `twin` is another of the same.
+/// The slowest beats in a session, and beside `tracer COMMAND` over and over, against those beside programs that start, read nothing
+/// and end. `what` says of which target; `twin` is another of the same.
 pub(super) fn beside(
     heart: &mut Heart,
     twin: &Heart,
@@ -97,16 +92,81 @@ pub(super) fn beside(
     rows: &mut Vec<Row>,
 ) -> Result<()> {
     let mut dice = Dice::new(4);
-    let within = within(heart, twin, command, rounds.session, &mut dice)?;
+    within(heart, what, rounds.session, &mut dice, rows)?;
+    over_and_over(heart, twin, (command, what), rounds.short, &mut dice, rows)
+}
+
+/// The slowest beats in a session that reads memory, as it does by itself, and beside nothing but the null tool, which is there too.
+fn within(heart: &mut Heart, what: &str, rounds: usize, dice: &mut Dice, rows: &mut Vec<Row>) -> Result<()> {
+    let session = Tracer::start(heart.pid(), &["--sampler", "none", "--format", "json"])?;
+    session.first_report()?;
+    // What a start reads is behind it.
+    heart.ask(&format!("beat {}", SETTLED_S * BEATS))?;
+    send(session.child(), Signal::STOP)?;
+    let (mut with, mut placebo) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        const SESSION: usize = 2;
+        let mut order = [0, 1, SESSION];
+        dice.shuffle(&mut order);
+        let mut p999 = [0.0; 3];
+        for toggle in order {
+            // A session counts the heap once a collection has news of it.
+            heart.ask("gc")?;
+            if toggle == SESSION {
+                send(session.child(), Signal::CONT)?;
+            }
+            // Each second weighs the same, the one in which the heap is counted, too.
+            let mut logs = 0.0;
+            for _ in 0..SESSION_S {
+                logs += beat(heart, Beside::Null)?.ln();
+            }
+            p999[toggle] = (logs / SESSION_S as f64).exp();
+            if toggle == SESSION {
+                send(session.child(), Signal::STOP)?;
+            }
+        }
+        let [null, again, session] = p999;
+        with.push((session, null));
+        placebo.push((again, null));
+        let [null, again, session] = p999.map(|ns| ns / 1e3);
+        eprintln!(
+            "heartbeat, round {round}: p99.9 in a session {session:.0}, null {null:.0} and {again:.0} us"
+        );
+    }
+    send(session.child(), Signal::CONT)?;
+    session.stop()?;
+    for (of, pairs) in [("in a session of `--sampler none`", &with), ("of a second null tool", &placebo)] {
+        let ratio = Estimate::of_pairs(pairs);
+        let holds = is_nothing(&ratio);
+        let text = format!("the interval includes 0 and is at most {:.0} % to each side", 100.0 * HALF_WIDTH);
+        rows.push(
+            Row::of(format!("{what}: p99.9 of a 1 kHz heartbeat {of}, against a null tool"), &ratio, percent)
+                .bounded(Bound { text, holds }),
+        );
+    }
+    Ok(())
+}
+
+/// The same beside one reading after the other, of this target and of another one.
+fn over_and_over(
+    heart: &mut Heart,
+    twin: &Heart,
+    (command, what): (&'static str, &str),
+    rounds: usize,
+    dice: &mut Dice,
+    rows: &mut Vec<Row>,
+) -> Result<()> {
+    let of = |pid| Beside::Tracer { command, pid };
+    let toggles = [of(heart.pid()), of(twin.pid()), Beside::Null, Beside::Null];
     let (mut read, mut elsewhere, mut placebo) = (Vec::new(), Vec::new(), Vec::new());
     let (mut locked, mut slowest, mut later) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=rounds.short {
-        let mut order = [Beside::Reading, Beside::Elsewhere, Beside::Null, Beside::NullAgain];
+    for round in 1..=rounds {
+        let mut order = [0, 1, 2, 3];
         dice.shuffle(&mut order);
         let mut p999 = [0.0; 4];
-        for beside in order {
+        for toggle in order {
             heart.ask("gc")?;
-            p999[beside as usize] = beat(heart, twin.pid(), command, beside, BEATS)?;
+            p999[toggle] = beat(heart, toggles[toggle])?;
         }
         let [with, twin, null, again] = p999;
         read.push((with, null));
@@ -115,111 +175,30 @@ pub(super) fn beside(
         placebo.push((again, null));
         slowest.push(with);
         later.push(with - null);
+        let [with, twin, null, again] = p999.map(|ns| ns / 1e3);
         eprintln!(
-            "heartbeat, round {round}: p99.9 {:.0}, of another process {:.0}, null {:.0} and {:.0} us",
-            with / 1e3,
-            twin / 1e3,
-            null / 1e3,
-            again / 1e3
+            "heartbeat, round {round}: p99.9 {with:.0}, of another process {twin:.0}, null {null:.0} and {again:.0} us"
         );
     }
-    let percent = |x: f64| format!("{:+.1} %", 100.0 * x);
     let micros = |x: f64| format!("{:.0} us", x / 1e3);
-    let estimates = [&read, &elsewhere, &locked, &within, &placebo].map(|pairs| Estimate::of_pairs(pairs));
-    let [read, elsewhere, locked, within, placebo] = estimates;
-    let nothing = |ratio: &Estimate| Bound {
-        text: format!("the interval includes 0 and is at most {:.0} % to each side", 100.0 * HALF_WIDTH),
-        holds: is_nothing(ratio),
-    };
-    let unnoticed = |ratio: &Estimate| Bound {
-        text: format!(
-            "upper end <= {FACTOR} x the second null tool's ({}), n = {}",
-            percent(placebo.high),
-            ratio.n
-        ),
-        holds: unnoticed(ratio, &placebo),
-    };
-    rows.push(
-        Row::of(
-            format!(
-                "{what}: p99.9 of a 1 kHz heartbeat in a session of `--sampler none`, against a null tool"
-            ),
-            &within,
-            percent,
-        )
-        .bounded(nothing(&within)),
-    );
-    rows.push(Row::of(
-        format!("{what}: p99.9 of the same beside `tracer {command}` over and over"),
-        &Estimate::of(&slowest),
-        micros,
-    ));
+    let tool = format!("`tracer {command}`");
+    let slowest = Estimate::of(&slowest);
+    rows.push(Row::of(format!("{what}: p99.9 beside {tool} over and over"), &slowest, micros));
     let later = Estimate::of_differences(&later);
     rows.push(Row::of(format!("{what}: that less a null tool's"), &later, micros));
-    rows.push(Row::of(format!("{what}: that against a null tool"), &read, percent));
-    rows.push(Row::of(
-        format!("{what}: beside `tracer {command}` of another such process, against a null tool"),
-        &elsewhere,
-        percent,
-    ));
-    let lock = Row::of(
-        format!("{what}: beside `tracer {command}` against the same of another process: the lock's part"),
-        &locked,
-        percent,
-    );
-    rows.push(if rounds.bounded { lock.bounded(unnoticed(&locked)) } else { lock });
-    rows.push(
-        Row::of(format!("{what}: a second null tool against the first"), &placebo, percent)
-            .bounded(nothing(&placebo)),
-    );
+    for (of, pairs) in [
+        ("that against a null tool".to_owned(), &read),
+        (format!("beside {tool} of another such process, against a null tool"), &elsewhere),
+        (format!("beside {tool} against the same of another process: the lock's part"), &locked),
+        ("a second null tool against the first".to_owned(), &placebo),
+    ] {
+        rows.push(Row::of(format!("{what}: {of}"), &Estimate::of_pairs(pairs), percent));
+    }
     Ok(())
 }
 
-/// The slowest beats in a session that reads memory, as it does by itself, and beside nothing but the null tool.
-fn within(
-    heart: &mut Heart,
-    twin: &Heart,
-    command: &'static str,
-    rounds: usize,
-    dice: &mut Dice,
-) -> Result<Vec<(f64, f64)>> {
-    let session = Tracer::start(heart.pid(), &["--sampler", "none", "--format", "json"])?;
-    session.first_report()?;
-    // Its first readings come faster than the later ones.
-    heart.ask(&format!("beat {}", SETTLED_S * BEATS))?;
-    send(session.child(), Signal::STOP)?;
-    let mut pairs = Vec::new();
-    for round in 1..=rounds {
-        let mut order = [true, false];
-        dice.shuffle(&mut order);
-        let mut p999 = [0.0; 2];
-        for in_session in order {
-            // A session counts the heap once a collection has news of it.
-            heart.ask("gc")?;
-            if in_session {
-                send(session.child(), Signal::CONT)?;
-            }
-            p999[usize::from(in_session)] = beat(heart, twin.pid(), command, Beside::Null, SESSION_BEATS)?;
-            if in_session {
-                send(session.child(), Signal::STOP)?;
-            }
-        }
-        let [null, with] = p999;
-        pairs.push((with, null));
-        eprintln!(
-            "heartbeat, round {round}: p99.9 in a session {:.0}, null {:.0} us",
-            with / 1e3,
-            null / 1e3
-        );
-    }
-    send(session.child(), Signal::CONT)?;
-    session.stop()?;
-    Ok(pairs)
-}
-
-/// Whether the ratio's whole interval is below what no difference looks like.
-fn unnoticed(read: &Estimate, placebo: &Estimate) -> bool {
-    read.high.is_finite() && placebo.high.is_finite() && 1.0 + read.high <= FACTOR * (1.0 + placebo.high)
+fn percent(x: f64) -> String {
+    format!("{:+.1} %", 100.0 * x)
 }
 
 /// No difference is seen, by an instrument that would see one; of two tools that are the same, that it can tell anything.
@@ -227,19 +206,19 @@ fn is_nothing(ratio: &Estimate) -> bool {
     (ratio.low..=ratio.high).contains(&0.0) && ratio.half_width() <= HALF_WIDTH
 }
 
-fn beat(heart: &mut Heart, twin: u32, reading: &'static str, beside: Beside, count: u64) -> Result<f64> {
+/// The slowest of a second's beats but one, in nanoseconds.
+fn beat(heart: &mut Heart, beside: Beside) -> Result<f64> {
     let over = Arc::new(AtomicBool::new(false));
-    let read = if beside == Beside::Elsewhere { twin } else { heart.child.pid() };
-    let (stop, pid) = (Arc::clone(&over), read.to_string());
+    let stop = Arc::clone(&over);
     let tool = thread::spawn(move || -> Result<u32> {
         let mut runs = 0;
         while !stop.load(Ordering::Relaxed) {
             let mut command = Command::new(project::tracer());
             match beside {
-                Beside::Reading | Beside::Elsewhere => {
-                    command.args([reading, "--pid", &pid, "--format", "json"])
+                Beside::Tracer { command: reading, pid } => {
+                    command.args([reading, "--pid", &pid.to_string(), "--format", "json"])
                 }
-                Beside::Null | Beside::NullAgain => command.arg("--version"),
+                Beside::Null => command.arg("--version"),
             };
             let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
             ensure!(status.success(), "tracer ended with {status}");
@@ -248,12 +227,12 @@ fn beat(heart: &mut Heart, twin: u32, reading: &'static str, beside: Beside, cou
         }
         Ok(runs)
     });
-    let beats = heart.ask(&format!("beat {count}"));
+    let beats = heart.ask(&format!("beat {BEATS}"));
     over.store(true, Ordering::Relaxed);
     let runs = tool.join().ok().context("the tool's thread ended")??;
     let beats = beats?;
     ensure!(runs > 0, "the tool did not run beside the beats");
-    ensure!(beats["n"].as_u64() == Some(count), "beats are missing: {beats}");
+    ensure!(beats["n"].as_u64() == Some(BEATS), "beats are missing: {beats}");
     beats["p999"].as_f64().filter(|p| *p > 0.0).context("a beat takes some time")
 }
 
@@ -267,12 +246,11 @@ mod tests {
 
     #[test]
     fn slow_beats_and_noise_both_miss_their_bounds() {
-        let sharp = estimate(-0.1, 0.1);
-        assert!(is_nothing(&sharp) && unnoticed(&estimate(-0.1, 0.3), &sharp));
-        assert!(!unnoticed(&estimate(0.3, 0.5), &sharp), "the beats are slower");
-        assert!(!unnoticed(&estimate(-0.9, 0.9), &sharp), "nobody knows");
-        let infinite = estimate(f64::NEG_INFINITY, f64::INFINITY);
-        assert!(!unnoticed(&infinite, &infinite) && !is_nothing(&infinite), "too few rounds");
-        assert!(!is_nothing(&estimate(-0.5, 0.5)) && !is_nothing(&estimate(0.01, 0.1)));
+        assert!(
+            is_nothing(&estimate(-0.1, 0.1)) && !is_nothing(&estimate(0.01, 0.1)),
+            "the beats are slower"
+        );
+        assert!(!is_nothing(&estimate(-0.5, 0.5)), "nobody knows");
+        assert!(!is_nothing(&estimate(f64::NEG_INFINITY, f64::INFINITY)), "too few rounds");
     }
 }

@@ -37,8 +37,8 @@ struct Effort {
     overhead_rounds: usize,
     idle_toggles: usize,
     censuses: usize,
-    /// Rounds of heartbeats over and over, some five seconds each.
-    beats: usize,
+    /// Rounds of heartbeats: half a minute each in a session, some four seconds over and over.
+    beats: heart::Rounds,
     sessions: usize,
     session: Duration,
     replays: usize,
@@ -48,7 +48,7 @@ const FULL: Effort = Effort {
     overhead_rounds: 20,
     idle_toggles: 640,
     censuses: 40,
-    beats: 60,
+    beats: heart::Rounds { session: 16, short: 24 },
     sessions: 4,
     session: Duration::from_secs(2),
     replays: 8,
@@ -58,7 +58,7 @@ const QUICK: Effort = Effort {
     overhead_rounds: 2,
     idle_toggles: 8,
     censuses: 3,
-    beats: 6,
+    beats: heart::Rounds { session: 6, short: 6 },
     sessions: 2,
     session: Duration::from_secs(1),
     replays: 2,
@@ -171,20 +171,19 @@ const CENSUS: &str = "\
 `tracer heap` on a target (tests/fixtures/go/heartbeat) that keeps a gibibyte in objects of 64 bytes, half of them with pointers, all swept. CPU per
 span is tracer's own processor time less what it takes on the same program with an empty heap, by the spans more. What a census and the first report say lives is within 5 % of the
 target's own number; the report rounds it to two digits. For the heartbeat
-the target maps, touches and unmaps 64 KiB each millisecond and says how long the slowest of a thousand took. In a session: toggles of
-ten seconds, in which the session goes on as it does by itself, behind a collection that gives it a reason to count the heap; it is
-stopped in the others. Over and over: toggles of one second, beside `tracer heap` without an end, which no session does. The null tool starts and
-ends and reads nothing. The same tool on another process of the kind takes as much of the machine and leaves this target's lock alone:
-what is slower beside tracer on this one is the lock's part, and has a bound; what both do to the target on a machine of two
-processors has none. Toggles in a random order; the
-centre and interval of ratios are those of the chapter above, of differences by the same method. Over and over the bound is on
-the upper end, so that noise does not pass: noise is bounded itself, by a second null tool.";
+the target maps, touches and unmaps 64 KiB each millisecond and says how long the slowest but one of a thousand took. In a session: toggles of
+ten seconds, each behind a collection, which is news to the session; the figure of a toggle is the geometric mean of its ten p99.9, so that each
+second counts, those in which the session reads much, too. It is stopped in the other toggles, and what was due meanwhile is read at once when
+it goes on: one census and about one reading of the goroutines in each toggle, no fewer than a session makes in ten seconds by itself. Over and
+over: one `tracer heap` after the other, 100 ms apart, in toggles of one second. No session does that, and it has no bound; the same
+tool on another process of the kind takes as much of the machine and leaves this target's lock alone, so that what is slower beside
+tracer on this one is the lock's part. The null tool starts and ends and reads nothing, beside the session, too. Toggles in a random order; the
+centre and interval of ratios are those of the chapter above, of differences by the same method.";
 
 const GOROUTINES: &str = "\
 `tracer goroutines` on the same target with 100 000 parked goroutines: on channels, in a select and on a mutex, each at the end of a stack of eight
-functions. Each reading holds all of them, none skipped, each in a group with its stack. The heartbeat is that of the chapter above. By its share of a
-processor a session reads so many once a minute. Over and over nothing has a bound: a reading of 294 MB in 18 700 pieces takes the lock as often, and one
-beat in sixty waits for a processor to wake up then (docs/design/0004).";
+functions. Each reading holds all of them, none skipped, each in a group with its stack. The heartbeat is that of the chapter above. A reading is 294 MB in 18 700
+pieces, for each of which the lock is taken: one beat in sixty waits for it then, mostly for a processor to wake up (docs/design/0004).";
 
 const SESSIONS: &str = "\
 Sessions on the demo program, and on Debian's prometheus (50 MB, Go 1.19) as a large binary. `first report` is from the start of tracer

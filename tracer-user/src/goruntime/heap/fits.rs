@@ -1,7 +1,7 @@
 //! Which types an object can be of by its size and where its pointers are.
 //!
 //! Apart from `typing`, which holds such types against the object's words: this looks at no object. It also says behind which
-//! words a type of them has something of its own to see, so that `sample` reads nothing that no type asks for.
+//! words a type of them has something of its own to see, so that `sample` reads no first words that no type asks for.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

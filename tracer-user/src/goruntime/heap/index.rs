@@ -120,8 +120,7 @@ impl Index {
             (self.spans, self.order) = (Vec::new(), Vec::new());
             return 0;
         }
-        // The list of spans has runs in it: a merge sort takes them as they are.
-        self.order.sort_by_key(|entry| *entry);
+        self.order.sort_unstable();
         let overlaps = |a: u64, b: u64| {
             (b >> NUMBER) < (a >> NUMBER).saturating_add(u64::from(self.stored(a).map_or(0, |s| s.pages)))
         };
