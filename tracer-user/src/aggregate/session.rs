@@ -35,8 +35,6 @@ impl SessionFacts {
             | Note::Lost { .. }
             | Note::NewerGo { .. }
             | Note::Sampling { .. }
-            | Note::Pinned { .. }
-            | Note::Unpinned { .. }
             | Note::End(_) => {}
         }
     }

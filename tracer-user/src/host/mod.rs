@@ -10,7 +10,6 @@ pub mod launch;
 mod maps;
 pub mod memory;
 pub mod process;
-pub mod registry;
 mod stat;
 mod swap;
 pub mod texts;

@@ -111,7 +111,6 @@ fn evidence() -> Evidence {
             }],
             places: None,
         }],
-        pins: Vec::new(),
         goroutines: Some(Goroutines {
             total: Some(10_003),
             skipped: 2,

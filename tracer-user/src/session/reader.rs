@@ -5,7 +5,6 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel},
     },
     time::{Duration, Instant},
@@ -53,7 +52,7 @@ pub(super) struct Reader {
 pub(super) struct Sources {
     pub(super) target: Arc<Target>,
     /// The kernel's tables and how many probes they count.
-    pub(super) tables: Option<(Tables, Arc<AtomicUsize>)>,
+    pub(super) tables: Option<(Tables, usize)>,
     /// Absent in a program without maps that grow.
     pub(super) maps: Option<MapFinder>,
     /// Absent where only one look is taken.
@@ -345,9 +344,7 @@ impl Cadence {
 
     fn counts(&self) -> Option<Record> {
         let (tables, probes) = self.sources.tables.as_ref()?;
-        Some(take("kernel tables", self.last_cycle, || {
-            tables.read(probes.load(Ordering::Acquire)).map(Readout::Counts)
-        }))
+        Some(take("kernel tables", self.last_cycle, || tables.read(*probes).map(Readout::Counts)))
     }
 }
 
