@@ -129,7 +129,7 @@ pub(crate) fn send(pid: u32, signal: Signal) {
     }
 }
 
-pub(crate) fn wait_exit(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+pub fn wait_exit(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("the process is this one's child") {

@@ -73,6 +73,17 @@ impl Ended {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("stdout is not JSON: {error}\n{}", self.stdout))
     }
+
+    /// The last of several reports in JSON.
+    pub fn last_json(&self) -> serde_json::Value {
+        last_document(&self.stdout)
+    }
+}
+
+fn last_document(text: &str) -> serde_json::Value {
+    let documents = serde_json::Deserializer::from_str(text).into_iter();
+    let last = documents.last().unwrap_or_else(|| panic!("no document"));
+    last.unwrap_or_else(|error| panic!("stdout is not JSON: {error}\n{text}"))
 }
 
 impl Tracer {
@@ -123,6 +134,16 @@ impl Tracer {
         self.stdout
             .wait(limit, |line| line.contains(text))
             .unwrap_or_else(|seen| panic!("waiting for {text:?}: {seen}"))
+    }
+
+    /// Asks a session with `--format json` for an interim report.
+    pub fn interim(&mut self, limit: Duration) -> serde_json::Value {
+        self.signal(Signal::USR1);
+        // The brace that closes the document stands alone.
+        self.stdout
+            .wait(limit, |line| line == "}")
+            .unwrap_or_else(|seen| panic!("no interim report: {seen}"));
+        last_document(&self.stdout.text())
     }
 
     /// Whether it prints a line on stdout that holds the text within that time.

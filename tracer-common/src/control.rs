@@ -44,6 +44,18 @@ pub struct SampleControl {
     pub generation: u64,
 }
 
+/// What a call in the program's code allocates, by the probe's number.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct PinControl {
+    /// The type descriptor it passes.
+    pub type_addr: u64,
+    /// Bytes it asks for.
+    pub size: u64,
+    /// Mean bytes between two samples; 0: none are taken, calls are counted.
+    pub mean: u64,
+}
+
 /// Pieces of code whose callers are not on the stack: where a thread's stack begins, or where it was switched.
 pub const STACK_ENDS: usize = 4;
 
@@ -75,4 +87,5 @@ pub struct AllocControl {
 }
 
 const _: () = assert!(size_of::<AllocControl>() == 24 + SMALL_STEPS + LARGE_STEPS + 6);
+const _: () = assert!(size_of::<PinControl>() == 24);
 const _: () = assert!(size_of::<TargetControl>() == 32 + 16 * STACK_ENDS + 24 + 384 + 24);

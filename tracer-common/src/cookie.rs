@@ -34,6 +34,10 @@ pub const MAP_THIRD: u8 = 8;
 /// The probed function was called by the allocator: the allocator's frame is the caller's.
 pub const IN_CALLEE: u8 = 16;
 
+/// The probe is on a call instruction of five bytes in the program's own code: what it allocates is in the table of pins, and its
+/// return address is the stack's innermost.
+pub const AT_CALL: u8 = 32;
+
 /// The object's address is in the first result register.
 pub const PLACE_RESULT: u16 = 0;
 /// Set where it is on the stack instead: the other bits are its offset from the stack pointer in words.

@@ -8,7 +8,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tracer_common::{
-    control::{MAX_PROBES, MAX_TARGETS, TargetControl},
+    control::{MAX_PROBES, MAX_TARGETS, PinControl, TargetControl},
     counter::Counter,
     key::{AllocKey, AllocValue, GoKey, GoValue, MapKey, Pending, PendingKey},
 };
@@ -52,6 +52,14 @@ pub static SENT: LruHashMap<u64, u8> = LruHashMap::with_max_entries(65_536, 0);
 /// Bytes left to the next sample, per target; the user side draws the first ones. 16 x 8 B per CPU.
 #[map]
 pub static DISTANCES: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
+
+/// What pinned calls allocate, by probe. 256 x 24 B.
+#[map]
+pub static PINS: Array<PinControl> = Array::with_max_entries(MAX_PROBES, 0);
+
+/// Bytes left to the next sample of a pinned call, by probe; the user side draws the first ones. 256 x 8 B per CPU.
+#[map]
+pub static PIN_DISTANCES: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_PROBES, 0);
 
 /// Sampled allocations on their way to an address: one per goroutine that is inside the allocator and was sampled. Even
 /// where thousands wait there to assist the collector, few of them are sampled. 4 096 x 64 B; one entry small where

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     control::TargetControl,
-    cookie::{CALLER_AT_SP, Cookie, IN_CALLEE, PLACE_STACK},
+    cookie::{AT_CALL, CALLER_AT_SP, Cookie, IN_CALLEE, PLACE_STACK},
     counter::Counter,
     event::{Header, KIND_SAMPLE, SAMPLE_BYTES, SAMPLE_MARKING, SAMPLE_STATELESS, Sample},
     key::{Pending, PendingKey},
@@ -21,7 +21,7 @@ use crate::{
     atomic,
     count::classify,
     goabi::Registers,
-    maps::{DISTANCES, PENDING, RING, lose},
+    maps::{DISTANCES, PENDING, PINS, PIN_DISTANCES, RING, lose},
     stack::Taken,
 };
 
@@ -32,12 +32,19 @@ const WAITS_NS: u64 = 10_000_000_000;
 /// Takes the allocation's bytes off this CPU's distance to the next sample; whether the allocation is one.
 #[inline(always)]
 pub fn begins(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) -> bool {
-    let size = Registers::of(ctx).arg0();
+    let (size, mean, left) = if cookie.flags & AT_CALL != 0 {
+        let Some(pin) = PINS.get(u32::from(cookie.probe)) else {
+            return false;
+        };
+        (pin.size, pin.mean, PIN_DISTANCES.get_ptr_mut(u32::from(cookie.probe)))
+    } else {
+        (Registers::of(ctx).arg0(), control.sample.mean, DISTANCES.get_ptr_mut(u32::from(cookie.slot)))
+    };
     // Size 0 allocates nothing in Go; what is negative as a signed number is no size.
-    if size == 0 || size > i64::MAX as u64 || control.sample.mean == 0 {
+    if size == 0 || size > i64::MAX as u64 || mean == 0 {
         return false;
     }
-    let Some(left) = DISTANCES.get_ptr_mut(u32::from(cookie.slot)) else {
+    let Some(left) = left else {
         return false;
     };
     // SAFETY: a word of this CPU's map value, aligned. A task that preempts this one here finds 0 or less, and takes
@@ -48,7 +55,7 @@ pub fn begins(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) -> bo
     }
     // SAFETY: the helper takes nothing.
     let random = unsafe { bpf_get_prandom_u32() };
-    let next = sample::distance(control.sample.mean, random as u32);
+    let next = sample::distance(mean, random as u32);
     // SAFETY: as above.
     unsafe { atomic::swap(left, next as u64) };
     true
@@ -58,7 +65,14 @@ pub fn begins(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) -> bo
 #[inline(always)]
 pub fn begin(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken: Option<&Taken>) {
     let registers = Registers::of(ctx);
-    let (size, type_addr, g) = (registers.arg0(), registers.arg1(), registers.g());
+    let g = registers.g();
+    let (mut size, mut type_addr) = (registers.arg0(), registers.arg1());
+    if cookie.flags & AT_CALL != 0 {
+        let Some(pin) = PINS.get(u32::from(cookie.probe)) else {
+            return;
+        };
+        (size, type_addr) = (pin.size, pin.type_addr);
+    }
     let (sp, fp) = (registers.sp(), registers.frame_pointer());
     let frame = if cookie.flags & CALLER_AT_SP != 0 { sp } else { fp.wrapping_add(8) };
     let Some(depth) = depth(control, g, frame) else {

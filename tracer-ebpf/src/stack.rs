@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     control::{CodeRange, STACK_ENDS, TargetControl},
-    cookie::{CALLER_AT_SP, Cookie},
+    cookie::{AT_CALL, CALLER_AT_SP, Cookie},
     counter::Counter,
     event::{Header, KIND_STACK, MAX_FRAMES, STACK_CUT, STACK_HEADER_BYTES, STACK_TRUNCATED, StackHeader},
 };
@@ -30,6 +30,8 @@ const BPF_RB_NO_WAKEUP: u64 = 1;
 /// Bytes of stack read at once. Go frames are mostly below 200 bytes.
 const WINDOW: u64 = 1024;
 const PAGE: u64 = 4096;
+/// `call rel32`.
+const CALL_BYTES: u64 = 5;
 /// Rounds of the walk: with the caller that is taken before it, as many frames as a record carries.
 const ROUNDS: usize = MAX_FRAMES - 1;
 
@@ -82,6 +84,10 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, what: u
         } else {
             maps::lose(Counter::CallerUnreadable);
         }
+    }
+    if cookie.flags & AT_CALL != 0 {
+        ret = registers.ip().wrapping_add(CALL_BYTES);
+        hash = push(scratch, hash, ret);
     }
     hash = forget(scratch, hash);
     ret = forget(scratch, ret);

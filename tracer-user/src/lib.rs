@@ -9,6 +9,7 @@ pub mod analyze;
 pub mod binary;
 pub mod capture;
 pub mod cli;
+pub mod control;
 pub mod goruntime;
 pub mod host;
 pub mod kernel;

@@ -14,7 +14,7 @@ use tracer_user::report::{Exporter, Report, json::Json, pprof::Pprof, text::Text
 use tracer_user::session::{Replayed, SessionError, replay};
 
 /// As many as `cargo xtask captures` makes.
-const RECORDINGS: usize = 14;
+const RECORDINGS: usize = 15;
 
 fn recordings() -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/captures");

@@ -11,7 +11,7 @@ use tracer_user::record::call_sites::{CallSite, CallSites, SitesOf};
 use tracer_user::record::census::{Amount, Candidate, Census, CensusClass, Population, Spans, TypeShare};
 use tracer_user::record::facts::{CodeMapping, Cost, Events, Limit, Links, Opening, Sampler, Subject};
 use tracer_user::record::image::Image;
-use tracer_user::record::note::{EndedBy, Probe};
+use tracer_user::record::note::{EndedBy, PinnedCall, Probe};
 use tracer_user::record::profile::{Bucket, LiveRow, LiveSampled, Profile, Sampled};
 use tracer_user::record::reading::{
     AllocClass, AllocCount, Counts, Gc, GoState, GoroutineCount, GoroutineGroup, Goroutines, MapCall,
@@ -279,6 +279,12 @@ fn every_kind() -> Vec<Record> {
         undecoded: 1,
         unasked: 2,
     };
+    let pinned = PinnedCall {
+        type_addr: ProcAddr(0x50_0100),
+        site: CallSite { returns_to: ProcAddr(0x40_1234), callee: ProcAddr(0x40_9000) },
+        mean: 6_400,
+        probe: 9,
+    };
     let waits = Waits {
         sites: vec![SiteWaits {
             created_at: Some(ProcAddr(0x40_3000)),
@@ -289,7 +295,7 @@ fn every_kind() -> Vec<Record> {
     let mut records = vec![
         note(10, Note::Opening(Box::new(opening()))),
         note(10, Note::Subject(Box::new(subject()))),
-        note(11, Note::Attached { probes: vec![probe] }),
+        note(11, Note::Attached { probes: vec![probe.clone()] }),
         note(11, Note::SiteRefused { function: "a.b".into(), why: "it is short".into() }),
         note(11, Note::SiteNotTaken { function: "a.c".into(), why: "gone".into() }),
         Record { slot: Slot(0), time: KTime(12), body: Body::Event(stack) },
@@ -313,9 +319,11 @@ fn every_kind() -> Vec<Record> {
         note(27, Note::Cost(Cost { cpu_ns: 123_456_789, rss: Some(Bytes(9 << 20)) })),
         note(27, Note::NewerGo { how: "by trial".into() }),
         note(27, Note::Sampling { mean: 524_288 }),
+        note(27, Note::Pinned { calls: vec![pinned], probes: vec![probe] }),
+        note(27, Note::Unpinned { type_addr: ProcAddr(0x50_0100), why: "too often".into() }),
     ];
     records.extend(Counter::ALL.map(|counter| note(28, Note::Lost { counter, count: 3 })));
-    records.push(note(30, Note::End(EndedBy::Duration)));
+    records.extend([EndedBy::Duration, EndedBy::StopAll].map(|by| note(30, Note::End(by))));
     records
 }
 
@@ -406,9 +414,9 @@ fn variants_keep_their_places() {
         (1, 11),
         (1, 12),
     ];
-    expected.extend([(2, 3), (2, 4), (2, 9), (2, 10), (2, 13), (2, 14)]);
+    expected.extend([(2, 3), (2, 4), (2, 9), (2, 10), (2, 13), (2, 14), (2, 15), (2, 16)]);
     expected.extend(Counter::ALL.map(|_| (2, 5)));
-    expected.push((2, 6));
+    expected.extend([(2, 6), (2, 6)]);
     assert_eq!(found, expected);
 }
 
@@ -424,7 +432,7 @@ fn records_keep_their_form() {
 }
 
 /// Of format 1.
-const FORM: (usize, u32) = (997, 2_790_342_288);
+const FORM: (usize, u32) = (1070, 2_834_522_229);
 
 #[test]
 fn a_recording_that_was_cut_off_holds_what_was_whole() {

@@ -82,7 +82,7 @@ const LEFT_OUT: [(&str, &str); 8] = [
 ];
 
 /// Every other fixture, and all supported versions of Go among them.
-const SESSIONS: [Session; 14] = [
+const SESSIONS: [Session; 15] = [
     Session {
         name: "demo",
         fixture: "demo",
@@ -125,6 +125,16 @@ const SESSIONS: [Session; 14] = [
         arguments: &["--sampler", "none"],
         before: &["park 300"],
         during: &["park 7"],
+        ..PLAIN
+    },
+    // Calls of the program's own code, probed under way.
+    Session {
+        name: "pinned",
+        fixture: "pinned",
+        minor: 25,
+        mode: Mode::StrippedPie,
+        seconds: 12,
+        during: &["grow 40", "gc"],
         ..PLAIN
     },
     // Go's own profile at its default rate.

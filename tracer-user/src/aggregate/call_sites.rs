@@ -38,6 +38,11 @@ impl CallSiteStore {
         self.types.get(&type_addr)
     }
 
+    /// Every type that was asked about.
+    pub fn all(&self) -> impl Iterator<Item = &SitesOf> {
+        self.types.values()
+    }
+
     /// How much of the code says its type; absent before the code was looked through.
     pub fn code(&self) -> Option<&CallSites> {
         self.code.as_ref()

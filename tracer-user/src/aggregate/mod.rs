@@ -12,6 +12,7 @@ pub mod goroutines;
 pub mod heap;
 pub mod maps;
 pub mod numbers;
+pub mod pins;
 pub mod process;
 pub mod profile;
 pub mod samples;
@@ -24,7 +25,7 @@ use std::collections::BTreeMap;
 
 use crate::record::note::{EndedBy, Probe};
 use crate::record::{Body, Counter, Event, Note, Readout, Record, Slot};
-use crate::units::KTime;
+use crate::units::{KTime, ProcAddr};
 
 pub use call_sites::CallSiteStore;
 pub use census::CensusHistory;
@@ -32,6 +33,7 @@ pub use counts::Tallies;
 pub use goroutines::GoroutineHistory;
 pub use heap::{GcHistory, SizeHistory};
 pub use maps::MapHistories;
+pub use pins::Pins;
 pub use process::ProcessHistory;
 pub use profile::ProfileHistory;
 pub use samples::SampleStore;
@@ -40,6 +42,9 @@ pub use stacks::Stacks;
 
 /// What a recording lacks may be in any figure.
 pub const RECORDING_CUT: &str = "recording_cut";
+
+/// Probes of one session: more than the kernel side has room for.
+const MAX_PROBES: usize = 256;
 
 /// Remarks (refused sites, failed readings) kept; later ones are counted only.
 pub const MAX_REMARKS: usize = 64;
@@ -53,6 +58,8 @@ pub enum Remark {
     NewerGo { how: String },
     /// A kind of reading failed at least once.
     ReadingFailed { what: Cow<'static, str>, why: String },
+    /// Probes on the calls that make a type were taken away.
+    Unpinned { type_addr: ProcAddr, why: String },
     /// The process became another program.
     Replaced { why: String },
     /// The session's recording, or the one this was read from, lacks something.
@@ -77,6 +84,7 @@ pub struct Ledger {
     profile: ProfileHistory,
     samples: SampleStore,
     call_sites: CallSiteStore,
+    pins: Pins,
     probes: Vec<Probe>,
     remarks: Vec<Remark>,
     remarks_cut: u64,
@@ -107,6 +115,7 @@ impl Ledger {
             profile: ProfileHistory::default(),
             samples: SampleStore::default(),
             call_sites: CallSiteStore::default(),
+            pins: Pins::default(),
             probes: Vec::new(),
             remarks: Vec::new(),
             remarks_cut: 0,
@@ -202,6 +211,16 @@ impl Ledger {
                 self.ended.get_or_insert(EndedBy::RecordingCut);
             }
             Note::Sampling { mean } => self.samples.begin(*mean),
+            Note::Pinned { calls, probes } => {
+                // A recording may say what it likes.
+                let room = MAX_PROBES.saturating_sub(self.probes.len());
+                self.probes.extend(probes.iter().take(room).cloned());
+                self.pins.add(self.now, calls);
+            }
+            Note::Unpinned { type_addr, why } => {
+                self.pins.end(self.now, *type_addr);
+                self.remark(Remark::Unpinned { type_addr: *type_addr, why: why.clone() });
+            }
             Note::Opening(_) | Note::Subject(_) | Note::Limit(_) | Note::Cost(_) => {}
         }
     }
@@ -308,6 +327,9 @@ impl Ledger {
     }
     pub fn samples(&self) -> &SampleStore {
         &self.samples
+    }
+    pub fn pins(&self) -> &Pins {
+        &self.pins
     }
     pub fn call_sites(&self) -> &CallSiteStore {
         &self.call_sites

@@ -35,6 +35,8 @@ impl SessionFacts {
             | Note::Lost { .. }
             | Note::NewerGo { .. }
             | Note::Sampling { .. }
+            | Note::Pinned { .. }
+            | Note::Unpinned { .. }
             | Note::End(_) => {}
         }
     }

@@ -174,6 +174,8 @@ pub struct TypeGrowth {
     pub live: Live,
     /// Where the program's code allocates it.
     pub places: Option<Places>,
+    /// How many are made in a second by the calls that are probed, each counted.
+    pub made_per_s: Option<f64>,
 }
 
 /// What lives as of the newest GC cycle that was looked at, with one standard error of sampling.

@@ -68,7 +68,7 @@ const MAX_ORIGINS: usize = 1 << 16;
 const MAX_ROUNDS: usize = 64;
 
 const RAX: u8 = 0;
-const RSP: u8 = 4;
+pub(super) const RSP: u8 = 4;
 const RBP: u8 = 5;
 
 impl Places {
@@ -117,7 +117,7 @@ impl Held {
 }
 
 /// What an instruction does to the places that words lie in.
-enum Effect {
+pub(super) enum Effect {
     /// Copies one place to another.
     Copy { from: Place, to: Place },
     /// A call: registers are lost, and what lies in memory whose address was taken.
@@ -127,7 +127,7 @@ enum Effect {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Memory {
+pub(super) enum Memory {
     None,
     /// Bytes from an offset above the stack pointer.
     Stack(u32, u32),
@@ -425,7 +425,7 @@ fn stack_operand(insn: &Insn) -> Option<u32> {
         .flatten()
 }
 
-fn effect(insn: &Insn, info: &mut InstructionInfoFactory) -> Effect {
+pub(super) fn effect(insn: &Insn, info: &mut InstructionInfoFactory) -> Effect {
     let raw = &insn.raw;
     if matches!(raw.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
         return Effect::Call;

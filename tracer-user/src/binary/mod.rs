@@ -4,6 +4,7 @@
 //! through [`crate::memory::ReadAt`], only what it needs (an executable may be larger than what we may use),
 //! and treats every byte as hostile: any input gives a value or a [`BinaryError`], never a panic.
 
+pub mod behind;
 pub mod dwarf;
 pub mod elf;
 pub mod file;

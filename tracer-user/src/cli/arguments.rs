@@ -4,6 +4,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::host::registry::RUN_DIR;
+
 /// Finds out, from outside, what leaks in a Go program that is already running.
 #[derive(Parser, Debug)]
 #[command(
@@ -48,6 +50,8 @@ pub(super) enum Command {
     Heap(HeapArguments),
     /// Say what grew from one report (JSON or JSONL), recording or profile (pprof) to another
     Diff(DiffArguments),
+    /// Have every tracer of this host let go of its target
+    StopAll(RunDirArguments),
     /// Print a completion script
     Completions { shell: clap_complete::Shell },
 }
@@ -62,6 +66,13 @@ pub(super) struct TargetArguments {
     /// Name of the process or of its executable; several matches are listed and refused
     #[arg(long, value_name = "EXE")]
     pub(super) name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RunDirArguments {
+    /// Where tracers are entered; a file `stop` there makes all of them let go, and none starts while it is there
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    pub(super) run_dir: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -88,6 +99,8 @@ pub(super) struct GoroutineArguments {
     #[command(flatten)]
     pub(super) target: TargetArguments,
     #[command(flatten)]
+    pub(super) run: RunDirArguments,
+    #[command(flatten)]
     pub(super) output: OutputArguments,
 }
 
@@ -107,6 +120,8 @@ pub(super) struct HeapArguments {
     /// What a line of the text is
     #[arg(long, value_enum, default_value_t = ByArgument::Type)]
     pub(super) by: ByArgument,
+    #[command(flatten)]
+    pub(super) run: RunDirArguments,
     #[command(flatten)]
     pub(super) output: OutputArguments,
 }
@@ -159,6 +174,8 @@ pub(super) struct SessionArguments {
     /// Keep the raw session there for `tracer replay`; {pid} in the name is the target's
     #[arg(long, value_name = "FILE")]
     pub(super) record: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) run: RunDirArguments,
     #[command(flatten)]
     pub(super) output: OutputArguments,
 }

@@ -8,6 +8,7 @@ use super::{
     sessions::by_name,
 };
 use crate::{
+    host::registry::refuse_stopped,
     report::{folded::Profile, goroutines::GoroutineText},
     session::{self, Once, Which},
     units::Pid,
@@ -18,6 +19,7 @@ pub(super) fn goroutines(arguments: &GoroutineArguments) -> anyhow::Result<ExitC
         anyhow::bail!("goroutines have no {} profile; `tracer heap` draws it", other.name());
     }
     let pid = pid_of(&arguments.target)?;
+    refuse_stopped(&arguments.run.run_dir)?;
     let mut destination = Destination::open(&arguments.output, Some(pid))?;
     let report = session::read_once(pid, Once::Goroutines)?;
     match destination.format() {

@@ -10,6 +10,7 @@ use super::{
     output::{self, Destination},
 };
 use crate::{
+    host::registry::refuse_stopped,
     report::{
         folded::Profile,
         heap::{By, HeapText},
@@ -22,6 +23,7 @@ pub(super) fn heap(arguments: &HeapArguments) -> anyhow::Result<ExitCode> {
         bail!("the heap has no profile of goroutines; `tracer goroutines` draws it");
     }
     let pid = pid_of(&arguments.target)?;
+    refuse_stopped(&arguments.run.run_dir)?;
     let report = session::read_once(pid, Once::Heap)?;
     // Before the output is opened: a refusal leaves nothing behind.
     let per_site = arguments.by == ByArgument::Site || output::draws(&arguments.output);

@@ -12,6 +12,7 @@ mod list;
 mod output;
 mod replay;
 mod sessions;
+mod stop_all;
 
 use std::{
     io::{self, Write as _},
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Some(Command::Replay(arguments)) => replay::replay(&arguments),
         Some(Command::Heap(arguments)) => heap::heap(&arguments),
         Some(Command::Diff(arguments)) => diff::diff(&arguments),
+        Some(Command::StopAll(arguments)) => stop_all::stop_all(&arguments),
         Some(Command::Completions { shell }) => completions(shell),
     };
     match done {

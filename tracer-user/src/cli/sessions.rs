@@ -66,6 +66,7 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
         until: until(arguments, io::stdout().is_terminal()),
         interval: arguments.interval,
         record: arguments.record.as_deref().map(|name| named(name, pid)),
+        run_dir: arguments.run.run_dir.clone(),
         stream: super::output::streams(&arguments.output),
     };
     let mut destination = Destination::open(&arguments.output, pid)?;

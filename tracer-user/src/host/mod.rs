@@ -10,6 +10,7 @@ pub mod launch;
 mod maps;
 pub mod memory;
 pub mod process;
+pub mod registry;
 mod stat;
 mod swap;
 pub mod texts;

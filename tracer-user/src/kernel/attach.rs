@@ -74,21 +74,24 @@ impl Attachment {
 }
 
 impl Kernel {
-    /// Attaches to `sites` of the file at `path`, for process `pid` only.
+    /// Attaches to `sites` of the file at `path`, for process `pid` only. More sites may follow, in links of their own.
     ///
     /// `path` should be `/proc/self/fd/N` of the descriptor the sites were found through, so that the inode
     /// is the same one even when the file was replaced.
     pub fn attach(&mut self, path: &str, pid: Pid, sites: &[Site]) -> Result<Attachment, KernelError> {
         let mut refusal = None;
-        if let Some(loaded) = self.multi.take() {
-            match loaded.and_then(|program| attach_multi(&program, path, pid, sites)) {
-                Ok(link) => {
-                    return Ok(Attachment { links: Links::Multi { _link: link }, refusal });
-                }
-                Err(e) if !self.falls_back || matches!(e, KernelError::Denied { .. }) => return Err(e),
-                // No site could be linked: single links may do, or say why not.
-                Err(e) => refusal = Some(e),
-            }
+        let linked = match &self.multi {
+            Some(Ok(program)) => Some(attach_multi(program, path, pid, sites)),
+            // Said once: from then on there are single links.
+            Some(Err(_)) => self.multi.take().and_then(Result::err).map(Err),
+            None => None,
+        };
+        match linked {
+            None => {}
+            Some(Ok(link)) => return Ok(Attachment { links: Links::Multi { _link: link }, refusal }),
+            Some(Err(e)) if !self.falls_back || matches!(e, KernelError::Denied { .. }) => return Err(e),
+            // No site could be linked: single links may do, or say why not.
+            Some(Err(e)) => refusal = Some(e),
         }
         let links = self.attach_single(path, pid, sites)?;
         Ok(Attachment { links: Links::Single { _links: links }, refusal })

@@ -9,7 +9,10 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, PerCpuArray, PerCpuValues},
 };
-use tracer_common::{control::TargetControl, cookie::Shape};
+use tracer_common::{
+    control::{PinControl, TargetControl},
+    cookie::Shape,
+};
 
 use super::{
     attach::AttachChoice,
@@ -87,11 +90,25 @@ impl Kernel {
             .map_err(|e| KernelError::Map { map: "TARGETS", why: chain(&e) })
     }
 
+    /// Says what the call under a probe allocates, and draws each CPU's distance to its first sample; must be done before the probe
+    /// is attached.
+    pub fn set_pin(&mut self, probe: u16, pin: PinControl) -> Result<(), KernelError> {
+        const MAP: &str = "PINS";
+        let failed = |why: String| KernelError::Map { map: MAP, why };
+        let map = self.ebpf.map_mut(MAP).ok_or_else(|| failed("not in the object".into()))?;
+        let mut map: Array<&mut MapData, PinControl> = Array::try_from(map).map_err(|e| failed(chain(&e)))?;
+        map.set(u32::from(probe), pin, 0).map_err(|e| failed(chain(&e)))?;
+        self.draw("PIN_DISTANCES", u32::from(probe), pin.mean)
+    }
+
     /// Draws each CPU's distance to its first sample; must be done before probes are attached. Seeds are the process's own
     /// random state: no two sessions sample the same allocations.
     pub fn draw_distances(&mut self, slot: Slot, mean: u64) -> Result<(), KernelError> {
-        const MAP: &str = "DISTANCES";
-        let failed = |why: String| KernelError::Map { map: MAP, why };
+        self.draw("DISTANCES", u32::from(slot.0), mean)
+    }
+
+    fn draw(&mut self, name: &'static str, index: u32, mean: u64) -> Result<(), KernelError> {
+        let failed = |why: String| KernelError::Map { map: name, why };
         let cpus = aya::util::nr_cpus().map_err(|(what, e)| failed(format!("{what}: {e}")))?;
         let draw = |cpu: usize| {
             let random = RandomState::new().hash_one(cpu) as u32;
@@ -99,10 +116,10 @@ impl Kernel {
         };
         let values = PerCpuValues::try_from((0..cpus).map(draw).collect::<Vec<u64>>())
             .map_err(|e| failed(chain(&e)))?;
-        let map = self.ebpf.map_mut(MAP).ok_or_else(|| failed("not in the object".into()))?;
+        let map = self.ebpf.map_mut(name).ok_or_else(|| failed("not in the object".into()))?;
         let mut map: PerCpuArray<&mut MapData, u64> =
             PerCpuArray::try_from(map).map_err(|e| failed(chain(&e)))?;
-        map.set(u32::from(slot.0), values, 0).map_err(|e| failed(chain(&e)))
+        map.set(index, values, 0).map_err(|e| failed(chain(&e)))
     }
 
     /// The ring buffer; once.

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use tracer_common::counter::Counter;
 
+use super::call_sites::CallSite;
 use super::facts::{Cost, Limit, Opening, Subject};
 use super::losses;
-use crate::units::{FileOffset, ImageAddr};
+use crate::units::{FileOffset, ImageAddr, ProcAddr};
 
 /// A fact about the session. Recordings know the variants by their place: a new one goes to the end.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -46,6 +47,22 @@ pub enum Note {
     NewerGo { how: String },
     /// Allocations are sampled: mean bytes between two.
     Sampling { mean: u64 },
+    /// Calls in the program's code were probed under way; their probes come behind those that were attached before.
+    Pinned { calls: Vec<PinnedCall>, probes: Vec<Probe> },
+    /// The probes on the calls that make a type were taken away again.
+    Unpinned { type_addr: ProcAddr, why: String },
+}
+
+/// A call that allocates objects of one type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PinnedCall {
+    /// The type's descriptor.
+    pub type_addr: ProcAddr,
+    pub site: CallSite,
+    /// Mean bytes between two objects that are followed; 0: none is, calls are counted. 1: each is.
+    pub mean: u64,
+    /// Which of the session's probes counts it.
+    pub probe: u32,
 }
 
 /// One attached probe.
@@ -71,4 +88,6 @@ pub enum EndedBy {
     RecordingCut,
     /// The process goes on and cannot be followed: it runs another program, or its main thread ended.
     TargetLost,
+    /// The operator wanted every tracer to let go.
+    StopAll,
 }

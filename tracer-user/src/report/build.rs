@@ -1,7 +1,7 @@
 //! Evidence + Judgement + what the session knows of itself -> [`Report`]. No figure is made here; only put into
 //! the model's words.
 
-use super::finding::finding;
+use super::finding::{finding, pinned};
 use super::growth;
 use super::heap_rows as heap;
 use super::model::{
@@ -104,6 +104,7 @@ pub fn report(facts: &SessionFacts, evidence: &Evidence, judgement: &Judgement) 
         allocated_total: evidence.allocations.as_ref().map(|a| allocated(a.total)),
         heap_profile: evidence.profile.as_ref().map(profile::heap_profile),
         goroutines: evidence.goroutines.as_ref().map(goroutines),
+        pins: evidence.pins.iter().map(pinned).collect(),
         maps: evidence.maps.iter().filter(|m| is_worth_a_row(m)).map(map_row).collect(),
         map_search: evidence.map_search.map(|search| MapSearch {
             span_bytes: search.span_bytes,
@@ -197,6 +198,7 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
         EndedBy::TargetExit => "target-exit",
         EndedBy::RecordingCut => "recording-cut",
         EndedBy::TargetLost => "target-lost",
+        EndedBy::StopAll => "stop-all",
     });
     Session {
         started_at: facts.started_at.rfc3339(),
@@ -240,6 +242,9 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
             .iter()
             .map(|r| match r {
                 Remark::SiteRefused { function, why } => format!("{function} is not probed: {why}"),
+                Remark::Unpinned { type_name, why } => {
+                    format!("the calls that make {type_name} are not probed any more: {why}")
+                }
                 Remark::NewerGo { how } => how.clone(),
                 Remark::Replaced { why } => {
                     format!("{why}; what it did since the last reading before that is in no figure")

@@ -2,7 +2,7 @@
 
 use super::build::{frame, frames};
 use super::growth;
-use super::model::{ClassSite, CodePlace, Finding, GrowingClass, Subject};
+use super::model::{ClassSite, CodePlace, Finding, GrowingClass, Pinned, Subject};
 use crate::analyze::{self, HeapPart, PartOf};
 use crate::symbolize::evidence;
 
@@ -91,4 +91,18 @@ fn growing_class(part: &HeapPart) -> Option<GrowingClass> {
 
 fn place(place: &evidence::Place) -> CodePlace {
     CodePlace { stack: frames(&place.stack), cause: place.cause.name().to_owned() }
+}
+
+pub(super) fn pinned(pin: &evidence::PinRow) -> Pinned {
+    let CodePlace { stack, cause } = place(&pin.place);
+    Pinned {
+        type_name: pin.type_name.clone(),
+        stack,
+        cause,
+        since_t: pin.since_s,
+        until_t: pin.until_s,
+        calls: pin.calls,
+        calls_per_s: pin.calls.map(|calls| calls as f64 / pin.counted_s),
+        sample_bytes: Some(pin.mean).filter(|mean| *mean > 0),
+    }
 }

@@ -99,11 +99,17 @@ fn since_gc(row: &Allocation) -> Option<Allocated> {
 fn of_what(profile: &HeapProfile) -> String {
     let collected = profile.as_of != "now";
     let by = match profile.source {
+        "pins" if profile.sample_bytes <= 1 => "all of it followed".to_owned(),
+        "pins" => "a sample of it followed".to_owned(),
         "samples" if profile.sample_bytes <= 1 => "every allocation followed".to_owned(),
         "samples" => format!("one sample per {}", figures::bytes(profile.sample_bytes)),
         _ if collected => return "live after the last GC, by Go's own memory profile".to_owned(),
         _ => return "allocated so far (no GC yet), by Go's own memory profile".to_owned(),
     };
+    if profile.source == "pins" {
+        let what = if collected { "live after the last GC of what" } else { "what" };
+        return format!("{what} the probed calls allocated since they are probed, {by}");
+    }
     // A GC may have run, before the first sample was taken or unseen.
     let what = if collected {
         "live after the last GC of what was allocated since attach"

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::symbolize::profile::{Place, Sample};
 
-pub use finding::{ClassSite, CodePlace, Finding, GrowingClass, Subject, Undecided};
+pub use finding::{ClassSite, CodePlace, Finding, GrowingClass, Pinned, Subject, Undecided};
 pub use lines::{LINES_SCHEMA, Line};
 
 pub const SCHEMA: &str = "tracer.report/1";
@@ -42,6 +42,9 @@ pub struct Report {
     pub heap_profile: Option<HeapProfile>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goroutines: Option<Goroutines>,
+    /// Calls in the program's code that were probed under way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<Pinned>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub maps: Vec<MapRow>,
     /// Present where maps were looked for in the heap.

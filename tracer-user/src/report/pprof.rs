@@ -133,6 +133,12 @@ impl Builder {
         ];
         self.head(report, &kinds, ("space", "bytes", heap.sample_bytes));
         let comments: &[&str] = match (heap.as_of, heap.source) {
+            ("now", "pins") => &[
+                "what the probed calls allocated since they are probed; no GC has told yet what of it lives",
+            ],
+            (_, "pins") => {
+                &["of what the probed calls allocated since they are probed, and of nothing else", AS_OF_GC]
+            }
             ("now", "samples") => {
                 &["sampled since attach; no GC has told yet what of it lives: all of it counts as in use"]
             }
@@ -152,7 +158,6 @@ impl Builder {
                 since.bytes, since.objects
             ));
         }
-        let design = ByBytes { mean: heap.sample_bytes };
         let places: Vec<_> = heap.samples.places.iter().map(|p| (p.address, frame(&p.frame))).collect();
         for sample in heap.samples.samples.iter() {
             let (allocs, live) = (sample.counts.allocs, sample.counts.live());
@@ -160,7 +165,7 @@ impl Builder {
                 continue;
             }
             // runtime/pprof/protomem.go, scaleHeapSample: both figures are cut, not rounded.
-            let scale = 1.0 / design.inclusion(sample.chosen_by);
+            let scale = 1.0 / ByBytes { mean: sample.mean }.inclusion(sample.chosen_by);
             let scaled = |n: u64| {
                 let scale = if scale.is_finite() { scale } else { 1.0 };
                 let bytes = n.saturating_mul(sample.size);

@@ -24,6 +24,7 @@ fn allocation(site: &ProfileSite, profile: &profile::HeapProfile) -> Allocation 
         since: match profile.source {
             ProfileSource::Runtime => "start",
             ProfileSource::Samples => "attach",
+            ProfileSource::Pins => "pinned",
         },
         live: Some(estimated(live, rate)),
         allocated: estimated(allocated, rate),
@@ -56,6 +57,7 @@ pub(super) fn heap_profile(profile: &profile::HeapProfile) -> HeapProfile {
         source: match profile.source {
             ProfileSource::Runtime => "runtime",
             ProfileSource::Samples => "samples",
+            ProfileSource::Pins => "pins",
         },
         sample_bytes: rate,
         former_sample_bytes: profile.former_rate,

@@ -111,6 +111,7 @@ fn evidence() -> Evidence {
             }],
             places: None,
         }],
+        pins: Vec::new(),
         goroutines: Some(Goroutines {
             total: Some(10_003),
             skipped: 2,

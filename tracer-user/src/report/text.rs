@@ -113,6 +113,7 @@ fn head(lines: &mut Lines, report: &Report) {
         Some("target-lost") => {
             lines.line("the target was lost, the notes say why; this is what was seen until then");
         }
+        Some("stop-all") => lines.line("tracing was stopped on this host; this is what was seen until then"),
         Some("recording-cut") => lines.line("the recording ends early; this is what it holds"),
         None => lines.line("interim report: the session goes on"),
         _ => {}

@@ -2,7 +2,8 @@
 
 use super::{program::Program, target::TargetError};
 use crate::{
-    analyze::figures::bytes, capture::CaptureError, host::HostError, kernel::KernelError, units::Bytes,
+    analyze::figures::bytes, capture::CaptureError, host::HostError, host::registry::RegistryError,
+    kernel::KernelError, units::Bytes,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,8 @@ pub enum SessionError {
     Target(#[from] TargetError),
     #[error(transparent)]
     Host(#[from] HostError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error(transparent)]
     Kernel(#[from] KernelError),
     #[error(

@@ -32,6 +32,8 @@ pub(super) enum Signal {
     Terminate,
     /// SIGUSR1: an interim report.
     Report,
+    /// The operator wants every tracer to let go.
+    LetGo,
 }
 
 /// The queue's bound. A full inbox blocks the drain thread, so the ring fills and the kernel counts the loss:

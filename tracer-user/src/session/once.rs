@@ -34,7 +34,7 @@ pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
     }
     let reason = "one reading".to_owned();
     let (profile, reason) = match about {
-        Once::Heap => profiler::choose(Sampler::Auto, &target)?.explain(reason),
+        Once::Heap => profiler::choose(Sampler::Auto, &target)?.explain(reason, false),
         Once::Goroutines => (None, reason),
     };
     for record in reader::once(&target, about, profile)? {

@@ -87,7 +87,7 @@ fn running(setup: &Setup, pid: Pid, capabilities: &Capabilities) -> Result<Opene
     let (probes, reason) = settle(setup.sampler, wanted.events, attached, &refused)?;
     target.process.still_same()?;
     let not_taken = verify(setup, probes.as_ref(), &target, &refused)?;
-    let (profile, reason) = profile.explain(reason);
+    let (profile, reason) = profile.explain(reason, setup.may_pin() && probes.is_some());
     Ok(Opened { target: Arc::new(target), probes, refused, not_taken, reason, profile, child: None })
 }
 
@@ -117,7 +117,9 @@ fn launched(
             // Where the program lies is known only now.
             let sample = sampling(setup, &target);
             let control = plan::control(layout, namespace, &target.image, Some(target.bias), sample);
-            probes.kernel.set_target(Slot(0), control)?;
+            if let Some(kernel) = &mut probes.kernel {
+                kernel.set_target(Slot(0), control)?;
+            }
         }
         let not_taken = verify(setup, probes.as_ref(), &target, &wanted.refused)?;
         let profile = profiler::choose(setup.sampler, &target)?;
@@ -131,7 +133,7 @@ fn launched(
             return Err(Failed { why, child: Some(child) });
         }
     };
-    let (profile, reason) = profile.explain(reason);
+    let (profile, reason) = profile.explain(reason, setup.may_pin() && probes.is_some());
     Ok(Opened {
         target: Arc::new(target),
         probes,
@@ -163,11 +165,12 @@ fn attach(
 
 /// What the kernel side needs to sample allocations; nothing where they are not to be.
 fn sampling(setup: &Setup, target: &Target) -> SampleControl {
-    if !setup.probed().sampled {
+    let sampled = setup.probed().sampled;
+    if !sampled && !setup.may_pin() {
         return SampleControl::default();
     }
     SampleControl {
-        mean: setup.sample_bytes,
+        mean: if sampled { setup.sample_bytes } else { 0 },
         marking: target.marking.0,
         generation: target.state.vars().mheap.plus(u64::from(target.layout.mheap_sweepgen)).0,
     }

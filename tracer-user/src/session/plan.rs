@@ -123,10 +123,7 @@ fn sampled_hooks(
     });
     for exit in exits {
         let ExitSite { address, function, file_offset, offset, instruction, bytes, place, in_callee } = exit;
-        let place = match place {
-            Place::Register(_) => PLACE_RESULT,
-            Place::Stack(at) => PLACE_STACK | (at / 8) as u16,
-        };
+        let place = self::place(place);
         let shape = Shape::SampleEnd;
         let flags = if in_callee { IN_CALLEE } else { 0 };
         let cookie = Cookie { shape, flags, slot: slot.0, probe: planned.len() as u16, place };
@@ -145,18 +142,28 @@ fn sampled_hooks(
     set
 }
 
-/// Keeps the sites whose instruction in memory is the file's; a breakpoint there means another tool.
+/// A place as a cookie says it.
+pub(super) fn place(of: Place) -> u16 {
+    match of {
+        Place::Register(_) => PLACE_RESULT,
+        Place::Stack(at) => PLACE_STACK | (at / 8) as u16,
+    }
+}
+
+/// Keeps the sites whose instruction in memory is the file's, and numbers their probes from `first` on; a breakpoint there means
+/// another tool.
 pub(super) fn keep_intact(
     memory: &dyn ReadAt<ProcAddr>,
     bias: LoadBias,
     planned: Vec<Planned>,
+    first: usize,
 ) -> (Vec<Planned>, Vec<Refusal>) {
     let (mut kept, mut refused) = (Vec::new(), Vec::new());
     for mut plan in planned {
         let mut found = vec![0; plan.site.bytes.len()];
         let why = match memory.read(bias.to_proc(plan.site.address), &mut found) {
             Ok(()) if found == plan.site.bytes => {
-                plan.cookie.probe = kept.len() as u16;
+                plan.cookie.probe = (first + kept.len()) as u16;
                 kept.push(plan);
                 continue;
             }

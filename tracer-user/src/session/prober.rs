@@ -22,14 +22,15 @@ use tracer_common::{control::TargetControl, cookie::Shape};
 /// Attached probes and what comes out of them.
 pub(super) struct Probes {
     pub(super) planned: Vec<Planned>,
-    pub(super) kernel: Kernel,
+    /// Absent where the pinner has it.
+    pub(super) kernel: Option<Kernel>,
     pub(super) ring: Option<Ring>,
     pub(super) tables: Option<Tables>,
     attachment: Attachment,
 }
 
 /// The kernel side may show a new probe a moment after the call returns (a nop5 is rewritten in two steps).
-const TAKES_WITHIN: Duration = Duration::from_millis(100);
+pub(super) const TAKES_WITHIN: Duration = Duration::from_millis(100);
 
 impl Probes {
     /// Loads the object and attaches `planned`, all of it or nothing.
@@ -41,7 +42,10 @@ impl Probes {
         control: &TargetControl,
         planned: Vec<Planned>,
     ) -> Result<Self, KernelError> {
-        let shapes: Vec<Shape> = planned.iter().map(|p| p.cookie.shape).collect();
+        let mut shapes: Vec<Shape> = planned.iter().map(|p| p.cookie.shape).collect();
+        if setup.may_pin() {
+            shapes.push(Shape::SampleBegin);
+        }
         let mut kernel = Kernel::load(setup.attach, capabilities, &shapes)?;
         kernel.set_target(Slot(0), *control)?;
         kernel.draw_distances(Slot(0), setup.sample_bytes)?;
@@ -50,7 +54,7 @@ impl Probes {
         let sites: Vec<Site> =
             planned.iter().map(|p| Site { offset: p.site.file_offset, cookie: p.cookie }).collect();
         let attachment = kernel.attach(path, pid, &sites)?;
-        Ok(Self { planned, kernel, ring: Some(ring), tables: Some(tables), attachment })
+        Ok(Self { planned, kernel: Some(kernel), ring: Some(ring), tables: Some(tables), attachment })
     }
 
     pub(super) fn kind(&self) -> AttachKind {
@@ -84,5 +88,5 @@ impl Probes {
 
 /// The sites of `planned` that may be attached in this running target, with those that may not.
 pub(super) fn intact(target: &Target, planned: Vec<Planned>) -> (Vec<Planned>, Vec<Refusal>) {
-    keep_intact(&target.memory, target.bias, planned)
+    keep_intact(&target.memory, target.bias, planned, 0)
 }

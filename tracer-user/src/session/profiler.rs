@@ -49,7 +49,7 @@ fn find(target: &Target) -> Chosen {
 
 impl Chosen {
     /// Completes the reason why figures come from where they come from.
-    pub(super) fn explain(self, reason: String) -> (Option<ProfileVars>, String) {
+    pub(super) fn explain(self, reason: String, pins: bool) -> (Option<ProfileVars>, String) {
         match self {
             Chosen::Works { vars, rate } => {
                 let how = if rate == 1 {
@@ -59,6 +59,12 @@ impl Chosen {
                 };
                 (Some(vars), format!("{reason}; sites come from Go's own memory profile, {how}"))
             }
+            Chosen::Not(why) if pins => (
+                None,
+                format!(
+                    "{reason}; where a type grows, the calls in the program's code that make it are probed ({why})"
+                ),
+            ),
             Chosen::Not(why) => {
                 (None, format!("{reason}; allocation sites need --sampler sampled or all ({why})"))
             }

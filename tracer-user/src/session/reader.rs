@@ -5,6 +5,7 @@
 use std::{
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel},
     },
     time::{Duration, Instant},
@@ -52,7 +53,7 @@ pub(super) struct Reader {
 pub(super) struct Sources {
     pub(super) target: Arc<Target>,
     /// The kernel's tables and how many probes they count.
-    pub(super) tables: Option<(Tables, usize)>,
+    pub(super) tables: Option<(Tables, Arc<AtomicUsize>)>,
     /// Absent in a program without maps that grow.
     pub(super) maps: Option<MapFinder>,
     /// Absent where only one look is taken.
@@ -344,7 +345,9 @@ impl Cadence {
 
     fn counts(&self) -> Option<Record> {
         let (tables, probes) = self.sources.tables.as_ref()?;
-        Some(take("kernel tables", self.last_cycle, || tables.read(*probes).map(Readout::Counts)))
+        Some(take("kernel tables", self.last_cycle, || {
+            tables.read(probes.load(Ordering::Acquire)).map(Readout::Counts)
+        }))
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     process::ExitStatus,
     sync::{
         Arc,
+        atomic::AtomicUsize,
         mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
     time::{Duration, Instant, SystemTime},
@@ -21,6 +22,9 @@ use super::{
     maps::MapFinder,
     names::ImageNames,
     open::{self, Failed, Opened},
+    operator,
+    pinner::Pinner,
+    pinning::Pinning,
     plan::{self, Refusal},
     plugins::More,
     program::Program,
@@ -33,9 +37,10 @@ use super::{
 use crate::{
     aggregate::Ledger,
     analyze,
+    binary::x86::Emulates,
     capture::NewFile,
     goruntime::GoImage,
-    host::launch::Running,
+    host::{launch::Running, registry::Registration},
     kernel::capability::Capabilities,
     record::{
         Body, Event, Note, Reading, Readout, Record, Slot,
@@ -66,11 +71,18 @@ pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionErr
     let capabilities = Capabilities::read();
     // A path that cannot be written is refused before anything is attached or started.
     let record = setup.record.as_deref().map(NewFile::create).transpose()?;
+    let (registration, unentered) = Registration::enter(&setup.run_dir, setup.subject.pid())?;
+    let registration = Arc::new(registration);
     let (wakes, inbox) = inbox();
     signals::start(wakes.clone()).map_err(SessionError::Thread)?;
     let notice = Arc::clone(&output.notice);
+    operator::start(&registration, Arc::clone(&notice), wakes.clone()).map_err(SessionError::Thread)?;
     let (held, child) = match open::open(setup, &capabilities) {
         Ok(mut opened) => {
+            if let Some(why) = unentered {
+                let dir = setup.run_dir.display();
+                notice(&format!("`tracer stop-all` will not find this session: {dir}: {why}"));
+            }
             let mut child = opened.child.take();
             let held = Session::new(setup, output, opened, record, &capabilities, wakes, &inbox)
                 .and_then(|session| session.run(child.as_mut()));
@@ -78,6 +90,8 @@ pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionErr
         }
         Err(Failed { why, child }) => (Err(why), child),
     };
+    // Nothing of ours is in the target any more; a program that we started may go on.
+    drop(registration);
     match (held, child) {
         (held, None) => held.map(|by| Ended { by, child: None }),
         (Ok(by), Some(child)) => {
@@ -108,6 +122,7 @@ struct Session<'s, 'a> {
     drain: Option<Drain>,
     reader: Reader,
     follower: Option<Follower>,
+    pinning: Option<Pinning>,
     began: Instant,
     first_reported: bool,
     streamed_at: Instant,
@@ -148,7 +163,9 @@ impl<'s, 'a> Session<'s, 'a> {
             believe(&mut ledger, recording.as_mut(), record);
         }
         let drain = start_drain(&mut opened, &output, &wakes)?;
-        let tables = opened.probes.as_mut().and_then(|p| Some((p.tables.take()?, p.planned.len())));
+        let tables = opened.probes.as_mut().and_then(|p| p.tables.take());
+        let probes = Arc::new(AtomicUsize::new(opened.probes.iter().map(|p| p.planned.len()).sum()));
+        let tables = tables.map(|tables| (tables, Arc::clone(&probes)));
         let sources = Sources {
             target: Arc::clone(&opened.target),
             tables,
@@ -156,7 +173,14 @@ impl<'s, 'a> Session<'s, 'a> {
             code: Some(CodeLook::start(&opened.target).map_err(SessionError::Thread)?),
             profile: opened.profile,
         };
-        let follows = opened.probes.is_some() && setup.probed().sampled;
+        let pins = setup.may_pin() && opened.profile.is_none();
+        let kernel = opened.probes.as_mut().filter(|_| pins).and_then(|p| p.kernel.take());
+        let emulates = Emulates { long_nops: capabilities.emulates_long_nops() };
+        let pinner = kernel
+            .map(|kernel| Pinner::start(kernel, &opened.target, emulates, probes, wakes.clone()))
+            .transpose()
+            .map_err(SessionError::Thread)?;
+        let follows = pinner.is_some() || opened.probes.is_some() && setup.probed().sampled;
         let follower = follows.then(|| Follower::start(&opened.target, wakes.clone())).transpose();
         let follower = follower.map_err(SessionError::Thread)?;
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
@@ -180,6 +204,7 @@ impl<'s, 'a> Session<'s, 'a> {
             drain,
             reader,
             follower,
+            pinning: pinner.map(Pinning::new),
             began: Instant::now(),
             first_reported: false,
             streamed_at: Instant::now(),
@@ -200,6 +225,7 @@ impl<'s, 'a> Session<'s, 'a> {
                     }
                 }
                 Ok(Wake::Signal(Signal::Report)) => self.ask_interim(),
+                Ok(Wake::Signal(Signal::LetGo)) => break EndedBy::StopAll,
                 Ok(Wake::Signal(Signal::Interrupt)) => {
                     if let Some(child) = &mut child {
                         child.interrupt();
@@ -229,6 +255,7 @@ impl<'s, 'a> Session<'s, 'a> {
                 self.interim = Interim::Unasked;
                 self.publish(Which::Interim)?;
             }
+            self.tend_pins();
             if let Some(by) = self.decided() {
                 break by;
             }
@@ -323,6 +350,15 @@ impl<'s, 'a> Session<'s, 'a> {
         }
     }
 
+    /// Follows what grows, where the code says who makes it.
+    fn tend_pins(&mut self) {
+        let Some(pinning) = self.pinning.as_mut() else { return };
+        if pinning.is_due() {
+            let evidence = self.symbolizer.evidence(&self.ledger, &self.names);
+            pinning.tend(&evidence, &self.ledger, &self.names);
+        }
+    }
+
     /// The one way into the ledger: what is believed is what is recorded, in the same order.
     fn apply(&mut self, record: Record) {
         believe(&mut self.ledger, self.recording.as_mut(), record);
@@ -373,7 +409,11 @@ impl<'s, 'a> Session<'s, 'a> {
 
     /// The last readings, the last report, and only then the probes let go.
     fn finish(mut self, by: EndedBy) -> Result<EndedBy, SessionError> {
-        self.last_readings();
+        if by == EndedBy::StopAll {
+            self.let_go();
+        } else {
+            self.last_readings();
+        }
         let by = match &self.watched.lost {
             Some(why) => {
                 (self.output.notice)(why);
@@ -399,10 +439,18 @@ impl<'s, 'a> Session<'s, 'a> {
         self.say(Note::End(by));
         self.heard_something()?;
         self.publish(Which::Final)?;
+        self.let_go();
+        Ok(by)
+    }
+
+    /// Takes the probes out of the target.
+    fn let_go(&mut self) {
+        if let Some(pinning) = self.pinning.take() {
+            pinning.detach();
+        }
         if let Some(probes) = self.opened.probes.take() {
             probes.detach();
         }
-        Ok(by)
     }
 
     /// Asks the reader for everything once more. A second Ctrl-C goes on with what there is.
@@ -422,7 +470,7 @@ impl<'s, 'a> Session<'s, 'a> {
                 Ok(Wake::Drained { began, records }) => self.drained(began, records),
                 Ok(Wake::Signal(Signal::Report) | Wake::TargetGone | Wake::DrainEnded)
                 | Err(RecvTimeoutError::Timeout) => {}
-                Ok(Wake::Signal(Signal::Interrupt | Signal::Terminate))
+                Ok(Wake::Signal(Signal::Interrupt | Signal::Terminate | Signal::LetGo))
                 | Err(RecvTimeoutError::Disconnected) => {
                     why = "it was interrupted; figures are as of the reading before";
                     break;
@@ -449,7 +497,10 @@ fn start_drain(
     let Some(ring) = probes.ring.take() else {
         return Ok(None);
     };
-    let mut logger = probes.kernel.logger(LogLines(Arc::clone(&output.notice)))?;
+    let Some(kernel) = probes.kernel.as_mut() else {
+        return Ok(None);
+    };
+    let mut logger = kernel.logger(LogLines(Arc::clone(&output.notice)))?;
     Drain::start(ring, move || logger.flush(), wakes.clone()).map(Some).map_err(SessionError::Thread)
 }
 

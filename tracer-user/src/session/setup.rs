@@ -18,6 +18,8 @@ pub struct Setup {
     pub interval: Duration,
     /// Where to keep the raw session.
     pub record: Option<PathBuf>,
+    /// Where tracers are entered, and told to let go.
+    pub run_dir: PathBuf,
     /// Whether each refresh is reported, as [`Which::Point`].
     pub stream: bool,
 }
@@ -30,6 +32,16 @@ pub enum Subject {
         command: OsString,
         args: Vec<OsString>,
     },
+}
+
+impl Subject {
+    /// The process, where it runs already.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        match self {
+            Self::Pid(pid) => Some(*pid),
+            Self::Command { .. } => None,
+        }
+    }
 }
 
 /// Where figures come from.
@@ -54,6 +66,13 @@ impl Setup {
             Sampler::None => Events::default(),
             sampler => self.events.unwrap_or(Events::of(sampler)),
         }
+    }
+}
+
+impl Setup {
+    /// Whether calls in the program's code may be probed under way.
+    pub(super) fn may_pin(&self) -> bool {
+        self.sampler == Sampler::Auto
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Evidence {
     /// The newest look through the heap for maps, where there was one.
     pub map_search: Option<MapSearch>,
     pub goroutines: Option<Goroutines>,
+    /// Calls in the program's code that were probed under way.
+    pub pins: Vec<PinRow>,
     pub gc: Option<GcState>,
     pub size_classes: Vec<SizeClass>,
     pub census: Option<Census>,
@@ -96,6 +98,7 @@ pub enum Remark {
     SiteRefused { function: String, why: String },
     NewerGo { how: String },
     ReadingFailed { what: String, why: String },
+    Unpinned { type_name: String, why: String },
     Replaced { why: String },
     Recording { why: String },
 }
@@ -224,6 +227,22 @@ pub struct MapSite {
     pub writes: u64,
     pub deletes: u64,
     pub grows: u64,
+}
+
+/// A call in the program's code that is probed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PinRow {
+    pub type_name: Option<String>,
+    pub place: Place,
+    pub since_s: f64,
+    /// Absent while it is probed.
+    pub until_s: Option<f64>,
+    /// Counted, each of them; absent before the counters were read again.
+    pub calls: Option<u64>,
+    /// Seconds in which they were counted.
+    pub counted_s: f64,
+    /// Mean bytes between two objects that are followed; 0: none is. 1: each is.
+    pub mean: u64,
 }
 
 /// Goroutines by creation site.

@@ -10,6 +10,7 @@ pub mod evidence;
 mod goroutines;
 mod maps;
 mod memo;
+mod pins;
 pub mod profile;
 mod rows;
 mod samples;
@@ -81,6 +82,7 @@ impl Symbolizer {
             maps: maps::maps(ledger, clock, &mut named),
             map_search: maps::search(ledger),
             goroutines: goroutines::goroutines(ledger, clock, &mut named),
+            pins: pins::pins(ledger, clock, &mut named),
             gc: rows::gc(ledger, clock),
             size_classes: rows::size_classes(ledger, clock),
             census: census::census(ledger, clock, &mut named),
@@ -88,7 +90,7 @@ impl Symbolizer {
             process: rows::process(ledger, clock),
             probes: rows::probes(ledger),
             losses: losses(ledger, stacks_unknown + samples_unknown),
-            remarks: ledger.remarks().iter().map(remark).collect(),
+            remarks: ledger.remarks().iter().map(|said| remark(said, &mut named)).collect(),
             ended: ledger.ended(),
         }
     }
@@ -104,8 +106,13 @@ impl Clock {
     }
 }
 
-fn remark(remark: &LedgerRemark) -> evidence::Remark {
+fn remark(remark: &LedgerRemark, named: &mut memo::Named<'_>) -> evidence::Remark {
     match remark {
+        LedgerRemark::Unpinned { type_addr, why } => {
+            let type_name =
+                named.type_info(*type_addr).map_or_else(|| type_addr.to_string(), |info| info.name);
+            evidence::Remark::Unpinned { type_name, why: why.clone() }
+        }
         LedgerRemark::SiteRefused { function, why } => {
             evidence::Remark::SiteRefused { function: function.clone(), why: why.clone() }
         }

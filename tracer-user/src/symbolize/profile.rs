@@ -28,6 +28,8 @@ pub enum ProfileSource {
     Runtime,
     /// This session, since it attached.
     Samples,
+    /// This session, of what single calls in the program's code allocated since they were probed.
+    Pins,
 }
 
 /// An account of the heap by samples.
@@ -147,6 +149,8 @@ pub struct Sample {
     pub size: u64,
     /// Bytes by which it was sampled.
     pub chosen_by: u64,
+    /// Mean bytes between two samples of its kind.
+    pub mean: u64,
     /// As of the last GC, or up to the reading before the first one.
     pub counts: Sampled,
 }
@@ -338,6 +342,7 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
             cause,
             size: bucket.size.0,
             chosen_by: bucket.size.0,
+            mean: design.mean,
             counts: view(bucket, collected),
         });
     }

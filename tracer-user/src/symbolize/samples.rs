@@ -45,14 +45,20 @@ pub(super) fn heap_profile(
     named: &mut Named<'_>,
 ) -> (Option<HeapProfile>, u64) {
     let store = ledger.samples();
-    let Some(mean) = store.mean() else {
-        return (None, 0);
+    let (source, rate) = match (store.mean(), ledger.pins().largest_mean()) {
+        (Some(mean), _) => (ProfileSource::Samples, mean),
+        (None, Some(mean)) => (ProfileSource::Pins, mean),
+        (None, None) => return (None, 0),
     };
-    let design = ByBytes { mean };
+    // Where single calls are probed, each type has a mean of its own.
+    let design_of = |group: &SampleGroup| {
+        let pinned = || group.type_addr.and_then(|of| ledger.pins().mean(of)).unwrap_or(rate);
+        ByBytes { mean: if source == ProfileSource::Pins { pinned() } else { rate } }
+    };
     let collected = store.cycle().is_some();
     let mut out = HeapProfile {
-        source: ProfileSource::Samples,
-        rate: mean,
+        source,
+        rate,
         read_at_s: clock.at(store.newest().unwrap_or_else(|| ledger.now())),
         collected,
         ..HeapProfile::default()
@@ -89,7 +95,8 @@ pub(super) fn heap_profile(
             Sampled { allocs: held.taken, frees }
         };
         let (size, chosen_by) = (rounded(ledger, group), group.size.0);
-        samples.push(Sample { stack, type_name, cause, size, chosen_by, counts });
+        let mean = design_of(group).mean;
+        samples.push(Sample { stack, type_name, cause, size, chosen_by, mean, counts });
     }
     (out.samples, out.places) = (Arc::new(samples), Arc::new(places.all));
     // What reads the same lies side by side, its groups in their own order.
@@ -100,6 +107,7 @@ pub(super) fn heap_profile(
         let mut row = SiteUnderWay::default();
         loop {
             let bytes = rounded(ledger, group);
+            let design = design_of(group);
             let amounts = amounts(design, group, *held, bytes, collected);
             out.total.add(amounts);
             let sampling = Sampling {

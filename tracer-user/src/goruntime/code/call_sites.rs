@@ -25,6 +25,13 @@ pub struct CallSite {
     pub callee: ImageAddr,
 }
 
+impl CallSite {
+    /// The call that returns to `end`: all that are found are five bytes long.
+    pub fn before(end: ImageAddr, callee: ImageAddr) -> Self {
+        Self { at: ImageAddr(end.0.saturating_sub(callers::CALL_LEN)), end, callee }
+    }
+}
+
 /// What the code of a program passes where it allocates.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CallSites {

@@ -8,5 +8,6 @@ mod callers;
 pub mod exits;
 pub mod hooks;
 pub mod map_variables;
+pub mod pins;
 pub mod recipes;
 pub mod sites;

@@ -86,6 +86,28 @@ pub struct CodePlace {
     pub cause: String,
 }
 
+/// A call in the program's code that is probed: it makes a type of which ever more lives.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Pinned {
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_name: Option<String>,
+    /// The function, and before it those that the compiler inlined into it there.
+    pub stack: Vec<Frame>,
+    pub cause: String,
+    /// Since when it is probed, and until when.
+    pub since_t: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_t: Option<f64>,
+    /// How often it ran in that time: each time is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_per_s: Option<f64>,
+    /// Mean bytes between two of its objects that are followed; 1: each is. Absent where none can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_bytes: Option<u64>,
+}
+
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct GrowingClass {
     #[serde(skip_serializing_if = "Option::is_none")]

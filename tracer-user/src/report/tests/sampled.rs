@@ -60,6 +60,7 @@ pub(in crate::report) fn sampled() -> Report {
             cause: Cause::MakeSlice,
             size: 4096,
             chosen_by: 4096,
+            mean: design.mean,
             counts: Sampled { allocs: 12, frees: 5 },
         }]),
         places: Arc::new(vec![place(0x40_1000, &stack[0]), place(0x40_1008, &stack[1])]),

@@ -6,7 +6,7 @@ use crate::analyze::shape::{Rise, Shape, shape, warm};
 use crate::analyze::stats::theil_sen;
 use crate::analyze::{Candidate, HeapPart, HeapTrend, Live, PartOf, SitesBy, Slope, TypeGrowth};
 use crate::symbolize::evidence::{
-    AllocSite, Allocations, Amount, Census, Evidence, SizeClass, TypePoint, TypeRow,
+    AllocSite, Allocations, Amount, Census, Evidence, PinRow, SizeClass, TypePoint, TypeRow,
 };
 use crate::symbolize::profile::{HeapProfile, ProfileSite, SitePoint};
 
@@ -147,7 +147,10 @@ fn class_part(class: &SizeClass, total: &HeapTrend, evidence: &Evidence) -> Opti
             theil_sen(&objects)?.per_unit
         }
     };
-    let types = evidence.census.as_ref().map(|c| types(class.class, slope, c)).unwrap_or_default();
+    let mut types = evidence.census.as_ref().map(|c| types(class.class, slope, c)).unwrap_or_default();
+    for of in &mut types {
+        of.made_per_s = made_per_s(&of.names, evidence);
+    }
     let (candidates, sites) = match (&evidence.allocations, &evidence.profile) {
         (Some(a), _) => (candidates(class.class, slope, objects_per_s, a, &types), SitesBy::Count),
         (None, Some(profile)) => (keepers(class, slope, profile), SitesBy::Sample),
@@ -185,7 +188,13 @@ fn types(class: u8, growth: Slope, census: &Census) -> Vec<TypeGrowth> {
             bytes: last.bytes as f64,
             bytes_stderr: last.objects_stderr * size,
         };
-        Some(TypeGrowth { names: row.candidates.clone(), slope, live, places: row.places.clone() })
+        Some(TypeGrowth {
+            names: row.candidates.clone(),
+            slope,
+            live,
+            places: row.places.clone(),
+            made_per_s: None,
+        })
     };
     let mut rising: Vec<TypeGrowth> = here
         .iter()
@@ -211,6 +220,15 @@ fn types(class: u8, growth: Slope, census: &Census) -> Vec<TypeGrowth> {
         points.last().is_some_and(|p| p.bytes as f64 >= DOMINANT * held as f64 && held > 0)
     });
     dominant.and_then(|(row, points)| grown(row, points, None)).into_iter().collect()
+}
+
+/// By all calls that make the type, where all of them are probed.
+fn made_per_s(names: &[String], evidence: &Evidence) -> Option<f64> {
+    let [name] = names else { return None };
+    let of_type = |pin: &&PinRow| pin.type_name.as_ref() == Some(name) && pin.until_s.is_none();
+    let pins: Vec<&PinRow> = evidence.pins.iter().filter(of_type).collect();
+    let rates: Option<Vec<f64>> = pins.iter().map(|pin| Some(pin.calls? as f64 / pin.counted_s)).collect();
+    rates.filter(|rates| !rates.is_empty()).map(|rates| rates.iter().sum())
 }
 
 /// Bytes of a type over time, with the error of the sample its objects were counted in.

@@ -94,14 +94,25 @@ fn evidence(parts: &[HeapPart], total: &HeapTrend, module: Option<&str>) -> Vec<
                 None => format!("most of them are {}: {} live", t.names.join(" or "), objects(&t.live)),
             });
         }
+        for t in &p.types {
+            said.extend(t.made_per_s.map(|rate| {
+                let made = figures::event_rate(rate);
+                format!("{} is made {made}, counted at each call that makes it", t.names.join(" or "))
+            }));
+        }
         for (i, c) in p.candidates.iter().take(3).enumerate() {
             let frame = own::place(&c.stack, module);
             if let Some(live) = &c.live {
                 said.push(format!(
-                    "{} keeps {} of the growth, {} by a sample of them",
+                    "{} keeps {} of the growth, {} {}",
                     frame.map(|f| f.function.clone()).unwrap_or_default(),
                     figures::percent(c.share.min(1.0)),
-                    objects(live)
+                    objects(live),
+                    if live.objects_stderr < 0.5 {
+                        "by following each of them"
+                    } else {
+                        "by a sample of them"
+                    }
                 ));
                 continue;
             }

@@ -1,0 +1,4 @@
+//! Evidence -> what to probe next. Pure: it attaches nothing and asks no clock.
+
+pub mod budget;
+pub mod pins;

@@ -1,0 +1,181 @@
+//! Which type's allocations to follow, one call after the other in the program's code.
+//!
+//! A type is worth a probe when ever more of it lives and the code says in which few places it is made: then the probes cost what
+//! that one type is allocated, and nothing else the program does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::symbolize::evidence::{Evidence, TypeInClass, TypePoint, TypeRow};
+
+/// A type to pin, by its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    pub type_name: String,
+    /// Mean bytes between two objects that are followed; 1: each is.
+    pub mean: u64,
+}
+
+/// Types pinned in one session.
+pub const MAX_TYPES: usize = 4;
+/// A type that is made in more places says little about any of them.
+const MAX_PLACES: usize = 8;
+/// Censuses that must show it grow, one after the other.
+const RISES: usize = 4;
+/// What it must have gained by then, of the least that a finding is made of (heap-growth).
+const MIN_GAIN: u64 = 64 * 1024;
+/// Objects of its size made in a second beyond which nothing of it is probed: two probes at each are then 1 % of a processor.
+pub const MAX_RATE: f64 = 5_000.0;
+/// Calls of probed places in a second beyond which their probes are taken away: the limit, with room for a busy second.
+pub const TOO_HOT: f64 = 2.0 * MAX_RATE;
+/// Followed objects of one type, per second: each costs a microsecond or two, some of them some memory of ours.
+const PER_S: f64 = 200.0;
+
+/// The type to pin next; `pinned` are those that were.
+pub fn wanted(evidence: &Evidence, pinned: &BTreeSet<String>) -> Option<Wanted> {
+    if pinned.len() >= MAX_TYPES {
+        return None;
+    }
+    let rows = evidence.census.iter().flat_map(|census| census.types.iter().flatten());
+    let new = rows.filter(|row| row.candidates.first().is_some_and(|name| !pinned.contains(name)));
+    let (row, class, _) = new
+        .filter(|row| is_pinnable(row))
+        .flat_map(|row| row.classes.iter().filter_map(move |class| Some((row, class, gain(class)?))))
+        .max_by_key(|(_, _, gain)| *gain)?;
+    let mean = mean(evidence, class)?;
+    Some(Wanted { type_name: row.candidates.first()?.clone(), mean })
+}
+
+/// How often the calls of each pinned type ran, and the second up to which that was counted.
+pub type Counted = BTreeMap<String, (f64, u64)>;
+
+/// Of the types that are probed now.
+pub fn counted(evidence: &Evidence) -> Counted {
+    let mut counted = Counted::new();
+    for pin in evidence.pins.iter().filter(|pin| pin.until_s.is_none()) {
+        let (Some(name), Some(calls)) = (&pin.type_name, pin.calls) else { continue };
+        let (at, sum) = counted.entry(name.clone()).or_default();
+        *at = at.max(pin.since_s + pin.counted_s);
+        *sum = sum.saturating_add(calls);
+    }
+    counted
+}
+
+/// Types whose calls became so many between two counts that their probes cost too much, with how many a second.
+pub fn too_hot(before: &Counted, now: &Counted) -> Vec<(String, f64)> {
+    let rates = now.iter().filter_map(|(name, (at, calls))| {
+        let (from, earlier) = before.get(name)?;
+        let rate = calls.saturating_sub(*earlier) as f64 / (at - from);
+        (at > from && rate > TOO_HOT).then(|| (name.clone(), rate))
+    });
+    rates.collect()
+}
+
+/// One type for sure, made in a few places that are all known.
+fn is_pinnable(row: &TypeRow) -> bool {
+    let places = |row: &TypeRow| row.places.as_ref().map(|p| (p.places.len(), p.more));
+    row.candidates.len() == 1 && matches!(places(row), Some((1..=MAX_PLACES, 0)))
+}
+
+/// What was gained since the censuses before, where each of the last ones shows more than the one before it.
+fn gain(class: &TypeInClass) -> Option<u64> {
+    let from = class.points.len().checked_sub(RISES + 1)?;
+    let last: &[TypePoint] = class.points.get(from..)?;
+    let rises = last.windows(2).all(|pair| pair[1].objects > pair[0].objects);
+    let gain = last.last()?.bytes.saturating_sub(last.first()?.bytes);
+    (rises && gain >= MIN_GAIN).then_some(gain)
+}
+
+/// Such that no more than [`PER_S`] are followed, if all allocations of the class were of this type. `None`: there are too many for
+/// any probe, or how many is not known.
+fn mean(evidence: &Evidence, class: &TypeInClass) -> Option<u64> {
+    let of = evidence.size_classes.iter().find(|of| of.class == class.class);
+    let rate = of.and_then(|of| of.allocs_per_s).filter(|rate| *rate <= MAX_RATE)?;
+    let size = of.and_then(|of| of.size).unwrap_or(0);
+    Some(if rate <= PER_S || size == 0 { 1 } else { (size as f64 * rate / PER_S) as u64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::symbolize::evidence::{Cause, Census, Frame, Line, Place, Places, SizeClass};
+
+    fn row(name: &str, places: usize, objects: &[u64]) -> TypeRow {
+        let place = |n: usize| Place {
+            stack: vec![Frame::from(Line { function: format!("main.f{n}"), ..Line::default() })],
+            cause: Cause::New,
+        };
+        let point = |(n, objects): (usize, &u64)| TypePoint {
+            t: n as f64,
+            cycle: n as u32,
+            objects: *objects,
+            bytes: 320 * objects,
+            objects_stderr: 0.0,
+        };
+        TypeRow {
+            candidates: vec![name.into()],
+            classes: vec![TypeInClass { class: 9, points: objects.iter().enumerate().map(point).collect() }],
+            places: Some(Places { places: (0..places).map(place).collect(), more: 0 }),
+            ..TypeRow::default()
+        }
+    }
+
+    fn evidence(rows: Vec<TypeRow>, allocs_per_s: f64) -> Evidence {
+        let class = SizeClass {
+            class: 9,
+            size: Some(320),
+            objects: 0,
+            bytes: 0,
+            allocs_per_s: Some(allocs_per_s),
+            points: Vec::new(),
+        };
+        Evidence {
+            census: Some(Census { types: Some(rows), ..Census::default() }),
+            size_classes: vec![class],
+            ..Evidence::default()
+        }
+    }
+
+    const RISING: [u64; 6] = [100, 400, 800, 1200, 1600, 2000];
+
+    #[test]
+    fn the_type_that_gained_most_is_next() {
+        let e = evidence(vec![row("main.A", 1, &RISING), row("main.B", 2, &RISING.map(|n| 2 * n))], 150.0);
+        let next = |pinned: &[&str]| {
+            wanted(&e, &pinned.iter().map(|n| (*n).to_owned()).collect()).map(|w| (w.type_name, w.mean))
+        };
+        assert_eq!(next(&[]), Some(("main.B".into(), 1)));
+        assert_eq!(next(&["main.B"]), Some(("main.A".into(), 1)));
+        assert_eq!(next(&["main.A", "main.B"]), None);
+        assert_eq!(next(&["a", "b", "c", "d"]), None);
+    }
+
+    #[test]
+    fn what_does_not_rise_or_is_made_everywhere_is_left_alone() {
+        let none = |row: TypeRow| assert_eq!(wanted(&evidence(vec![row], 0.0), &BTreeSet::new()), None);
+        none(row("main.A", 1, &[100, 400, 800, 700, 1600, 2000]));
+        none(row("main.A", 1, &RISING[..4]));
+        none(row("main.A", 1, &[1, 2, 3, 4, 5, 6]));
+        none(row("main.A", 0, &RISING));
+        none(row("main.A", 9, &RISING));
+        none(TypeRow { places: None, ..row("main.A", 1, &RISING) });
+        none(TypeRow { candidates: vec!["main.A".into(), "main.B".into()], ..row("main.A", 1, &RISING) });
+    }
+
+    #[test]
+    fn what_became_hot_is_told() {
+        let of = |at: f64, calls: u64| Counted::from([("main.A".to_owned(), (at, calls))]);
+        assert!(too_hot(&of(1.0, 0), &of(2.0, 9_999)).is_empty());
+        assert_eq!(too_hot(&of(1.0, 0), &of(2.0, 20_000)), [("main.A".to_owned(), 20_000.0)]);
+        assert!(too_hot(&of(2.0, 0), &of(2.0, 20_000)).is_empty(), "not counted since");
+        assert!(too_hot(&Counted::new(), &of(2.0, 20_000)).is_empty(), "not known since when");
+    }
+
+    #[test]
+    fn a_hot_type_is_sampled() {
+        let mean = |allocs_per_s| {
+            let e = evidence(vec![row("main.A", 1, &RISING)], allocs_per_s);
+            wanted(&e, &BTreeSet::new()).map(|w| w.mean)
+        };
+        assert_eq!((mean(200.0), mean(4_000.0), mean(20_000.0)), (Some(1), Some(6_400), None));
+    }
+}

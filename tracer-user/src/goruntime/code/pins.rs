@@ -1,0 +1,92 @@
+//! Probe sites of one call that allocates: the call itself, and the place behind it where its object can be taken.
+//!
+//! Apart from `sites` and `exits`, which are about the runtime's functions: a pinned call is the program's own, and runs as often
+//! as that line of code does, whatever else the program allocates. The call instruction is emulated by the kernel, so that a probe on
+//! it costs a trap and no single step; so is the place behind it, where there is one before the result is lost.
+
+use tracer_common::cookie::{EXIT_STACK, Shape};
+
+use super::super::error::GoError;
+use super::super::image::GoImage;
+use super::call_sites::CallSite;
+use super::sites::ProbeSite;
+use crate::binary::behind::{Behind, behind};
+use crate::binary::flow::Place;
+use crate::binary::operands::{self, Value};
+use crate::binary::x86::{self, Emulates, Insn, SiteKind};
+use crate::units::{Bytes, ImageAddr};
+
+/// Where one call is probed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pin {
+    /// The call instruction.
+    pub call: ProbeSite,
+    /// Where its object is, and in which place; absent where the result is lost before any instruction that can be probed cheaply.
+    pub object: Option<(ProbeSite, Place)>,
+    /// What it asks for; absent where that is known only while the program runs.
+    pub size: Option<Bytes>,
+}
+
+/// Functions that allocate one value of the type they are given (runtime/malloc.go newobject, iface.go convT).
+const OF_ONE_VALUE: [&str; 3] = ["runtime.newobject", "runtime.convT", "runtime.convTnoptr"];
+/// mallocgc(size, typ, needzero) and go1.27's for one size each: the size is the first argument.
+const OF_A_SIZE: &str = "runtime.mallocgc";
+
+/// The sites of one call that passes `type_addr`.
+pub fn pin(
+    image: &GoImage,
+    site: CallSite,
+    type_addr: ImageAddr,
+    emulates: Emulates,
+) -> Result<Pin, GoError> {
+    let no_site = |function: &str, why: &str| GoError::NoSite { function: function.into(), why: why.into() };
+    let function =
+        image.function_at(site.at).ok_or_else(|| no_site(&site.at.to_string(), "it is in no function"))?;
+    let bytes = image.text_bytes(&function)?;
+    let insns = x86::decode(&bytes, function.entry)
+        .map_err(|e| no_site(&function.name, &format!("its bytes are not all instructions: {e}")))?;
+    let place = insns.binary_search_by_key(&site.at, Insn::address).ok();
+    let call = place.filter(|at| {
+        insns[*at].site_kind(emulates) == Some(SiteKind::Call) && insns[*at].target() == Some(site.callee)
+    });
+    let call = call.ok_or_else(|| no_site(&function.name, "its call is not where it was"))?;
+    let probe = |address: ImageAddr, kind: SiteKind, len: usize, shape: Shape| {
+        let offset = address.0 - function.entry.0;
+        let file_offset = image.file_offset(address)?;
+        Some(ProbeSite {
+            function: function.name.clone(),
+            shape,
+            address,
+            file_offset,
+            offset,
+            instruction: kind,
+            bytes: bytes.get(offset as usize..offset as usize + len)?.to_vec(),
+            caller_at_sp: false,
+        })
+    };
+    let outside = || no_site(&function.name, "its code is not in an executable segment of the file");
+    let object =
+        behind(&insns, call, emulates, EXIT_STACK).and_then(|Behind { address, kind, len, place }| {
+            Some((probe(address, kind, len, Shape::SampleEnd)?, place))
+        });
+    Ok(Pin {
+        call: probe(site.at, SiteKind::Call, insns[call].len(), Shape::SampleBegin).ok_or_else(outside)?,
+        object,
+        size: size(image, site, type_addr, &insns),
+    })
+}
+
+fn size(image: &GoImage, site: CallSite, type_addr: ImageAddr, insns: &[Insn]) -> Option<Bytes> {
+    let callee = image.function_at(site.callee)?.name;
+    if OF_ONE_VALUE.contains(&callee.as_str()) {
+        return Some(image.type_info(type_addr).ok()?.size);
+    }
+    if !callee.starts_with(OF_A_SIZE) {
+        return None;
+    }
+    let calls = operands::calls(insns);
+    match calls.iter().find(|call| call.at == site.at)?.arguments {
+        [Value::Constant(size), ..] => Some(Bytes(size)),
+        _ => None,
+    }
+}
