@@ -5,6 +5,24 @@ pub const MAX_TARGETS: u32 = 16;
 /// Probes one session can have: the widest Go (1.27) needs 18 allocation, 7 map and 2 goroutine probes.
 pub const MAX_PROBES: u32 = 256;
 
+/// Rows of the tables that hold one for each probe: those of a session, and behind them those with which it measures what a hit costs.
+pub const PROBE_ROWS: u32 = MAX_PROBES + 8;
+/// The slot of tracer's own process, for those.
+pub const OWN_SLOT: u16 = (MAX_TARGETS - 1) as u16;
+/// Of so many hits of a probe on one CPU one is timed: two looks at the clock cost a tenth of a hit.
+pub const TIMED_EACH: u64 = 64;
+/// A hit that took longer was interrupted or preempted, and says nothing of the program.
+pub const TIMED_AT_MOST_NS: u64 = 100_000;
+
+/// Timed hits of one probe.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Times {
+    /// All of them together.
+    pub ns: u64,
+    pub hits: u64,
+}
+
 /// Entries of the two tables that map a size to its class, and of the table of class sizes.
 /// The runtime splits at 1024 bytes: steps of 8 below, of 128 above (internal/runtime/gc, sizeclasses.go).
 pub const SMALL_STEPS: usize = 129;
@@ -30,6 +48,33 @@ pub struct TargetControl {
     pub stack_ends: [CodeRange; STACK_ENDS],
     pub alloc: AllocControl,
     pub sample: SampleControl,
+}
+
+impl TargetControl {
+    /// A row that says whose it is and nothing else: enough where hits are only counted.
+    pub const fn only(tgid: u32, pidns_dev: u64, pidns_ino: u64) -> Self {
+        Self {
+            tgid,
+            epoch: 1,
+            pidns_dev,
+            pidns_ino,
+            g_gopc: 0,
+            g_stack_hi: 0,
+            stack_ends: [CodeRange { from: 0, bytes: 0 }; STACK_ENDS],
+            alloc: AllocControl {
+                tiny_below: 0,
+                max_small: 0,
+                header_above: 0,
+                header_bytes: 0,
+                type_ptr_bytes: 0,
+                page_bytes: 0,
+                class_of_step8: [0; SMALL_STEPS],
+                class_of_step128: [0; LARGE_STEPS],
+                padding: [0; 6],
+            },
+            sample: SampleControl { mean: 0, marking: 0, generation: 0 },
+        }
+    }
 }
 
 /// What sampled allocations need.
@@ -88,4 +133,5 @@ pub struct AllocControl {
 
 const _: () = assert!(size_of::<AllocControl>() == 24 + SMALL_STEPS + LARGE_STEPS + 6);
 const _: () = assert!(size_of::<PinControl>() == 24);
+const _: () = assert!(size_of::<Times>() == 16);
 const _: () = assert!(size_of::<TargetControl>() == 32 + 16 * STACK_ENDS + 24 + 384 + 24);

@@ -57,11 +57,13 @@ pub enum Counter {
     SampleUnreadable = 24,
     /// User side: sampled objects that are not followed, because as many as can be are.
     SampleUnfollowed = 25,
+    /// User side: probes were taken away for a while to stay within the budget, so many times.
+    Throttled = 26,
 }
 
 impl Counter {
     /// Every counter, in wire order.
-    pub const ALL: [Counter; 26] = [
+    pub const ALL: [Counter; 27] = [
         Counter::RingFull,
         Counter::AllocTableFull,
         Counter::MapTableFull,
@@ -88,6 +90,7 @@ impl Counter {
         Counter::SampleUnanswered,
         Counter::SampleUnreadable,
         Counter::SampleUnfollowed,
+        Counter::Throttled,
     ];
 
     /// The name in reports; never reused for another meaning.
@@ -119,6 +122,7 @@ impl Counter {
             Counter::SampleUnanswered => "sample_unanswered",
             Counter::SampleUnreadable => "sample_unreadable",
             Counter::SampleUnfollowed => "sample_unfollowed",
+            Counter::Throttled => "throttled",
         }
     }
 }

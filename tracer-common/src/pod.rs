@@ -1,7 +1,7 @@
 //! The shared types are plain old data: what the user side writes into a map is what the kernel side reads.
 
 use crate::{
-    control::{PinControl, TargetControl},
+    control::{PinControl, TargetControl, Times},
     key::{AllocKey, AllocValue, GoKey, GoValue, MapKey},
 };
 
@@ -12,4 +12,4 @@ macro_rules! pod {
         unsafe impl aya::Pod for $t {}
     )*};
 }
-pod!(TargetControl, PinControl, AllocKey, AllocValue, MapKey, GoKey, GoValue);
+pod!(TargetControl, PinControl, Times, AllocKey, AllocValue, MapKey, GoKey, GoValue);

@@ -17,7 +17,7 @@ mod stack;
 mod target;
 
 use aya_ebpf::{
-    EbpfContext as _, helpers::generated::bpf_get_attach_cookie, macros::uprobe, programs::ProbeContext,
+    EbpfContext as _, helpers::generated::{bpf_get_attach_cookie, bpf_ktime_get_ns}, macros::uprobe, programs::ProbeContext,
 };
 use tracer_common::{
     cookie::{Cookie, HITS_ONLY, Shape},
@@ -37,16 +37,22 @@ pub fn tracer(ctx: ProbeContext) -> u32 {
     let Some(control) = target::control(cookie.slot) else {
         return 0;
     };
-    maps::hit(cookie.probe);
+    let timed = maps::hit(cookie.probe);
     if cookie.flags & HITS_ONLY != 0 {
         return 0;
     }
+    // SAFETY: the helper takes nothing.
+    let began = if timed { unsafe { bpf_ktime_get_ns() } } else { 0 };
     match cookie.shape {
         Shape::GoBorn => count::goroutine_born(&ctx, cookie),
         Shape::GoEnd => count::goroutine_ended(&ctx, cookie, control),
         Shape::SampleEnd => sample::end(&ctx, cookie, control),
         Shape::SampleBegin if !sample::begins(&ctx, cookie, control) => {}
         Shape::SampleBegin | Shape::Alloc | Shape::MapWrite | Shape::MapDelete | Shape::MapGrow => count::with_stack(&ctx, cookie, control),
+    }
+    if began != 0 {
+        // SAFETY: as above.
+        maps::took(cookie.probe, unsafe { bpf_ktime_get_ns() }.wrapping_sub(began));
     }
     0
 }

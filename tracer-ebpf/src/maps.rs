@@ -8,7 +8,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tracer_common::{
-    control::{MAX_PROBES, MAX_TARGETS, PinControl, TargetControl},
+    control::{MAX_PROBES, MAX_TARGETS, PROBE_ROWS, PinControl, TIMED_AT_MOST_NS, TIMED_EACH, TargetControl, Times},
     counter::Counter,
     key::{AllocKey, AllocValue, GoKey, GoValue, MapKey, Pending, PendingKey},
 };
@@ -23,9 +23,13 @@ pub static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 #[map]
 pub static TARGETS: Array<TargetControl> = Array::with_max_entries(MAX_TARGETS, 0);
 
-/// Hits per probe. 256 x 8 B per CPU.
+/// Hits per probe. 264 x 8 B per CPU.
 #[map]
-static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_PROBES, 0);
+static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(PROBE_ROWS, 0);
+
+/// How long the program itself took, by probe. 264 x 16 B per CPU.
+#[map]
+static TIMES: PerCpuArray<Times> = PerCpuArray::with_max_entries(PROBE_ROWS, 0);
 
 /// Losses by [`Counter`].
 #[map]
@@ -78,11 +82,29 @@ pub fn add(word: *mut u64, n: u64) {
     unsafe { atomic::add(word, n) };
 }
 
-/// Counts a hit of probe `index`.
+/// Counts a hit of probe `index`; whether this one is timed.
 #[inline(always)]
-pub fn hit(index: u16) {
-    if let Some(word) = HITS.get_ptr_mut(u32::from(index)) {
-        add(word, 1);
+pub fn hit(index: u16) -> bool {
+    let Some(word) = HITS.get_ptr_mut(u32::from(index)) else {
+        return false;
+    };
+    // SAFETY: a word of this CPU's map value, aligned.
+    let before = unsafe { atomic::fetch_add(word, 1) };
+    before % TIMED_EACH == TIMED_EACH - 1
+}
+
+/// Keeps how long the program took for a timed hit of probe `index`; not where another task had the CPU meanwhile.
+#[inline(always)]
+pub fn took(index: u16, ns: u64) {
+    if ns > TIMED_AT_MOST_NS {
+        return;
+    }
+    if let Some(times) = TIMES.get_ptr_mut(u32::from(index)) {
+        // SAFETY: this CPU's map value; the fields are aligned words.
+        unsafe {
+            add(&raw mut (*times).ns, ns);
+            add(&raw mut (*times).hits, 1);
+        }
     }
 }
 

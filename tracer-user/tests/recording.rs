@@ -9,7 +9,9 @@ use tracer_user::capture::format::{self, BLOCK_HEAD, Kind};
 use tracer_user::capture::{self, CaptureError, End, Item, NewFile, Recorder};
 use tracer_user::record::call_sites::{CallSite, CallSites, SitesOf};
 use tracer_user::record::census::{Amount, Candidate, Census, CensusClass, Population, Spans, TypeShare};
-use tracer_user::record::facts::{CodeMapping, Cost, Events, Limit, Links, Opening, Sampler, Subject};
+use tracer_user::record::facts::{
+    CodeMapping, Cost, Events, Limit, Links, Opening, Overhead, Sampler, Subject,
+};
 use tracer_user::record::image::Image;
 use tracer_user::record::note::{EndedBy, PinnedCall, Probe};
 use tracer_user::record::profile::{Bucket, LiveRow, LiveSampled, Profile, Sampled};
@@ -321,10 +323,25 @@ fn every_kind() -> Vec<Record> {
         note(27, Note::Sampling { mean: 524_288 }),
         note(27, Note::Pinned { calls: vec![pinned], probes: vec![probe] }),
         note(27, Note::Unpinned { type_addr: ProcAddr(0x50_0100), why: "too often".into() }),
+        note(27, Note::Throttled { what: "map growth".into() }),
+        note(27, Note::Resumed { what: "map growth".into() }),
+        note(27, Note::Overhead(Box::new(overhead()))),
     ];
     records.extend(Counter::ALL.map(|counter| note(28, Note::Lost { counter, count: 3 })));
     records.extend([EndedBy::Duration, EndedBy::StopAll].map(|by| note(30, Note::End(by))));
     records
+}
+
+fn overhead() -> Overhead {
+    Overhead {
+        budget_ppm: 10_000,
+        bounds_hits: true,
+        elapsed_ns: 60_000_000_000,
+        hits_ns: Some(123_456_789),
+        readings_ns: 234_567_890,
+        throttled_ns: 10_000_000_000,
+        hit_costs: vec![("push".into(), 561), ("call".into(), 574)],
+    }
 }
 
 fn image() -> Image {
@@ -414,7 +431,19 @@ fn variants_keep_their_places() {
         (1, 11),
         (1, 12),
     ];
-    expected.extend([(2, 3), (2, 4), (2, 9), (2, 10), (2, 13), (2, 14), (2, 15), (2, 16)]);
+    expected.extend([
+        (2, 3),
+        (2, 4),
+        (2, 9),
+        (2, 10),
+        (2, 13),
+        (2, 14),
+        (2, 15),
+        (2, 16),
+        (2, 17),
+        (2, 18),
+        (2, 19),
+    ]);
     expected.extend(Counter::ALL.map(|_| (2, 5)));
     expected.extend([(2, 6), (2, 6)]);
     assert_eq!(found, expected);
@@ -432,7 +461,7 @@ fn records_keep_their_form() {
 }
 
 /// Of format 1.
-const FORM: (usize, u32) = (1070, 2_834_522_229);
+const FORM: (usize, u32) = (1150, 3_635_891_549);
 
 #[test]
 fn a_recording_that_was_cut_off_holds_what_was_whole() {

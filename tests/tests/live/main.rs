@@ -1,5 +1,6 @@
 //! The live tests, a file for each promise. One program: as thirty they linked the same libraries thirty times.
 
+mod budget;
 mod call_sites;
 mod commands;
 mod counts;

@@ -62,7 +62,13 @@ fn the_calls_that_make_what_grows_are_counted_and_their_objects_followed() {
             let kept = if function == "main.keep" { ran } else { 0 };
             let (low, high) = (kept.saturating_sub(1), kept + 1);
             let more = lives(&last).saturating_sub(lives(&first));
-            assert!((low..=high).contains(&more), "{what}: {function}: {more} more live of {ran}");
+            let rows = |report| accounts(report, function);
+            assert!(
+                (low..=high).contains(&more),
+                "{what}: {function}: {more} more live of {ran}: {} then {}",
+                rows(&first),
+                rows(&last)
+            );
         }
         // What learns its type while the program runs is nowhere in its code.
         assert!(list(&last, "/pins").iter().all(|pin| pin["type"] == "main.session"), "{what}");
@@ -89,4 +95,11 @@ fn objects(report: &Value, function: &str, what: &str) -> u64 {
     let rows = list(report, "/allocations").iter();
     let of = rows.filter(|row| row.pointer("/stack/0/function").and_then(Value::as_str) == Some(function));
     of.map(|row| number(row, &format!("/{what}/objects"))).sum()
+}
+
+/// What became of the objects of a function, for a failure's message.
+fn accounts(report: &Value, function: &str) -> String {
+    let rows = list(report, "/allocations").iter();
+    let of = rows.filter(|row| row.pointer("/stack/0/function").and_then(Value::as_str) == Some(function));
+    of.map(ToString::to_string).collect()
 }

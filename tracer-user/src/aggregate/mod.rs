@@ -60,6 +60,8 @@ pub enum Remark {
     ReadingFailed { what: Cow<'static, str>, why: String },
     /// Probes on the calls that make a type were taken away.
     Unpinned { type_addr: ProcAddr, why: String },
+    /// Probes of one kind were taken away for a while.
+    Throttled { what: Cow<'static, str> },
     /// The process became another program.
     Replaced { why: String },
     /// The session's recording, or the one this was read from, lacks something.
@@ -221,7 +223,16 @@ impl Ledger {
                 self.pins.end(self.now, *type_addr);
                 self.remark(Remark::Unpinned { type_addr: *type_addr, why: why.clone() });
             }
-            Note::Opening(_) | Note::Subject(_) | Note::Limit(_) | Note::Cost(_) => {}
+            Note::Throttled { what } => {
+                self.lose(Counter::Throttled, 1);
+                self.remark(Remark::Throttled { what: what.clone() });
+            }
+            Note::Resumed { .. }
+            | Note::Overhead(_)
+            | Note::Opening(_)
+            | Note::Subject(_)
+            | Note::Limit(_)
+            | Note::Cost(_) => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the session said of itself: facts for a report's head, and what its recording lacks. Judges nothing.
 
 use crate::record::Note;
-use crate::record::facts::{Cost, Limit, Opening, Subject};
+use crate::record::facts::{Cost, Limit, Opening, Overhead, Subject};
 
 /// The newest of each fact; absent until it was said.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -10,6 +10,7 @@ pub struct SessionFacts {
     subject: Option<Subject>,
     limit: Option<Limit>,
     cost: Option<Cost>,
+    overhead: Option<Overhead>,
     /// Events that came through the ring buffer.
     pub(super) events: u64,
     /// Records that are not in the session's own recording.
@@ -25,6 +26,7 @@ impl SessionFacts {
             Note::Subject(subject) => self.subject = Some(subject.as_ref().clone()),
             Note::Limit(limit) => self.limit = *limit,
             Note::Cost(cost) => self.cost = Some(*cost),
+            Note::Overhead(overhead) => self.overhead = Some(overhead.as_ref().clone()),
             Note::Unrecorded { records, .. } => self.unrecorded = self.unrecorded.max(*records),
             Note::RecordingCut { .. } => self.cut += 1,
             Note::Attached { .. }
@@ -37,6 +39,8 @@ impl SessionFacts {
             | Note::Sampling { .. }
             | Note::Pinned { .. }
             | Note::Unpinned { .. }
+            | Note::Throttled { .. }
+            | Note::Resumed { .. }
             | Note::End(_) => {}
         }
     }
@@ -52,6 +56,9 @@ impl SessionFacts {
     }
     pub fn cost(&self) -> Option<Cost> {
         self.cost
+    }
+    pub fn overhead(&self) -> Option<&Overhead> {
+        self.overhead.as_ref()
     }
     /// Events that came through the ring buffer.
     pub fn events(&self) -> u64 {

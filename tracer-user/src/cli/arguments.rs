@@ -168,7 +168,11 @@ pub(super) struct SessionArguments {
     /// need --sampler sampled or all
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub(super) events: Option<Vec<EventArgument>>,
-    /// Uprobe links: one for all probes (chosen from kernel 6.10 on), or one each
+    /// The greatest share of one processor that tracing may take from the target, readings of its memory included (0.5%, 5%): what
+    /// costs more is taken away for a while, and the report says so [default: 1%; probes of --sampler sampled and all stay]
+    #[arg(long, value_name = "P", value_parser = share)]
+    pub(super) overhead_budget: Option<f64>,
+    /// Uprobe links: one for all probes of a kind (chosen from kernel 6.10 on), or one each
     #[arg(long, value_enum, default_value_t = AttachArgument::Auto)]
     pub(super) attach: AttachArgument,
     /// Keep the raw session there for `tracer replay`; {pid} in the name is the target's
@@ -278,6 +282,18 @@ fn sample_bytes(typed: &str) -> Result<u64, String> {
         .ok_or_else(|| "it must be from 1 to 16GiB".to_owned())
 }
 
+/// Percent of one processor, as a share.
+fn share(typed: &str) -> Result<f64, String> {
+    let percent = typed.strip_suffix('%').unwrap_or(typed).trim();
+    let percent: f64 =
+        percent.parse().map_err(|e| format!("{e}; write percent of one processor, such as 0.5%"))?;
+    if (0.01..=100.0).contains(&percent) {
+        Ok(percent / 100.0)
+    } else {
+        Err("it must be from 0.01% to 100%".to_owned())
+    }
+}
+
 fn interval(text: &str) -> Result<Duration, String> {
     let time = duration(text)?;
     if time < SHORTEST_INTERVAL {
@@ -305,6 +321,17 @@ mod tests {
         }
         for wrong in ["", "0", "-1", "17GiB", "1KB", "KiB", "1e6", "18446744073709551615GiB"] {
             assert!(sample_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shares_of_a_processor() {
+        for (typed, wanted) in [("1%", 0.01), ("0.5 %", 0.005), ("100", 1.0), ("0.01%", 0.0001)] {
+            let found = share(typed).unwrap();
+            assert!((found - wanted).abs() < 1e-12, "{typed}: {found}");
+        }
+        for wrong in ["", "%", "0", "0%", "-1%", "101%", "NaN", "inf", "1e-5", "1/2", "1%%"] {
+            assert!(share(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -58,6 +58,7 @@ pub(super) fn session(arguments: &SessionArguments) -> anyhow::Result<ExitCode> 
         sampler,
         sample_bytes: arguments.sample_bytes.unwrap_or(SAMPLE_BYTES),
         events,
+        overhead_budget: arguments.overhead_budget,
         attach: match arguments.attach {
             AttachArgument::Auto => AttachChoice::Auto,
             AttachArgument::Multi => AttachChoice::Multi,

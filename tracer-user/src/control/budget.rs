@@ -1,13 +1,15 @@
 //! How much of a processor tracing takes, and which probes to close when it is more than it may.
 //!
-//! Pure: it is told what was spent since the last look and answers with orders. What is allowed accrues with time and is spent by hits and
-//! readings, like a token bucket: a burst may take what [`BURST_S`] seconds allow. When all of it is spent, the group of probes that takes most is
-//! closed, then the next, until what is left fits. A group comes back when enough has accrued for a look at it, later each
-//! time it is closed soon again: an attach and a detach each hold a lock of the kernel that forks need.
+//! Pure: it is told what was spent since the last look and answers with orders. Half of what is allowed is for hits, half for
+//! readings; what one leaves over goes to the other. Both halves accrue with time and are spent like a token bucket, so that a burst may
+//! take what some seconds allow. When nothing is left for hits, the group of probes that takes most is closed, then the next, until
+//! the rest fits. A group comes back when enough has accrued for a look at it, later each time it is closed soon
+//! again: an attach and a detach each hold a lock of the kernel that forks need. Readings are made while something is left for them.
 
 use std::time::Duration;
 
-/// Seconds of allowance that can be spent at once.
+/// Seconds of allowance that can be spent at once. Hits have it from the start, time to see what is usual; readings have none: the
+/// first ones are made and paid for afterwards.
 const BURST_S: f64 = 10.0;
 /// How long a group stays closed at least, and at most.
 const CLOSED_S: f64 = 10.0;
@@ -28,73 +30,133 @@ pub enum Order {
     Open(Group),
 }
 
+/// How many of the longer readings that are due may begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum May {
+    None,
+    /// They take turns, so that the largest does not take everything.
+    One,
+    All,
+}
+
+/// What may be spent: seconds of processor time.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// Less than 0: more was spent.
+    credit: f64,
+    most: f64,
+}
+
+impl Bucket {
+    /// What does not fit.
+    fn fill(&mut self, seconds: f64) -> f64 {
+        let over = (self.credit + seconds - self.most).max(0.0);
+        self.credit += seconds - over;
+        over
+    }
+}
+
 /// The account of one session.
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// Of one processor.
     share: f64,
-    /// Seconds of processor time that may be spent at once; less than 0: more was spent.
-    credit: f64,
+    /// Whether hits are bounded; readings are in any case.
+    bounds_hits: bool,
+    hits: Bucket,
+    readings: Bucket,
     elapsed: f64,
     spent: f64,
+    /// While a group was closed, in all.
+    closed_s: f64,
     groups: Vec<State>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct State {
-    open: bool,
+    phase: Phase,
     /// When it was opened or closed.
     since: f64,
     /// What it took of a processor when it was closed.
     rate: f64,
     /// For how long it stays closed.
     wait: f64,
-    /// In all.
-    closed_s: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Open,
+    Closed,
+    /// For good.
+    Gone,
 }
 
 impl Budget {
-    /// All groups are open.
-    pub fn new(share: f64, groups: usize) -> Self {
-        let mut budget =
-            Self { share, credit: share * BURST_S, elapsed: 0.0, spent: 0.0, groups: Vec::new() };
-        for _ in 0..groups {
-            let _open = budget.add();
+    /// Without groups.
+    pub fn new(share: f64, bounds_hits: bool) -> Self {
+        let half = share / 2.0;
+        Self {
+            share,
+            bounds_hits,
+            hits: Bucket { credit: half * BURST_S, most: half * BURST_S },
+            readings: Bucket { credit: 0.0, most: half * BURST_S },
+            elapsed: 0.0,
+            spent: 0.0,
+            closed_s: 0.0,
+            groups: Vec::new(),
         }
-        budget
     }
 
     /// One more, which is open.
     pub fn add(&mut self) -> Group {
-        let state = State { open: true, since: self.elapsed, rate: 0.0, wait: CLOSED_S, closed_s: 0.0 };
-        self.groups.push(state);
+        self.groups.push(State { phase: Phase::Open, since: self.elapsed, rate: 0.0, wait: CLOSED_S });
         Group(self.groups.len() - 1)
     }
 
-    /// What was spent since the last look, `took` ago: by us, and by the hits of each group.
-    pub fn look(&mut self, took: Duration, own: Duration, hits: &[Duration]) -> Vec<Order> {
+    /// A group that will not be opened any more.
+    pub fn retire(&mut self, group: Group) {
+        if let Some(state) = self.groups.get_mut(group.0) {
+            state.phase = Phase::Gone;
+        }
+    }
+
+    /// What was spent since the last look, `took` ago: by readings, and by the hits of each group.
+    pub fn look(&mut self, took: Duration, readings: Duration, hits: &[Duration]) -> Vec<Order> {
         let took = took.as_secs_f64();
         if took <= 0.0 {
             return Vec::new();
         }
         self.elapsed += took;
         let cost = |group: usize| hits.get(group).map_or(0.0, Duration::as_secs_f64);
-        let all = own.as_secs_f64() + (0..self.groups.len()).map(cost).sum::<f64>();
-        self.spent += all;
-        self.credit = (self.credit + self.share * took).min(self.share * BURST_S) - all;
-        for state in self.groups.iter_mut().filter(|state| !state.open) {
-            state.closed_s += took;
+        let all: f64 = (0..self.groups.len()).map(cost).sum();
+        self.spent += all + readings.as_secs_f64();
+        let half = self.share * took / 2.0;
+        let over = self.hits.fill(half);
+        let over = self.readings.fill(half + over);
+        let _lost = self.hits.fill(over);
+        self.hits.credit -= all;
+        self.readings.credit -= readings.as_secs_f64();
+        if self.groups.iter().any(|state| state.phase == Phase::Closed) {
+            self.closed_s += took;
         }
-        if self.credit < 0.0 { self.close(took, all, cost) } else { self.open() }
+        match self.hits.credit < 0.0 {
+            _ if !self.bounds_hits => Vec::new(),
+            true => self.close(took, cost),
+            false => self.open(),
+        }
     }
 
     /// The costliest first, until what is left fits.
-    fn close(&mut self, took: f64, mut all: f64, cost: impl Fn(usize) -> f64) -> Vec<Order> {
+    fn close(&mut self, took: f64, cost: impl Fn(usize) -> f64) -> Vec<Order> {
         let mut orders = Vec::new();
-        while all > self.share * took {
-            let open = (0..self.groups.len()).filter(|n| self.groups[*n].open && cost(*n) > 0.0);
-            let Some(most) = open.max_by(|a, b| cost(*a).total_cmp(&cost(*b))) else { break };
-            all -= cost(most);
+        loop {
+            // What a group took before it was closed is spent, and no reason to close another.
+            let open: Vec<usize> =
+                (0..self.groups.len()).filter(|n| self.groups[*n].phase == Phase::Open).collect();
+            if open.iter().map(|n| cost(*n)).sum::<f64>() <= self.share / 2.0 * took {
+                break;
+            }
+            let Some(most) = open.into_iter().max_by(|a, b| cost(*a).total_cmp(&cost(*b))) else { break };
             let now = self.elapsed;
             let state = &mut self.groups[most];
             state.wait = if now - state.since < STABLE_S && state.rate > 0.0 {
@@ -102,7 +164,7 @@ impl Budget {
             } else {
                 CLOSED_S
             };
-            (state.open, state.since, state.rate) = (false, now, cost(most) / took);
+            (state.phase, state.since, state.rate) = (Phase::Closed, now, cost(most) / took);
             orders.push(Order::Close(Group(most)));
         }
         orders
@@ -110,24 +172,36 @@ impl Budget {
 
     /// One at a time: what two take together is not known.
     fn open(&mut self) -> Vec<Order> {
-        let (now, credit, full) = (self.elapsed, self.credit, self.share * BURST_S);
+        let (now, Bucket { credit, most }) = (self.elapsed, self.hits);
         let is_due = |state: &State| {
-            !state.open && now - state.since >= state.wait && credit >= (LOOK_S * state.rate).min(0.99 * full)
+            state.phase == Phase::Closed
+                && now - state.since >= state.wait
+                && credit >= (LOOK_S * state.rate).min(0.99 * most)
         };
         let due = self.groups.iter().enumerate().filter(|(_, state)| is_due(state));
         let Some((n, _)) = due.min_by(|(_, a), (_, b)| a.rate.total_cmp(&b.rate)) else { return Vec::new() };
-        (self.groups[n].open, self.groups[n].since) = (true, now);
+        (self.groups[n].phase, self.groups[n].since) = (Phase::Open, now);
         vec![Order::Open(Group(n))]
     }
 
-    /// What tracing took of a processor so far; none before the first look.
-    pub fn estimated(&self) -> Option<f64> {
-        (self.elapsed > 0.0).then(|| self.spent / self.elapsed)
+    /// How many of the longer readings may begin.
+    pub fn may_read(&self) -> May {
+        match self.readings.credit {
+            ..0.0 => May::None,
+            left if left < self.readings.most / 2.0 => May::One,
+            _ => May::All,
+        }
     }
 
-    /// For how many seconds a group was closed.
-    pub fn closed_s(&self, group: Group) -> f64 {
-        self.groups.get(group.0).map_or(0.0, |state| state.closed_s)
+    /// For how many seconds a group was closed that will be opened again.
+    pub fn closed_s(&self) -> f64 {
+        self.closed_s
+    }
+
+    /// What was spent, and in which time.
+    #[cfg(test)]
+    fn estimated(&self) -> f64 {
+        self.spent / self.elapsed
     }
 }
 
@@ -138,6 +212,14 @@ mod tests {
     use super::*;
 
     const TICK: Duration = Duration::from_millis(100);
+
+    fn with_groups(share: f64, groups: usize) -> Budget {
+        let mut budget = Budget::new(share, true);
+        for _ in 0..groups {
+            let _open = budget.add();
+        }
+        budget
+    }
 
     /// Runs groups that take so much of a processor while they are open; says when which order came.
     fn run(budget: &mut Budget, seconds: f64, rates: impl Fn(f64, usize) -> f64) -> Vec<(f64, Order)> {
@@ -160,14 +242,14 @@ mod tests {
 
     #[test]
     fn what_fits_is_left_alone() {
-        let mut budget = Budget::new(0.01, 2);
+        let mut budget = with_groups(0.01, 2);
         assert_eq!(run(&mut budget, 600.0, |_, _| 0.0049), []);
-        assert!((budget.estimated().unwrap() - 0.0098).abs() < 1e-9);
+        assert!((budget.estimated() - 0.0098).abs() < 1e-9);
     }
 
     #[test]
     fn a_spike_is_over_within_a_second_and_only_what_takes_most_is_closed() {
-        let mut budget = Budget::new(0.01, 2);
+        let mut budget = with_groups(0.01, 2);
         let orders = run(&mut budget, 20.0, |now, n| if n == 1 && now > 10.0 { 0.5 } else { 0.004 });
         let (at, first) = orders[0];
         assert_eq!(first, Order::Close(Group(1)));
@@ -177,30 +259,64 @@ mod tests {
 
     #[test]
     fn what_is_always_too_much_is_looked_at_ever_more_rarely() {
-        let mut budget = Budget::new(0.01, 1);
+        let mut budget = with_groups(0.01, 1);
         let orders = run(&mut budget, 3600.0, |_, _| 0.6);
         let opened = orders.iter().filter(|(_, order)| matches!(order, Order::Open(_))).count();
         assert!((10..=20).contains(&opened), "{opened}");
-        assert!(budget.closed_s(Group(0)) > 3500.0);
-        assert!(budget.estimated().unwrap() < 0.01);
+        assert!(budget.closed_s() > 3500.0);
+        assert!(budget.estimated() < 0.01);
     }
 
     #[test]
     fn what_calms_down_comes_back_and_stays() {
-        let mut budget = Budget::new(0.01, 1);
+        let mut budget = with_groups(0.01, 1);
         let orders = run(&mut budget, 300.0, |now, _| if now < 30.0 { 0.2 } else { 0.002 });
         assert!(matches!(orders.last(), Some((_, Order::Open(_)))), "{orders:?}");
-        assert!(budget.closed_s(Group(0)) < 120.0);
+        assert!(budget.closed_s() < 120.0);
     }
 
     #[test]
-    fn our_own_readings_count_and_close_nothing_that_costs_nothing() {
-        let mut budget = Budget::new(0.01, 1);
-        for _ in 0..100 {
-            assert_eq!(budget.look(TICK, TICK / 20, &[Duration::ZERO]), []);
+    fn readings_have_their_half_and_close_no_probe() {
+        let mut budget = with_groups(0.01, 1);
+        // A reading of half a second, as of a hundred thousand goroutines.
+        assert_eq!(budget.look(TICK, Duration::from_millis(500), &[TICK.mul_f64(0.002)]), []);
+        assert_eq!(budget.may_read(), May::None);
+        let orders = run(&mut budget, 87.0, |_, _| 0.004);
+        assert_eq!(orders, []);
+        assert_eq!(budget.may_read(), May::One, "what hits left over was theirs");
+    }
+
+    #[test]
+    fn hits_have_what_readings_leave_over() {
+        let mut budget = with_groups(0.01, 1);
+        assert_eq!(run(&mut budget, 600.0, |_, _| 0.0095), []);
+        for _ in 0..6_000 {
+            if !budget.look(TICK, TICK.mul_f64(0.005), &[TICK.mul_f64(0.0095)]).is_empty() {
+                return;
+            }
         }
-        assert!((budget.estimated().unwrap() - 0.05).abs() < 1e-9);
-        assert_eq!(budget.look(TICK, Duration::ZERO, &[TICK / 50]), [Order::Close(Group(0))]);
+        panic!("together they take more than is allowed");
+    }
+
+    #[test]
+    fn what_a_closed_group_took_until_it_was_closed_closes_no_other() {
+        let mut budget = with_groups(0.01, 2);
+        let little = TICK.mul_f64(0.001);
+        assert_eq!(budget.look(TICK, Duration::ZERO, &[TICK, little]), [Order::Close(Group(0))]);
+        assert_eq!(budget.look(TICK, Duration::ZERO, &[TICK / 2, little]), []);
+    }
+
+    #[test]
+    fn what_is_not_bounded_is_counted_and_what_is_gone_stays_away() {
+        let mut free = Budget::new(0.01, false);
+        let _open = free.add();
+        assert_eq!(run(&mut free, 60.0, |_, _| 0.5), []);
+        assert!((free.estimated() - 0.5).abs() < 1e-9);
+        let mut budget = with_groups(0.01, 1);
+        let orders = run(&mut budget, 1.0, |_, _| 0.5);
+        assert_eq!(orders.len(), 1);
+        budget.retire(Group(0));
+        assert_eq!(run(&mut budget, 600.0, |_, _| 0.0), []);
     }
 
     proptest! {
@@ -210,7 +326,7 @@ mod tests {
             share in 0.001_f64..0.05,
             phases in proptest::collection::vec(proptest::collection::vec(0.0_f64..0.8, 3), 1..8),
         ) {
-            let mut budget = Budget::new(share, 3);
+            let mut budget = with_groups(share, 3);
             let seconds = 40.0 * phases.len() as f64;
             let phase = |now: f64| ((now - 0.05) / 40.0) as usize;
             let orders = run(&mut budget, seconds, |now, n| phases[phase(now).min(phases.len() - 1)][n]);

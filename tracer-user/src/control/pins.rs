@@ -3,7 +3,7 @@
 //! A type is worth a probe when ever more of it lives and the code says in which few places it is made: then the probes cost what
 //! that one type is allocated, and nothing else the program does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::symbolize::evidence::{Evidence, TypeInClass, TypePoint, TypeRow};
 
@@ -25,8 +25,6 @@ const RISES: usize = 4;
 const MIN_GAIN: u64 = 64 * 1024;
 /// Objects of its size made in a second beyond which nothing of it is probed: two probes at each are then 1 % of a processor.
 pub const MAX_RATE: f64 = 5_000.0;
-/// Calls of probed places in a second beyond which their probes are taken away: the limit, with room for a busy second.
-pub const TOO_HOT: f64 = 2.0 * MAX_RATE;
 /// Followed objects of one type, per second: each costs a microsecond or two, some of them some memory of ours.
 const PER_S: f64 = 200.0;
 
@@ -43,31 +41,6 @@ pub fn wanted(evidence: &Evidence, pinned: &BTreeSet<String>) -> Option<Wanted> 
         .max_by_key(|(_, _, gain)| *gain)?;
     let mean = mean(evidence, class)?;
     Some(Wanted { type_name: row.candidates.first()?.clone(), mean })
-}
-
-/// How often the calls of each pinned type ran, and the second up to which that was counted.
-pub type Counted = BTreeMap<String, (f64, u64)>;
-
-/// Of the types that are probed now.
-pub fn counted(evidence: &Evidence) -> Counted {
-    let mut counted = Counted::new();
-    for pin in evidence.pins.iter().filter(|pin| pin.until_s.is_none()) {
-        let (Some(name), Some(calls)) = (&pin.type_name, pin.calls) else { continue };
-        let (at, sum) = counted.entry(name.clone()).or_default();
-        *at = at.max(pin.since_s + pin.counted_s);
-        *sum = sum.saturating_add(calls);
-    }
-    counted
-}
-
-/// Types whose calls became so many between two counts that their probes cost too much, with how many a second.
-pub fn too_hot(before: &Counted, now: &Counted) -> Vec<(String, f64)> {
-    let rates = now.iter().filter_map(|(name, (at, calls))| {
-        let (from, earlier) = before.get(name)?;
-        let rate = calls.saturating_sub(*earlier) as f64 / (at - from);
-        (at > from && rate > TOO_HOT).then(|| (name.clone(), rate))
-    });
-    rates.collect()
 }
 
 /// One type for sure, made in a few places that are all known.
@@ -159,15 +132,6 @@ mod tests {
         none(row("main.A", 9, &RISING));
         none(TypeRow { places: None, ..row("main.A", 1, &RISING) });
         none(TypeRow { candidates: vec!["main.A".into(), "main.B".into()], ..row("main.A", 1, &RISING) });
-    }
-
-    #[test]
-    fn what_became_hot_is_told() {
-        let of = |at: f64, calls: u64| Counted::from([("main.A".to_owned(), (at, calls))]);
-        assert!(too_hot(&of(1.0, 0), &of(2.0, 9_999)).is_empty());
-        assert_eq!(too_hot(&of(1.0, 0), &of(2.0, 20_000)), [("main.A".to_owned(), 20_000.0)]);
-        assert!(too_hot(&of(2.0, 0), &of(2.0, 20_000)).is_empty(), "not counted since");
-        assert!(too_hot(&Counted::new(), &of(2.0, 20_000)).is_empty(), "not known since when");
     }
 
     #[test]

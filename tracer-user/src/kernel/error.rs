@@ -20,6 +20,9 @@ pub enum KernelError {
     /// One link for all probes could not be made.
     #[error("cannot attach {sites} probes in one link: {source}")]
     AttachMulti { sites: usize, source: std::io::Error },
+    /// What a probe costs on this host could not be measured.
+    #[error("what a probe costs here is not known: {0}")]
+    Calibration(String),
     /// A map operation failed.
     #[error("cannot use the eBPF map {map}: {why}")]
     Map { map: &'static str, why: String },

@@ -4,6 +4,7 @@
 //! nothing; what to attach and when is the session's business. A uprobe is never placed on function return.
 
 pub mod attach;
+pub mod calibrate;
 pub mod capability;
 pub mod error;
 mod multi;

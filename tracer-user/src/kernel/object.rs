@@ -131,6 +131,7 @@ impl Kernel {
     pub fn tables(&mut self, class_bytes: Vec<u64>) -> Result<Tables, KernelError> {
         Ok(Tables {
             hits: take(&mut self.ebpf, "HITS")?,
+            times: take(&mut self.ebpf, "TIMES")?,
             losses: take(&mut self.ebpf, "LOSSES")?,
             allocs: take(&mut self.ebpf, "ALLOCS")?,
             map_calls: take(&mut self.ebpf, "MAP_CALLS")?,

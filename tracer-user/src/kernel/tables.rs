@@ -2,6 +2,7 @@
 
 use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
 use tracer_common::{
+    control::Times,
     counter::Counter,
     key::{AllocKey, AllocValue, CLASS_LARGE, GoKey, GoValue, MAP_DELETE, MAP_GROW, MAP_WRITE, MapKey},
 };
@@ -15,6 +16,7 @@ use crate::{
 /// The tables of one loaded object.
 pub struct Tables {
     pub(super) hits: PerCpuArray<MapData, u64>,
+    pub(super) times: PerCpuArray<MapData, Times>,
     pub(super) losses: PerCpuArray<MapData, u64>,
     pub(super) allocs: PerCpuHashMap<MapData, AllocKey, AllocValue>,
     pub(super) map_calls: PerCpuHashMap<MapData, MapKey, u64>,
@@ -23,13 +25,38 @@ pub struct Tables {
     pub(super) class_bytes: Vec<u64>,
 }
 
+/// What one probe has taken so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Spending {
+    pub hits: u64,
+    /// What the program itself took in those of them that were timed, and how many those are.
+    pub timed_ns: u64,
+    pub timed: u64,
+}
+
 impl Tables {
+    /// Hits of one probe since it was first attached.
+    pub(super) fn hits_of(&self, probe: u16) -> Result<u64, KernelError> {
+        let per_cpu = self.hits.get(&u32::from(probe), 0).map_err(|e| failed("HITS", &e))?;
+        Ok(per_cpu.iter().sum())
+    }
+
+    /// What one probe has taken since it was first attached.
+    pub fn spending(&self, probe: u16) -> Result<Spending, KernelError> {
+        let mut spending = Spending { hits: self.hits_of(probe)?, ..Spending::default() };
+        let times = self.times.get(&u32::from(probe), 0).map_err(|e| failed("TIMES", &e))?;
+        for Times { ns, hits } in times.iter() {
+            spending.timed_ns = spending.timed_ns.saturating_add(*ns);
+            spending.timed = spending.timed.saturating_add(*hits);
+        }
+        Ok(spending)
+    }
+
     /// Everything counted since attach, for `probes` probes.
     pub fn read(&self, probes: usize) -> Result<Counts, KernelError> {
         let mut counts = Counts::default();
-        for index in 0..probes as u32 {
-            let per_cpu = self.hits.get(&index, 0).map_err(|e| failed("HITS", &e))?;
-            counts.hits.push(per_cpu.iter().sum());
+        for probe in 0..probes as u16 {
+            counts.hits.push(self.hits_of(probe)?);
         }
         for counter in Counter::ALL {
             let per_cpu = self.losses.get(&(counter as u32), 0).map_err(|e| failed("LOSSES", &e))?;

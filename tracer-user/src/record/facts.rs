@@ -2,6 +2,8 @@
 //!
 //! Written down once as records, so that a live report and a replayed one are made of the same values.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Bytes, FileOffset, LoadBias, ProcAddr};
@@ -96,4 +98,21 @@ pub struct Limit {
 pub struct Cost {
     pub cpu_ns: u64,
     pub rss: Option<Bytes>,
+}
+
+/// What tracing took from the target so far.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Overhead {
+    /// The greatest share of one processor that it may take, in millionths.
+    pub budget_ppm: u32,
+    /// Hits are bounded by it too: probes are taken away where they take too much. Readings are bounded in any case.
+    pub bounds_hits: bool,
+    pub elapsed_ns: u64,
+    /// In traps and in the programs that run there; absent where what a hit costs is not known.
+    pub hits_ns: Option<u64>,
+    pub readings_ns: u64,
+    /// While some probes were taken away for it.
+    pub throttled_ns: u64,
+    /// What a hit costs the target on this host before the program does anything, in nanoseconds, by kind of probed instruction.
+    pub hit_costs: Vec<(Cow<'static, str>, u32)>,
 }

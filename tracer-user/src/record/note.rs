@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tracer_common::counter::Counter;
 
 use super::call_sites::CallSite;
-use super::facts::{Cost, Limit, Opening, Subject};
+use super::facts::{Cost, Limit, Opening, Overhead, Subject};
 use super::losses;
 use crate::units::{FileOffset, ImageAddr, ProcAddr};
 
@@ -51,6 +51,12 @@ pub enum Note {
     Pinned { calls: Vec<PinnedCall>, probes: Vec<Probe> },
     /// The probes on the calls that make a type were taken away again.
     Unpinned { type_addr: ProcAddr, why: String },
+    /// Probes of one kind were taken away for a while, because tracing took more than it may.
+    Throttled { what: Cow<'static, str> },
+    /// They are back.
+    Resumed { what: Cow<'static, str> },
+    /// What tracing took from the target, as of a report.
+    Overhead(Box<Overhead>),
 }
 
 /// A call that allocates objects of one type.

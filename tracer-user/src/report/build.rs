@@ -245,6 +245,9 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
                 Remark::Unpinned { type_name, why } => {
                     format!("the calls that make {type_name} are not probed any more: {why}")
                 }
+                Remark::Throttled { what } => format!(
+                    "{what}: the probes were taken away for some time to stay within the budget, and what happened then is not counted"
+                ),
                 Remark::NewerGo { how } => how.clone(),
                 Remark::Replaced { why } => {
                     format!("{why}; what it did since the last reading before that is in no figure")
@@ -253,7 +256,7 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
                 Remark::ReadingFailed { what, why } => format!("reading {what} failed: {why}"),
             })
             .collect(),
-        cost: facts.cost,
+        cost: facts.cost.clone(),
         ended_by: ended_by.map(str::to_owned),
     }
 }

@@ -169,14 +169,24 @@ pub struct Events {
 }
 
 /// Shares are of one core.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Cost {
+    /// Absent where probes are not bounded by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<f64>,
+    /// What tracing took from the target: hits by what they cost on this host, and readings. Absent where the cost of a hit is not
+    /// known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated: Option<f64>,
+    /// Of that, what readings of its memory took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readings: Option<f64>,
+    /// For how long some probes were taken away to stay within the budget.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttled_s: Option<f64>,
+    /// What a hit costs on this host before its program does anything, by the kind of probed instruction.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub per_hit_s: BTreeMap<String, f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracer_cpu_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{open::Opened, room, setup, target::Target};
+use super::{account::Account, open::Opened, room, setup, target::Target};
 use crate::{
     aggregate::Ledger,
     analyze,
@@ -107,10 +107,11 @@ fn gnu_build_id(target: &Target) -> Option<String> {
 }
 
 /// What a report needs as of now and no reading brings.
-pub(super) fn now(opened: &Opened) -> [Note; 2] {
+pub(super) fn now(opened: &Opened, account: Option<&Account>) -> Vec<Note> {
     let limit = opened.target.process.memory_limit();
     let limit = limit.map(|found| facts::Limit { bytes: found.limit, used: found.used });
-    [Note::Limit(limit), Note::Cost(cost())]
+    let overhead = account.and_then(Account::overhead).map(|overhead| Note::Overhead(Box::new(overhead)));
+    [Note::Limit(limit), Note::Cost(cost())].into_iter().chain(overhead).collect()
 }
 
 /// What this process itself used.
@@ -212,8 +213,21 @@ fn facts(ledger: &Ledger) -> Option<SessionFacts> {
             tracer_cpu_s: cost.map(|cost| cost.cpu_ns as f64 / 1e9),
             tracer_rss_bytes: cost.and_then(|cost| cost.rss).map(|rss| rss.0),
             target_pages_bytes: Some(copied.0),
-            ..model::Cost::default()
+            ..said.overhead().map(overhead).unwrap_or_default()
         },
         ended_by: None,
     })
+}
+
+/// What tracing took from the target, as shares of one processor.
+fn overhead(of: &facts::Overhead) -> model::Cost {
+    let elapsed = of.elapsed_ns.max(1) as f64;
+    model::Cost {
+        budget: of.bounds_hits.then(|| f64::from(of.budget_ppm) / 1e6),
+        estimated: of.hits_ns.map(|hits| hits.saturating_add(of.readings_ns) as f64 / elapsed),
+        readings: Some(of.readings_ns as f64 / elapsed),
+        throttled_s: of.bounds_hits.then(|| of.throttled_ns as f64 / 1e9),
+        per_hit_s: of.hit_costs.iter().map(|(site, ns)| (site.to_string(), f64::from(*ns) / 1e9)).collect(),
+        ..model::Cost::default()
+    }
 }

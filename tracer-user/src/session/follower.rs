@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{clock, inbox::Wake, target::Target};
+use super::{account::Account, clock, inbox::Wake, target::Target};
 use crate::{
     goruntime::{
         heap::{
@@ -31,8 +31,6 @@ use crate::{
 /// How often the target is asked whether a cycle ended, by one read of four bytes: a busy program with a small heap makes
 /// two hundred cycles a second.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// Looking at objects never takes more than this share of one processor.
-const SHARE: f64 = 0.1;
 
 /// A running follower.
 pub(super) struct Follower {
@@ -40,12 +38,18 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn start(target: &Arc<Target>, inbox: SyncSender<Wake>) -> std::io::Result<Self> {
+    /// `share` is what looking at objects may take of one processor.
+    pub(super) fn start(
+        target: &Arc<Target>,
+        account: &Arc<Account>,
+        share: f64,
+        inbox: SyncSender<Wake>,
+    ) -> std::io::Result<Self> {
         let (objects, new) = sync_channel(MAX_FOLLOWED);
-        let target = Arc::clone(target);
+        let (target, account) = (Arc::clone(target), Arc::clone(account));
         std::thread::Builder::new().name("follower".into()).spawn(move || {
             wait_for_others();
-            Watch::new(&target).run(&new, &inbox);
+            Watch::new(&target, &account, share).run(&new, &inbox);
         })?;
         Ok(Self { objects })
     }
@@ -59,26 +63,38 @@ impl Follower {
     }
 }
 
+/// Seconds of its share that it may take at once: cycles come in bursts, and one that is missed leaves objects unknown for good.
+const BURST_S: f64 = 10.0;
+
 struct Watch<'a> {
     target: &'a Target,
+    account: &'a Account,
+    share: f64,
     shape: HeapShape,
     objects: Objects,
     /// Of which everything is told.
     generation: Option<u32>,
     /// Of which something is told.
     reported: Option<u32>,
+    /// Processor time that it may take at once, as of the last look; less than 0: it took more.
+    credit_s: f64,
+    paid: Instant,
     next: Instant,
     failed: bool,
 }
 
 impl<'a> Watch<'a> {
-    fn new(target: &'a Target) -> Self {
+    fn new(target: &'a Target, account: &'a Account, share: f64) -> Self {
         Self {
             target,
+            account,
+            share,
             shape: HeapShape::of(&target.image),
             objects: Objects::default(),
             generation: None,
             reported: None,
+            credit_s: share * BURST_S,
+            paid: Instant::now(),
             next: Instant::now(),
             failed: false,
         }
@@ -103,7 +119,8 @@ impl<'a> Watch<'a> {
                 continue;
             }
             let began = clock::spent();
-            let record = match self.look(news) {
+            let account = self.account;
+            let record = match account.following(|| self.look(news)) {
                 Ok(record) => record,
                 Err(e) if is_gone(&e) => return,
                 Err(e) => {
@@ -113,13 +130,21 @@ impl<'a> Watch<'a> {
                     (!told).then(|| Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) })
                 }
             };
-            self.next = Instant::now() + clock::spent().saturating_sub(began).div_f64(SHARE);
+            self.pay(clock::spent().saturating_sub(began));
             if let Some(record) = record
                 && inbox.send(Wake::Read(vec![record])).is_err()
             {
                 return;
             }
         }
+    }
+
+    /// Takes a look's time off what has accrued, and says when the next one may be.
+    fn pay(&mut self, spent: Duration) {
+        let now = Instant::now();
+        let accrued = now.duration_since(std::mem::replace(&mut self.paid, now)).as_secs_f64() * self.share;
+        self.credit_s = (self.credit_s + accrued).min(self.share * BURST_S) - spent.as_secs_f64();
+        self.next = now + Duration::from_secs_f64((-self.credit_s / self.share).max(0.0));
     }
 
     fn look(&mut self, news: bool) -> Result<Option<Record>, StateError> {

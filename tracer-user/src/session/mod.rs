@@ -4,6 +4,7 @@
 //! stages are plain functions that it calls in order. Nothing typed is parsed here: [`Setup`] holds what was
 //! meant.
 
+mod account;
 mod call_sites;
 mod clock;
 mod drain;
@@ -11,7 +12,9 @@ mod error;
 mod facts;
 mod fence;
 mod follower;
+mod governor;
 mod heap;
+mod hit_costs;
 mod inbox;
 mod maps;
 mod names;

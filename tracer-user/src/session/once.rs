@@ -53,7 +53,7 @@ pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
     };
     let capabilities = Capabilities::read();
     let opening = facts::opening(&opened, Sampler::None, Events::default(), SystemTime::now(), &capabilities);
-    for note in opening.into_iter().chain(facts::now(&opened)) {
+    for note in opening.into_iter().chain(facts::now(&opened, None)) {
         // What is said of the reading was true when it ended: no time passes.
         ledger.apply(Record { slot: Slot(0), time: ledger.now(), body: Body::Note(note) });
     }

@@ -117,8 +117,8 @@ fn launched(
             // Where the program lies is known only now.
             let sample = sampling(setup, &target);
             let control = plan::control(layout, namespace, &target.image, Some(target.bias), sample);
-            if let Some(kernel) = &mut probes.kernel {
-                kernel.set_target(Slot(0), control)?;
+            if let Some(engine) = &mut probes.engine {
+                engine.kernel.set_target(Slot(0), control)?;
             }
         }
         let not_taken = verify(setup, probes.as_ref(), &target, &wanted.refused)?;

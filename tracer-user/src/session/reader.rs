@@ -11,8 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{call_sites::CodeLook, clock, heap::HeapReader, inbox::Wake, maps::MapFinder, target::Target};
+use super::{
+    account::Account, call_sites::CodeLook, clock, heap::HeapReader, inbox::Wake, maps::MapFinder,
+    target::Target,
+};
 use crate::{
+    control::budget::May,
     goruntime::state::{StateError, goroutines::Limits, profile, profile::ProfileVars},
     host::HostError,
     kernel::{priority::wait_for_others, tables::Tables},
@@ -22,12 +26,11 @@ use crate::{
 
 /// GC figures and size classes are a few kilobytes: ten times a second finds the low point of each GC cycle.
 const QUICK_EVERY: Duration = Duration::from_millis(100);
-/// A reading of everything, or of all goroutines, never takes more than this share of a processor. One that is asked for is
-/// taken at once.
-const SHARE: f64 = 0.005;
-/// The same until there are as many as a verdict needs: of a hundred thousand goroutines, a third of a second each, they are there
-/// within some minutes.
-const SHARE_AT_FIRST: f64 = 0.03;
+/// A reading of everything, or of all goroutines, never takes more than this part of what tracing may take. One that is asked for
+/// is taken at once.
+const PART: f64 = 0.5;
+/// The same until there are as many as a verdict needs, while the account has something left for readings.
+const PART_AT_FIRST: f64 = 3.0;
 const FIRST: u32 = 16;
 /// Nor, with its pauses, more than this share of the time.
 const SHARE_OF_TIME: f64 = 0.1;
@@ -53,7 +56,10 @@ pub(super) struct Reader {
 pub(super) struct Sources {
     pub(super) target: Arc<Target>,
     /// The kernel's tables and how many probes they count.
-    pub(super) tables: Option<(Tables, Arc<AtomicUsize>)>,
+    pub(super) tables: Option<(Arc<Tables>, Arc<AtomicUsize>)>,
+    pub(super) account: Arc<Account>,
+    /// The share of one processor that tracing may take.
+    pub(super) share: f64,
     /// Absent in a program without maps that grow.
     pub(super) maps: Option<MapFinder>,
     /// Absent where only one look is taken.
@@ -123,6 +129,7 @@ struct Due {
 
 impl Due {
     const ALL: Self = Self { full: true, goroutines: true, census: true, profile: true };
+    const NONE: Self = Self { full: false, goroutines: false, census: false, profile: false };
 }
 
 impl Cadence {
@@ -147,7 +154,8 @@ impl Cadence {
         loop {
             let now = Instant::now();
             let due = if ask.is_some() { Due::ALL } else { self.due(now) };
-            let read = self.read(due, ask.is_some());
+            let account = Arc::clone(&self.sources.account);
+            let read = account.reading(|| self.read(due, ask.is_some()));
             let wake = match (read, ask) {
                 (Ok(records), None) => Wake::Read(records),
                 (Ok(records), Some(Ask::Now)) => Wake::AskedRead(records),
@@ -173,15 +181,26 @@ impl Cadence {
         }
     }
 
+    /// What is due and may be read: where little is left for readings, what has waited longest.
     fn due(&self, now: Instant) -> Due {
-        let (full, goroutines) = (now >= self.full.due, now >= self.goroutines.due);
         // A GC publishes more of the profile.
         let newer = self.profiled != Profiled::In(self.last_cycle);
-        let profile = self.sources.profile.is_some() && newer && now >= self.profile.due;
+        let news = self.last_cycle.is_some() && self.last_cycle != self.census_cycle;
+        let since = |wanted: bool, pace: &Pace| (wanted && now >= pace.due).then_some(pace.due);
+        let full = since(true, &self.full);
+        let goroutines = since(true, &self.goroutines);
+        let profile = since(self.sources.profile.is_some() && newer, &self.profile);
+        let census = since(news, &self.census);
+        let first = match self.sources.account.may_read() {
+            May::None => return Due::NONE,
+            May::One => [full, goroutines, profile, census].into_iter().flatten().min(),
+            May::All => None,
+        };
+        let is_on = |since: Option<Instant>| since.is_some() && (first.is_none() || since == first);
+        let (full, goroutines, profile) = (is_on(full), is_on(goroutines), is_on(profile));
         // In a round of its own, so that what is read in microseconds is not kept waiting for it; right after the
         // round that saw a cycle end.
-        let news = self.last_cycle.is_some() && self.last_cycle != self.census_cycle;
-        let census = !full && !goroutines && !profile && news && now >= self.census.due;
+        let census = !full && !goroutines && !profile && is_on(census);
         Due { full, goroutines, census, profile }
     }
 
@@ -226,7 +245,7 @@ impl Cadence {
             records.extend(counts);
             self.code(asked);
             self.maps(&mut records);
-            self.full.made(began, self.interval);
+            self.full.made(began, self.interval, self.sources.share);
         }
         if goroutines {
             let began = Began::now();
@@ -241,7 +260,7 @@ impl Cadence {
             }));
             // Of the same reading.
             records.extend(waits.map(|waits| made(self.last_cycle, Readout::Waits(waits))));
-            self.goroutines.made(began, self.interval);
+            self.goroutines.made(began, self.interval, self.sources.share);
         }
         if census {
             let began = Began::now();
@@ -268,7 +287,7 @@ impl Cadence {
                 Some(Err(e)) => records.push(failed("sampled objects", &e)),
             }
             self.census_cycle = self.last_cycle;
-            self.census.made(began, self.interval);
+            self.census.made(began, self.interval, self.sources.share);
         }
         if profile {
             records.extend(self.profile());
@@ -339,7 +358,7 @@ impl Cadence {
             settled(read).map(|found| Readout::Profile(found.profile))
         });
         self.profiled = Profiled::In(self.last_cycle);
-        self.profile.made(began, self.interval);
+        self.profile.made(began, self.interval, self.sources.share);
         Some(record)
     }
 
@@ -372,11 +391,11 @@ struct Pace {
 }
 
 impl Pace {
-    /// One more, which ends now.
-    fn made(&mut self, began: Began, interval: Duration) {
+    /// One more, which ends now; `share` is that of all tracing.
+    fn made(&mut self, began: Began, interval: Duration, share: f64) {
         let spent = clock::spent().saturating_sub(began.spent);
         self.made = self.made.saturating_add(1);
-        let share = if self.made < FIRST { SHARE_AT_FIRST } else { SHARE };
+        let share = share * if self.made < FIRST { PART_AT_FIRST } else { PART };
         self.due =
             began.at + interval.max(spent.div_f64(share)).max(began.at.elapsed().div_f64(SHARE_OF_TIME));
     }
@@ -402,7 +421,9 @@ pub(super) fn once(
     about: Once,
     profile: Option<ProfileVars>,
 ) -> Result<Vec<Record>, HostError> {
-    let sources = Sources { target: Arc::clone(target), tables: None, maps: None, code: None, profile };
+    let account = Arc::new(Account::new());
+    let of = Arc::clone(target);
+    let sources = Sources { target: of, tables: None, account, share: 1.0, maps: None, code: None, profile };
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
     let due = Due {
         full: true,
@@ -467,11 +488,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_reading_leaves_the_target_alone_for_long() {
+    fn a_slow_reading_leaves_the_ofalone_for_long() {
         let ago = |d| Instant::now().checked_sub(d).unwrap();
         let due = |began: Began, made: u32, interval: Duration| {
             let mut pace = Pace { due: began.at, made };
-            pace.made(began, interval);
+            pace.made(began, interval, 0.01);
             pace.due - began.at
         };
         assert_eq!(due(Began::now(), 0, Duration::from_hours(1)), Duration::from_hours(1));
@@ -480,7 +501,7 @@ mod tests {
         assert!(due(slow, 0, interval) >= Duration::from_secs(10));
         let busy = Began::now();
         while clock::spent() < busy.spent + Duration::from_millis(20) {}
-        assert!(due(busy, 0, interval) >= Duration::from_millis(20).div_f64(SHARE_AT_FIRST));
+        assert!(due(busy, 0, interval) >= Duration::from_millis(20).div_f64(0.03));
         assert!(due(busy, FIRST, interval) >= Duration::from_secs(4));
     }
 }

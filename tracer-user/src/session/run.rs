@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    account::Account,
     call_sites::CodeLook,
     clock,
     drain::Drain,
@@ -18,12 +19,12 @@ use super::{
     facts,
     fence::Fence,
     follower::Follower,
+    governor::{Governor, Parts},
     inbox::{Signal, Wake, inbox},
     maps::MapFinder,
     names::ImageNames,
     open::{self, Failed, Opened},
     operator,
-    pinner::Pinner,
     pinning::Pinning,
     plan::{self, Refusal},
     plugins::More,
@@ -122,6 +123,9 @@ struct Session<'s, 'a> {
     drain: Option<Drain>,
     reader: Reader,
     follower: Option<Follower>,
+    /// Absent once it has let go.
+    governor: Option<Governor>,
+    account: Arc<Account>,
     pinning: Option<Pinning>,
     began: Instant,
     first_reported: bool,
@@ -163,26 +167,28 @@ impl<'s, 'a> Session<'s, 'a> {
             believe(&mut ledger, recording.as_mut(), record);
         }
         let drain = start_drain(&mut opened, &output, &wakes)?;
-        let tables = opened.probes.as_mut().and_then(|p| p.tables.take());
+        let engine = opened.probes.as_mut().and_then(|p| p.engine.take());
         let probes = Arc::new(AtomicUsize::new(opened.probes.iter().map(|p| p.planned.len()).sum()));
-        let tables = tables.map(|tables| (tables, Arc::clone(&probes)));
+        let tables = engine.as_ref().map(|engine| (Arc::clone(&engine.tables), Arc::clone(&probes)));
+        let account = Arc::new(Account::new());
+        let allowed = setup.allowed();
         let sources = Sources {
             target: Arc::clone(&opened.target),
             tables,
+            account: Arc::clone(&account),
+            share: allowed.share,
             maps: MapFinder::new(&opened.target),
             code: Some(CodeLook::start(&opened.target).map_err(SessionError::Thread)?),
             profile: opened.profile,
         };
-        let pins = setup.may_pin() && opened.profile.is_none();
-        let kernel = opened.probes.as_mut().filter(|_| pins).and_then(|p| p.kernel.take());
+        let pins = setup.may_pin() && opened.profile.is_none() && engine.is_some();
         let emulates = Emulates { long_nops: capabilities.emulates_long_nops() };
-        let pinner = kernel
-            .map(|kernel| Pinner::start(kernel, &opened.target, emulates, probes, wakes.clone()))
-            .transpose()
-            .map_err(SessionError::Thread)?;
-        let follows = pinner.is_some() || opened.probes.is_some() && setup.probed().sampled;
-        let follower = follows.then(|| Follower::start(&opened.target, wakes.clone())).transpose();
-        let follower = follower.map_err(SessionError::Thread)?;
+        let target = Arc::clone(&opened.target);
+        let parts = Parts { engine, target, emulates, probes, account: Arc::clone(&account), allowed };
+        let governor = Governor::start(parts, wakes.clone()).map_err(SessionError::Thread)?;
+        let follows = pins || opened.probes.is_some() && setup.probed().sampled;
+        let start = || Follower::start(&opened.target, &account, allowed.following(), wakes.clone());
+        let follower = follows.then(start).transpose().map_err(SessionError::Thread)?;
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
         let image: Arc<GoImage> = Arc::clone(&opened.target.image);
         let more = More::Live(Arc::clone(&opened.target.plugins));
@@ -204,7 +210,9 @@ impl<'s, 'a> Session<'s, 'a> {
             drain,
             reader,
             follower,
-            pinning: pinner.map(Pinning::new),
+            governor: Some(governor),
+            account,
+            pinning: pins.then(Pinning::new),
             began: Instant::now(),
             first_reported: false,
             streamed_at: Instant::now(),
@@ -352,10 +360,10 @@ impl<'s, 'a> Session<'s, 'a> {
 
     /// Follows what grows, where the code says who makes it.
     fn tend_pins(&mut self) {
-        let Some(pinning) = self.pinning.as_mut() else { return };
+        let (Some(pinning), Some(governor)) = (self.pinning.as_mut(), &self.governor) else { return };
         if pinning.is_due() {
             let evidence = self.symbolizer.evidence(&self.ledger, &self.names);
-            pinning.tend(&evidence, &self.ledger, &self.names);
+            pinning.tend(&evidence, &self.ledger, &self.names, governor);
         }
     }
 
@@ -389,7 +397,7 @@ impl<'s, 'a> Session<'s, 'a> {
             let count = drain.undecodable();
             self.say(Note::Lost { counter: Counter::Undecodable, count });
         }
-        for note in facts::now(&self.opened) {
+        for note in facts::now(&self.opened, Some(&self.account)) {
             self.say(note);
         }
         if which == Which::Final
@@ -445,8 +453,8 @@ impl<'s, 'a> Session<'s, 'a> {
 
     /// Takes the probes out of the target.
     fn let_go(&mut self) {
-        if let Some(pinning) = self.pinning.take() {
-            pinning.detach();
+        if let Some(governor) = self.governor.take() {
+            governor.detach();
         }
         if let Some(probes) = self.opened.probes.take() {
             probes.detach();
@@ -497,10 +505,10 @@ fn start_drain(
     let Some(ring) = probes.ring.take() else {
         return Ok(None);
     };
-    let Some(kernel) = probes.kernel.as_mut() else {
+    let Some(engine) = probes.engine.as_mut() else {
         return Ok(None);
     };
-    let mut logger = kernel.logger(LogLines(Arc::clone(&output.notice)))?;
+    let mut logger = engine.kernel.logger(LogLines(Arc::clone(&output.notice)))?;
     Drain::start(ring, move || logger.flush(), wakes.clone()).map(Some).map_err(SessionError::Thread)
 }
 
@@ -545,11 +553,11 @@ fn say_attached(output: &Output<'_>, opened: &Opened) {
     match &opened.probes {
         Some(probes) => {
             let kind = match probes.kind() {
-                crate::kernel::AttachKind::Multi => "one link",
+                crate::kernel::AttachKind::Multi => "shared links",
                 crate::kernel::AttachKind::Single => "single links",
             };
             let in_place = probes.planned.len().saturating_sub(opened.not_taken.len());
-            let why = probes.refusal().map(|why| format!(", as one link was refused: {why}"));
+            let why = probes.refusal().map(|why| format!(", as a shared one was refused: {why}"));
             let why = why.unwrap_or_default();
             (output.notice)(&format!("attached {in_place} probes to process {who} by {kind}{why}"));
         }

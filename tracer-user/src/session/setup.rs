@@ -2,7 +2,11 @@
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
+use super::governor::Allowed;
 use crate::{kernel::AttachChoice, report::Report, units::Pid};
+
+/// The share of one processor that tracing takes at most where nothing else was said.
+pub(super) const OVERHEAD_BUDGET: f64 = 0.01;
 
 /// One session's settings.
 pub struct Setup {
@@ -12,6 +16,9 @@ pub struct Setup {
     pub sample_bytes: u64,
     /// What to probe; `None` means what the sampler brings.
     pub events: Option<Events>,
+    /// The share of one processor that tracing may take from the target; `None`: the default, which does not take away probes that
+    /// were asked for by name.
+    pub overhead_budget: Option<f64>,
     pub attach: AttachChoice,
     pub until: Until,
     /// How often figures are refreshed.
@@ -70,6 +77,15 @@ impl Setup {
 }
 
 impl Setup {
+    /// What tracing may take. Where every allocation, or some of them, was asked for and no budget, hits are counted and not bounded.
+    pub(super) fn allowed(&self) -> Allowed {
+        let asked_for = matches!(self.sampler, Sampler::All | Sampler::Sampled);
+        Allowed {
+            share: self.overhead_budget.unwrap_or(OVERHEAD_BUDGET),
+            bounds_hits: self.overhead_budget.is_some() || !asked_for,
+        }
+    }
+
     /// Whether calls in the program's code may be probed under way.
     pub(super) fn may_pin(&self) -> bool {
         self.sampler == Sampler::Auto

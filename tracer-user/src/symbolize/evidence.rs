@@ -99,6 +99,7 @@ pub enum Remark {
     NewerGo { how: String },
     ReadingFailed { what: String, why: String },
     Unpinned { type_name: String, why: String },
+    Throttled { what: String },
     Replaced { why: String },
     Recording { why: String },
 }

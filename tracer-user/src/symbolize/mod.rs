@@ -113,6 +113,7 @@ fn remark(remark: &LedgerRemark, named: &mut memo::Named<'_>) -> evidence::Remar
                 named.type_info(*type_addr).map_or_else(|| type_addr.to_string(), |info| info.name);
             evidence::Remark::Unpinned { type_name, why: why.clone() }
         }
+        LedgerRemark::Throttled { what } => evidence::Remark::Throttled { what: what.clone().into_owned() },
         LedgerRemark::SiteRefused { function, why } => {
             evidence::Remark::SiteRefused { function: function.clone(), why: why.clone() }
         }
@@ -161,7 +162,8 @@ fn harm(counter: Counter) -> evidence::Harm {
         | Counter::SampleRingFull
         | Counter::SampleTableFull
         | Counter::SampleUnanswered
-        | Counter::SampleUnreadable => Harm::Totals,
+        | Counter::SampleUnreadable
+        | Counter::Throttled => Harm::Totals,
         Counter::RingFull
         | Counter::StackCut
         | Counter::ScratchBusy

@@ -188,10 +188,14 @@ fn spans_of(
         Some(ProcAddr(arena).plus(u64::from(layout.heap_arena_spans) + 8 * page))
     };
     let entries: Vec<Option<ProcAddr>> = addresses.iter().map(entry).collect();
-    let requests: Vec<Request> = entries.iter().map(|e| (e.unwrap_or_default(), 8)).collect();
+    // Objects of one span share a few entries, and neighbouring entries one read.
+    let mut wanted: Vec<ProcAddr> = entries.iter().flatten().copied().collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let requests: Vec<Request> = wanted.iter().map(|at| (*at, 8)).collect();
     let spans = gather(memory, &requests).map_err(StateError::reading("heapArena.spans"))?;
-    let found = addresses.iter().zip(&entries).enumerate().map(|(i, (address, entry))| match entry {
-        Some(_) => word(&spans, i).map(ProcAddr),
+    let found = addresses.iter().zip(&entries).map(|(address, entry)| match entry {
+        Some(entry) => wanted.binary_search(entry).ok().and_then(|i| word(&spans, i)).map(ProcAddr),
         // No arena was ever there, or it could not be read.
         None => match known.get(&arena(address)) {
             Some(Some(0)) => Some(ProcAddr(0)),
