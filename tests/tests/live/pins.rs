@@ -49,6 +49,8 @@ fn the_calls_that_make_what_grows_are_counted_and_their_objects_followed() {
         settle(&mut target);
         let first = tracer.interim(END);
         let had = target.ask("gc");
+        // Cycles in which nobody could look make what lives unknown.
+        thread::sleep(Duration::from_millis(500));
         let has = target.ask("grow 1000");
         settle(&mut target);
         let last = tracer.interrupt().success().last_json();

@@ -61,8 +61,8 @@ impl Bucket {
 pub struct Budget {
     /// Of one processor.
     share: f64,
-    /// Whether hits are bounded; readings are in any case.
-    bounds_hits: bool,
+    /// Whether anything is withheld.
+    bounds: bool,
     hits: Bucket,
     readings: Bucket,
     elapsed: f64,
@@ -93,11 +93,11 @@ enum Phase {
 
 impl Budget {
     /// Without groups.
-    pub fn new(share: f64, bounds_hits: bool) -> Self {
+    pub fn new(share: f64, bounds: bool) -> Self {
         let half = share / 2.0;
         Self {
             share,
-            bounds_hits,
+            bounds,
             hits: Bucket { credit: half * BURST_S, most: half * BURST_S },
             readings: Bucket { credit: 0.0, most: half * BURST_S },
             elapsed: 0.0,
@@ -140,7 +140,7 @@ impl Budget {
             self.closed_s += took;
         }
         match self.hits.credit < 0.0 {
-            _ if !self.bounds_hits => Vec::new(),
+            _ if !self.bounds => Vec::new(),
             true => self.close(took, cost),
             false => self.open(),
         }
@@ -187,6 +187,7 @@ impl Budget {
     /// How many of the longer readings may begin.
     pub fn may_read(&self) -> May {
         match self.readings.credit {
+            _ if !self.bounds => May::All,
             ..0.0 => May::None,
             left if left < self.readings.most / 2.0 => May::One,
             _ => May::All,

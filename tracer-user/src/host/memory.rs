@@ -27,6 +27,14 @@ struct Turn {
     /// How long that may go on.
     allowed: Duration,
     ended: Option<Instant>,
+    /// Processor time inside of calls, in all.
+    spent: Duration,
+}
+
+/// Processor time of this thread.
+pub fn processor_time() -> Duration {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(at.tv_sec).unwrap_or(0), u32::try_from(at.tv_nsec).unwrap_or(0))
 }
 
 impl Turn {
@@ -87,6 +95,11 @@ impl ProcessMemory {
         self.swap.look()
     }
 
+    /// Processor time of ours inside of calls that read the process, in which it may have to wait for us.
+    pub fn spent(&self) -> Duration {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner).spent
+    }
+
     /// One read, in pieces where it is very large.
     fn read_one(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
         let len = buf.len();
@@ -119,6 +132,7 @@ impl ProcessMemory {
         }
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let began = turn.begin();
+        let before = processor_time();
         // SAFETY: each local vector is the pointer and length of a live `&mut [u8]` of `requests`, which stays
         // borrowed across the call, so the kernel writes only memory we own exclusively. The remote vectors are
         // numbers to the kernel; they are checked against the other process and never followed here.
@@ -133,6 +147,7 @@ impl ProcessMemory {
             )
         };
         let error = std::io::Error::last_os_error();
+        turn.spent += processor_time().saturating_sub(before);
         turn.end(began);
         drop(turn);
         usize::try_from(read).map_err(|_negative| {

@@ -120,16 +120,18 @@ fn head(lines: &mut Lines, report: &Report) {
     }
 }
 
-fn cost(s: &Session) -> Option<String> {
+/// What tracing took from the target, and what tracer itself used.
+fn cost(s: &Session) -> impl Iterator<Item = String> {
     let c = &s.cost;
-    if let Some(estimated) = c.estimated {
-        let budget = c.budget.map(|b| format!(" (budget {})", figures::percent(b)));
-        return Some(format!("cost {} of a core{}", figures::percent(estimated), budget.unwrap_or_default()));
-    }
+    let target = c.estimated.map(|estimated| {
+        let budget = c.budget.map(|b| format!(" (budget {})", figures::percent(b))).unwrap_or_default();
+        format!("cost {} of a core{budget}", figures::percent(estimated))
+    });
     let cpu = c.tracer_cpu_s.map(|s| format!("{s:.2} s of CPU"));
     let rss = c.tracer_rss_bytes.map(figures::bytes);
     let used: Vec<String> = cpu.into_iter().chain(rss).collect();
-    (!used.is_empty()).then(|| format!("tracer itself used {}", used.join(", ")))
+    let own = (!used.is_empty()).then(|| format!("tracer itself used {}", used.join(", ")));
+    target.into_iter().chain(own)
 }
 
 /// What the probes charge to the target's cgroup.

@@ -1,4 +1,4 @@
-//! The drain thread: empties the ring every millisecond while something comes through it, decodes, hands batches to the loop.
+//! The drain thread: empties the ring every millisecond while much comes through it, decodes, hands batches to the loop.
 
 use std::{
     sync::{
@@ -19,7 +19,9 @@ use crate::{
 const BATCH: usize = 2048;
 /// The loop is told of a drain at least this often even when it was empty, so that the fence opens.
 const TELL_EVERY: Duration = Duration::from_millis(20);
-/// How long the ring is left alone where nothing came lately: a thousand looks a second at an empty ring are 1 % of a processor.
+/// Fewer records than this are no reason to come back soon.
+const FEW: usize = 64;
+/// How long the ring is left alone where few came lately: a thousand looks a second at a ring are 1 % of a processor.
 /// It has room for 50 000 samples that come meanwhile.
 const LONGEST: Duration = Duration::from_millis(8);
 
@@ -51,7 +53,7 @@ impl Drain {
                         bad.fetch_add(1, Ordering::Relaxed);
                     }
                 });
-                pause = if records.is_empty() { (2 * pause).min(LONGEST) } else { DRAIN_EVERY };
+                pause = if records.len() < FEW { (2 * pause).min(LONGEST) } else { DRAIN_EVERY };
                 if !records.is_empty() || told.elapsed() >= TELL_EVERY || last {
                     told = Instant::now();
                     each_tell();

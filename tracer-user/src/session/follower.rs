@@ -6,12 +6,12 @@
 use std::{
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     time::{Duration, Instant},
 };
 
-use super::{account::Account, clock, inbox::Wake, target::Target};
+use super::{clock, inbox::Wake, target::Target};
 use crate::{
     goruntime::{
         heap::{
@@ -28,9 +28,13 @@ use crate::{
     },
 };
 
-/// How often the target is asked whether a cycle ended, by one read of four bytes: a busy program with a small heap makes
+/// How often the target is asked whether a cycle ended, by one read of four bytes, at most: a busy program with a small heap makes
 /// two hundred cycles a second.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// And at least: a thousand looks a second are some percent of a processor.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(20);
+/// Looks per cycle, by the shorter of the last two: only two cycles that end within one pause are missed.
+const LOOKS: u32 = 2;
 
 /// A running follower.
 pub(super) struct Follower {
@@ -39,17 +43,12 @@ pub(super) struct Follower {
 
 impl Follower {
     /// `share` is what looking at objects may take of one processor.
-    pub(super) fn start(
-        target: &Arc<Target>,
-        account: &Arc<Account>,
-        share: f64,
-        inbox: SyncSender<Wake>,
-    ) -> std::io::Result<Self> {
+    pub(super) fn start(target: &Arc<Target>, share: f64, inbox: SyncSender<Wake>) -> std::io::Result<Self> {
         let (objects, new) = sync_channel(MAX_FOLLOWED);
-        let (target, account) = (Arc::clone(target), Arc::clone(account));
+        let target = Arc::clone(target);
         std::thread::Builder::new().name("follower".into()).spawn(move || {
             wait_for_others();
-            Watch::new(&target, &account, share).run(&new, &inbox);
+            Watch::new(&target, share).run(&new, &inbox);
         })?;
         Ok(Self { objects })
     }
@@ -68,12 +67,17 @@ const BURST_S: f64 = 10.0;
 
 struct Watch<'a> {
     target: &'a Target,
-    account: &'a Account,
     share: f64,
     shape: HeapShape,
     objects: Objects,
     /// Of which everything is told.
     generation: Option<u32>,
+    /// The newest.
+    seen: Option<u32>,
+    /// When the last two cycles were seen to end.
+    ended: [Instant; 2],
+    /// Objects that can be told of before the next cycle ends.
+    news: bool,
     /// Of which something is told.
     reported: Option<u32>,
     /// Processor time that it may take at once, as of the last look; less than 0: it took more.
@@ -84,14 +88,16 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(target: &'a Target, account: &'a Account, share: f64) -> Self {
+    fn new(target: &'a Target, share: f64) -> Self {
         Self {
             target,
-            account,
             share,
             shape: HeapShape::of(&target.image),
             objects: Objects::default(),
             generation: None,
+            seen: None,
+            ended: [Instant::now(); 2],
+            news: false,
             reported: None,
             credit_s: share * BURST_S,
             paid: Instant::now(),
@@ -102,25 +108,21 @@ impl<'a> Watch<'a> {
 
     fn run(mut self, new: &Receiver<(SampleKey, Option<Born>)>, inbox: &SyncSender<Wake>) {
         loop {
-            let mut news = false;
-            let wait = self.next.saturating_duration_since(Instant::now()).max(LOOK_EVERY);
-            let until = Instant::now() + wait;
+            let wait = self.next.saturating_duration_since(Instant::now()).max(self.pause());
+            // Not woken for each of them: a wake-up costs more than a look.
+            std::thread::sleep(wait);
             loop {
-                match new.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                    Ok((key, born)) => {
-                        self.objects.follow(key, born);
-                        news = true;
-                    }
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => return,
+                match new.try_recv() {
+                    Ok((key, born)) => self.news |= self.objects.follow(key, born),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
                 }
             }
             if self.objects.is_empty() {
                 continue;
             }
             let began = clock::spent();
-            let account = self.account;
-            let record = match account.following(|| self.look(news)) {
+            let record = match self.look() {
                 Ok(record) => record,
                 Err(e) if is_gone(&e) => return,
                 Err(e) => {
@@ -147,17 +149,31 @@ impl<'a> Watch<'a> {
         self.next = now + Duration::from_secs_f64((-self.credit_s / self.share).max(0.0));
     }
 
-    fn look(&mut self, news: bool) -> Result<Option<Record>, StateError> {
+    /// How long the target is left alone: a part of its shortest cycle of late.
+    fn pause(&self) -> Duration {
+        let [before, last] = self.ended;
+        let shortest = last.duration_since(before).min(last.elapsed());
+        (shortest / LOOKS).clamp(LOOK_EVERY, LOOK_AT_LEAST_EVERY)
+    }
+
+    fn look(&mut self) -> Result<Option<Record>, StateError> {
         let memory = &self.target.memory;
         let now = generation(memory, &self.target.state)?;
-        if self.generation == Some(now) && !news {
+        if self.generation == Some(now) && !self.news {
+            return Ok(None);
+        }
+        if self.seen.replace(now) != Some(now) {
+            self.ended = [self.ended[1], Instant::now()];
+        }
+        if !self.objects.has_due(now) {
+            (self.generation, self.news) = (Some(now), false);
             return Ok(None);
         }
         // What was swapped out since the last look is left alone; the reader reports where this cannot be known.
         drop(memory.look_for_swap());
         let from = clock::now();
         let fates = self.objects.check(memory, &self.target.state, self.shape)?;
-        self.failed = false;
+        (self.failed, self.news) = (false, false);
         let Some(fates) = fates else {
             return Ok(None);
         };

@@ -46,14 +46,12 @@ pub(super) struct Allowed {
 }
 
 impl Allowed {
-    /// What looking at followed objects may take of it.
+    /// What tracer's own thread that looks at followed objects may take.
     pub(super) fn following(self) -> f64 {
-        if self.bounds_hits { FOLLOWING * self.share } else { FOLLOWING_UNBOUNDED }
+        if self.bounds_hits { self.share } else { FOLLOWING_UNBOUNDED }
     }
 }
 
-/// Less than the half that readings have in any case: the others go on.
-const FOLLOWING: f64 = 0.4;
 /// Where allocations are sampled because that was asked for, each cycle should be looked at.
 const FOLLOWING_UNBOUNDED: f64 = 0.1;
 
@@ -132,7 +130,6 @@ struct Work {
     looked: Instant,
     hits: Duration,
     readings: Duration,
-    following: Duration,
 }
 
 impl Work {
@@ -168,7 +165,6 @@ impl Work {
             looked: now,
             hits: Duration::ZERO,
             readings: Duration::ZERO,
-            following: Duration::ZERO,
         }
     }
 
@@ -212,13 +208,8 @@ impl Work {
     fn look(&mut self, notes: &mut Vec<Note>) {
         let took = self.looked.elapsed();
         self.looked = Instant::now();
-        let (readings, following) = self.account.spent();
-        let of = |now: Duration, seen: &mut Duration| now.saturating_sub(std::mem::replace(seen, now));
-        let mut of_readings = of(readings, &mut self.readings);
-        let of_following = of(following, &mut self.following);
-        if self.allowed.bounds_hits {
-            of_readings += of_following;
-        }
+        let readings = self.target.memory.spent();
+        let of_readings = readings.saturating_sub(std::mem::replace(&mut self.readings, readings));
         let hits = match self.spent() {
             Ok(hits) => hits,
             Err(e) => {
@@ -262,7 +253,7 @@ impl Work {
             bounds_hits: self.allowed.bounds_hits,
             elapsed_ns: nanos(self.looked.duration_since(self.began)),
             hits_ns: known.then(|| nanos(self.hits)),
-            readings_ns: nanos(self.readings + self.following),
+            readings_ns: nanos(self.readings),
             throttled_ns: (self.budget.closed_s() * 1e9) as u64,
             hit_costs: self.costs.as_ref().map(hit_costs::named).unwrap_or_default(),
         }

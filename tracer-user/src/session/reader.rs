@@ -154,8 +154,7 @@ impl Cadence {
         loop {
             let now = Instant::now();
             let due = if ask.is_some() { Due::ALL } else { self.due(now) };
-            let account = Arc::clone(&self.sources.account);
-            let read = account.reading(|| self.read(due, ask.is_some()));
+            let read = self.read(due, ask.is_some());
             let wake = match (read, ask) {
                 (Ok(records), None) => Wake::Read(records),
                 (Ok(records), Some(Ask::Now)) => Wake::AskedRead(records),

@@ -187,7 +187,7 @@ impl<'s, 'a> Session<'s, 'a> {
         let parts = Parts { engine, target, emulates, probes, account: Arc::clone(&account), allowed };
         let governor = Governor::start(parts, wakes.clone()).map_err(SessionError::Thread)?;
         let follows = pins || opened.probes.is_some() && setup.probed().sampled;
-        let start = || Follower::start(&opened.target, &account, allowed.following(), wakes.clone());
+        let start = || Follower::start(&opened.target, allowed.following(), wakes.clone());
         let follower = follows.then(start).transpose().map_err(SessionError::Thread)?;
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
         let image: Arc<GoImage> = Arc::clone(&opened.target.image);

@@ -44,11 +44,11 @@ enum Knowledge {
 }
 
 impl Follower {
-    /// Follows an object from now on.
-    pub fn follow(&mut self, key: SampleKey, born: Option<Born>) {
+    /// Follows an object from now on; whether something is to be told of it before the next cycle ends.
+    pub fn follow(&mut self, key: SampleKey, born: Option<Born>) -> bool {
         if self.objects.len() >= MAX_FOLLOWED {
             self.unknown.push(key);
-            return;
+            return true;
         }
         let (told, knowledge) = if let Some(Born { generation, marking }) = born {
             // The cycle that marks now, or none: the next one tells.
@@ -58,6 +58,7 @@ impl Follower {
             (0, Knowledge::Lost)
         };
         self.objects.push(Object { key, told, knowledge });
+        born.is_none()
     }
 
     /// What the marks of the last completed cycle say. `None`: nothing new, or a cycle ended meanwhile.
@@ -104,6 +105,11 @@ impl Follower {
         let mut gone = gone.into_iter();
         self.objects.retain(|_| !gone.next().unwrap_or(false));
         Ok(Some(fates))
+    }
+
+    /// Whether something can be told of an object as of a generation.
+    pub fn has_due(&self, generation: u32) -> bool {
+        !self.unknown.is_empty() || self.objects.iter().any(|object| object.is_due(generation))
     }
 
     pub fn is_empty(&self) -> bool {
