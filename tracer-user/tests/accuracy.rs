@@ -15,7 +15,7 @@ use tracer_user::aggregate::Ledger;
 use tracer_user::capture::{self, Item};
 use tracer_user::record::samples::{Fates, SampleKey};
 use tracer_user::record::{Body, Event, Note, Reading, Readout, Record, Slot};
-use tracer_user::sampling::Estimate;
+use tracer_user::sampling::Total;
 use tracer_user::symbolize::profile::{HeapProfile, SiteAmounts};
 use tracer_user::symbolize::{Frame, Names, PcKind, Symbolizer, TypeInfo};
 use tracer_user::units::ProcAddr;
@@ -112,8 +112,8 @@ fn sampled(records: &[Record], mean: u64, seed: u64) -> HeapProfile {
 }
 
 /// Objects by site, of one of the figures.
-fn by_site(profile: &HeapProfile, figure: fn(&SiteAmounts) -> Estimate) -> BTreeMap<&str, Estimate> {
-    let mut sites: BTreeMap<&str, Estimate> = BTreeMap::new();
+fn by_site(profile: &HeapProfile, figure: fn(&SiteAmounts) -> Total) -> BTreeMap<&str, Total> {
+    let mut sites: BTreeMap<&str, Total> = BTreeMap::new();
     for site in &profile.sites {
         sites.entry(&site.id).or_default().add(figure(&site.amounts));
     }
@@ -149,8 +149,8 @@ fn stated_errors_are_the_errors_there_are() {
     let truth = sampled(&records, 1, 0);
     let objects = truth.total.allocated.objects.value;
     assert!(objects > 10_000.0 && truth.total.unknown.objects.value == 0.0, "{:?}", truth.total);
-    let live: fn(&SiteAmounts) -> Estimate = |a| a.live.objects;
-    let allocated: fn(&SiteAmounts) -> Estimate = |a| a.allocated.objects;
+    let live: fn(&SiteAmounts) -> Total = |a| a.live.objects;
+    let allocated: fn(&SiteAmounts) -> Total = |a| a.allocated.objects;
     // What each site asked for by each object, where that is always the same.
     let frames = |stack: &[u32]| -> Vec<Frame> {
         stack.iter().map(|place| truth.places[*place as usize].frame.clone()).collect()

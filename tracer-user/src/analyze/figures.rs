@@ -6,6 +6,20 @@ pub fn bytes(n: u64) -> String {
     format!("{} {unit}", digits(value, unit == "B"))
 }
 
+/// "3.5 MiB (1.6..6.7)": the interval in the figure's own unit. Nothing behind the figure where the ends read as it does.
+pub fn bytes_interval(n: u64, low: u64, high: u64, after: &str) -> String {
+    let figure = bytes(n);
+    if bytes(low) == figure && bytes(high) == figure {
+        return figure;
+    }
+    if n == 0 {
+        return format!("{figure} (0..{}{after})", bytes(high));
+    }
+    let (value, unit) = scaled(n as f64);
+    let end = |end: u64| digits(end as f64 * value / n as f64, unit == "B");
+    format!("{figure} ({}..{}{after})", end(low), end(high))
+}
+
 /// "+1.8 MiB/s".
 pub fn byte_rate(per_s: f64) -> String {
     let (value, unit) = scaled(per_s.abs());
@@ -157,6 +171,12 @@ mod tests {
         assert_eq!(bytes(1_946), "1.9 KiB");
         assert_eq!(bytes(612 << 20), "612 MiB");
         assert_eq!(bytes((1 << 20) - 1), "1.0 MiB");
+        let mib = |n: f64| (n * 1_048_576.0) as u64;
+        assert_eq!(bytes_interval(mib(3.5), mib(1.5), mib(6.9), ""), "3.5 MiB (1.5..6.9)");
+        assert_eq!(bytes_interval(mib(105.0), mib(91.0), mib(119.2), ", 95 %"), "105 MiB (91..119, 95 %)");
+        assert_eq!(bytes_interval(512 << 10, 25 << 10, mib(2.4), ""), "512 KiB (25..2458)");
+        assert_eq!(bytes_interval(0, 0, 1_570_626, ""), "0 B (0..1.5 MiB)");
+        assert_eq!(bytes_interval(mib(40.0), mib(39.9), mib(40.1), ""), "40 MiB");
         assert_eq!(byte_rate(1.8 * 1_048_576.0), "+1.8 MiB/s");
         assert_eq!(byte_rate_interval(1_887_437.0, 1_677_722.0, 2_097_152.0), "+1.8 MiB/s (1.6..2.0, 95 %)");
         assert_eq!(per_minute_interval("goroutines", 0.95, 0.9, 1.0), "+57 goroutines/min (54..60, 95 %)");

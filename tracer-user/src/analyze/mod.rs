@@ -12,6 +12,7 @@ pub mod rules;
 mod shape;
 pub mod stats;
 
+use crate::sampling::Interval;
 use crate::symbolize::evidence::{Cause, Evidence, Frame, Places};
 pub use stats::Slope;
 
@@ -185,6 +186,15 @@ pub struct Live {
     pub objects_stderr: f64,
     pub bytes: f64,
     pub bytes_stderr: f64,
+    /// Absent where objects were counted, or looked at without being followed.
+    pub within: Option<LiveWithin>,
+}
+
+/// The 95 % intervals of what lives, from a sample of objects that are followed one by one.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LiveWithin {
+    pub objects: Interval,
+    pub bytes: Interval,
 }
 
 /// A site that allocates in a growing class.

@@ -318,10 +318,9 @@ pub(super) fn frame(f: &evidence::Frame) -> Frame {
 fn allocated(amount: evidence::Amount) -> Allocated {
     Allocated {
         bytes: amount.rounded,
-        bytes_stderr: None,
         objects: amount.objects,
-        objects_stderr: None,
         requested_bytes: Some(amount.requested),
+        ..Allocated::default()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::analyze::{self, HeapPart, PartOf};
 use crate::symbolize::evidence;
 
 pub(super) fn finding(f: &analyze::Finding) -> Finding {
+    let within = f.live.and_then(|live| live.within);
     let mut out = Finding {
         id: f.id(),
         rule: f.rule.to_owned(),
@@ -27,8 +28,12 @@ pub(super) fn finding(f: &analyze::Finding) -> Finding {
         cause: f.cause.map(|c| c.name().to_owned()),
         live_objects: f.live.map(|live| live.objects.round() as u64),
         live_objects_stderr: f.live.map(|live| live.objects_stderr).filter(|error| *error > 0.0),
+        live_objects_low: within.map(|live| live.objects.low.round() as u64),
+        live_objects_high: within.map(|live| live.objects.high.round() as u64),
         live_bytes: f.live.map(|live| live.bytes.round() as u64),
         live_bytes_stderr: f.live.map(|live| live.bytes_stderr).filter(|error| *error > 0.0),
+        live_bytes_low: within.map(|live| live.bytes.low.round() as u64),
+        live_bytes_high: within.map(|live| live.bytes.high.round() as u64),
         bytes_per_s: None,
         goroutines_per_s: None,
         entries_per_s: None,

@@ -9,8 +9,8 @@ use super::model::{Allocated, Allocation, HeapProfile};
 use super::text::site_line;
 use crate::analyze::figures;
 
-/// So many times the mean between two samples are missed by all of them in one case of twenty: -ln(0.05).
-const UNSEEN_95: f64 = 2.995_732;
+/// Behind an interval, where nothing has said of it how sure it is.
+const SAID: &str = ", 95 %";
 
 /// The sites with the most live bytes, one or two lines each.
 pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
@@ -29,27 +29,26 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
         "",
         &format!(
             "{of}: {} in {}, {}{}",
-            with_error(profile.live),
+            with_interval(profile.live, SAID),
             figures::counted(profile.live.objects, "object"),
             figures::counted(living as u64, "site"),
             Some(profile.allocated_since_gc)
                 .filter(|since| since.objects > 0)
-                .map(|since| format!("; {} allocated since, garbage included", with_error(since)))
+                .map(|since| format!("; {} allocated since, garbage included", with_interval(since, SAID)))
                 .unwrap_or_default()
         ),
     );
     let all_known = profile.unknown.is_none() && profile.former_sample_bytes.is_none();
-    if profile.live.objects == 0 && profile.sample_bytes > 1 && all_known {
-        let missed = (UNSEEN_95 * profile.sample_bytes as f64) as u64;
+    if let Some(most) = profile.live.bytes_high.filter(|_| profile.live.objects == 0 && all_known) {
         let words =
-            format!("no sample of it lives, which is not none: less than {} (95 %)", figures::bytes(missed));
+            format!("no sample of it lives, which is not none: less than {} (95 %)", figures::bytes(most));
         lines.labelled("note: ", &words);
     }
     for (row, live) in known.iter().take(top) {
         let share = live.bytes as f64 / profile.live.bytes.max(1) as f64;
         let figures = format!(
             "  {:>20} {:>6} {:>9}  ",
-            with_error(*live),
+            with_interval(*live, ""),
             figures::percent(share),
             figures::count(live.objects)
         );
@@ -74,7 +73,7 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
             "note: ",
             &format!(
                 "of {} more it is not known whether they live: a GC cycle passed that nobody looked at",
-                with_error(unknown)
+                with_interval(unknown, SAID)
             ),
         );
     }
@@ -119,11 +118,10 @@ fn of_what(profile: &HeapProfile) -> String {
     format!("{what}, {by}")
 }
 
-fn with_error(amount: Allocated) -> String {
-    match amount.bytes_stderr {
-        Some(error) if error >= 1.0 => {
-            format!("{} ±{}", figures::bytes(amount.bytes), figures::bytes(error as u64))
-        }
+/// "105 MiB (91..119, 95 %)"; rows leave out what the line above them says.
+fn with_interval(amount: Allocated, after: &str) -> String {
+    match (amount.bytes_low, amount.bytes_high) {
+        (Some(low), Some(high)) => figures::bytes_interval(amount.bytes, low, high, after),
         _ => figures::bytes(amount.bytes),
     }
 }
@@ -139,7 +137,8 @@ mod tests {
         let of = |sample_bytes| {
             let mut report = sampled();
             let heap = report.heap_profile.as_mut().unwrap();
-            (heap.sample_bytes, heap.live) = (sample_bytes, Allocated::default());
+            let bytes_high = (sample_bytes > 1).then_some(1_570_626);
+            (heap.sample_bytes, heap.live) = (sample_bytes, Allocated { bytes_high, ..Allocated::default() });
             report.allocations = Some(Vec::new());
             written(&report, &Text)
         };

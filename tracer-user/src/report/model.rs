@@ -407,11 +407,23 @@ fn is_zero(line: &u32) -> bool {
 pub struct Allocated {
     /// What the allocator set aside.
     pub bytes: u64,
+    /// One standard error. With few samples the interval is not even about the figure: use its ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_stderr: Option<f64>,
+    /// The 95 % interval; its upper end is there too where no sample is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_low: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_high: Option<u64>,
     pub objects: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objects_stderr: Option<f64>,
+    /// The 95 % interval, of objects of the sizes that were sampled: smaller ones may be there that never were. Absent
+    /// for a total of which nothing was sampled: then no size is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects_low: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects_high: Option<u64>,
     /// Absent where it is not known what the program asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_bytes: Option<u64>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::build::{MAX_ALLOCATIONS, frames};
 use super::model::{Allocated, Allocation, HeapProfile, HeapSamples, LiveObjects, LiveType};
 use super::{growth, sizes};
+use crate::sampling::Total;
 use crate::symbolize::profile::{self, Amounts, ProfileSite, ProfileSource};
 
 /// The rows, the largest first.
@@ -87,12 +88,50 @@ fn some(amounts: Amounts, rate: u64) -> Option<Allocated> {
 
 /// With a rate of 1 every allocation is in the sample: counted, without an error.
 fn estimated(amounts: Amounts, rate: u64) -> Allocated {
-    let error = |e: crate::sampling::Estimate| (rate > 1).then(|| e.standard_error());
+    let Amounts { objects, bytes } = amounts;
+    let error = |total: Total| (rate > 1).then(|| total.standard_error());
+    let (of_objects, of_bytes) = amounts.intervals();
+    let of_bytes = Some(of_bytes).filter(|_| rate > 1);
+    let of_objects = Some(of_objects).filter(|_| rate > 1 && objects != Total::default());
+    let whole = |end: f64| end.round() as u64;
     Allocated {
-        bytes: amounts.bytes.value.round() as u64,
-        bytes_stderr: error(amounts.bytes),
-        objects: amounts.objects.value.round() as u64,
-        objects_stderr: error(amounts.objects),
+        bytes: whole(bytes.value),
+        bytes_stderr: error(bytes),
+        bytes_low: of_bytes.map(|of| whole(of.low)),
+        bytes_high: of_bytes.map(|of| whole(of.high)),
+        objects: whole(objects.value),
+        objects_stderr: error(objects),
+        objects_low: of_objects.map(|of| whole(of.low)),
+        objects_high: of_objects.map(|of| whole(of.high)),
         requested_bytes: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampling::ByBytes;
+
+    fn of(n: u64, mean: u64) -> Allocated {
+        let objects = ByBytes { mean }.objects(n, 48);
+        estimated(Amounts { objects, bytes: objects.times(48.0) }, mean)
+    }
+
+    #[test]
+    fn where_no_sample_lives_there_is_an_upper_end() {
+        let none = of(0, 524_288);
+        assert_eq!((none.objects, none.objects_stderr, none.objects_low), (0, Some(0.0), Some(0)));
+        // -ln(0.05) samples, each of which stands for 524 288 / 48 objects.
+        assert_eq!((none.objects_high, none.bytes_high), (Some(32_721), Some(32_721 * 48)));
+        // Of a total, though no size is known.
+        let bytes = ByBytes { mean: 524_288 }.unseen_bytes();
+        let total = estimated(Amounts { objects: Total::default(), bytes }, 524_288);
+        assert_eq!((total.bytes_high, total.objects_high), (Some(1_570_626), None));
+    }
+
+    #[test]
+    fn what_was_counted_has_no_interval() {
+        let all = of(7, 1);
+        assert_eq!((all.objects, all.objects_stderr, all.objects_high, all.bytes_low), (7, None, None, None));
     }
 }

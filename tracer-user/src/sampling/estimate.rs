@@ -9,11 +9,6 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// What was counted, not estimated.
-    pub fn exact(value: u64) -> Self {
-        Self { value: value as f64, variance: 0.0 }
-    }
-
     /// One standard error, in the value's unit.
     pub fn standard_error(self) -> f64 {
         self.variance.max(0.0).sqrt()

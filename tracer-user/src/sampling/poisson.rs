@@ -6,6 +6,7 @@
 //! object's size alone, so a group of objects of one size needs only their number.
 
 use super::estimate::Estimate;
+use super::total::Total;
 
 /// Poisson sampling by bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,13 +30,23 @@ impl ByBytes {
     /// The Horvitz-Thompson estimate (Horvitz and Thompson 1952, Journal of the American Statistical Association 47,
     /// 663 to 685): n/p, and n(1-p)/p^2 as the unbiased estimate of its variance for independent inclusions. Objects
     /// of no bytes are never sampled; asked for all the same, the answer is what was seen.
-    pub fn objects(self, sampled: u64, size: u64) -> Estimate {
+    pub fn objects(self, sampled: u64, size: u64) -> Total {
         let p = self.inclusion(size);
-        if p <= 0.0 {
-            return Estimate::exact(sampled);
+        if p <= 0.0 || self.mean <= 1 {
+            return Total::exact(sampled);
         }
+        // Not 1 - p, of which nothing would be left where the size is far above the mean.
+        let missed = (-(size as f64) / self.mean as f64).exp();
         let n = sampled as f64;
-        Estimate { value: n / p, variance: n * (1.0 - p) / (p * p) }
+        let next = Estimate { value: missed / p, variance: missed / (p * p) };
+        Total { value: n / p, variance: n * next.variance, unseen: n * next.value, next, step: 1.0 }
+    }
+
+    /// What may be there in bytes of sizes that were never sampled: nothing was found, and one sampled object of a small
+    /// size would stand for the mean.
+    pub fn unseen_bytes(self) -> Total {
+        let mean = if self.mean <= 1 { 0.0 } else { self.mean as f64 };
+        Total { next: Estimate { value: mean, variance: mean * mean }, ..Total::default() }
     }
 }
 
@@ -47,7 +58,7 @@ mod tests {
     fn a_rate_of_one_counts() {
         for mean in [0, 1] {
             let all = ByBytes { mean };
-            assert_eq!(all.objects(7, 48), Estimate::exact(7));
+            assert_eq!(all.objects(7, 48), Total::exact(7));
         }
     }
 

@@ -17,7 +17,7 @@ use crate::aggregate::profile::ProfilePoint;
 use crate::aggregate::series::Series;
 use crate::goruntime::names::cause::{self, hidden_in_profiles, is_allocator, is_bottom};
 use crate::record::profile::{Bucket, LiveRow, Profile, Sampled};
-use crate::sampling::{ByBytes, Estimate};
+use crate::sampling::{ByBytes, Estimate, Interval, Total};
 use crate::units::ProcAddr;
 
 /// Who took the samples.
@@ -113,7 +113,14 @@ pub struct LiveLook {
 pub struct SitePoint {
     /// Seconds since the session's start at which it was read.
     pub t: f64,
-    pub live: Amounts,
+    pub live: Level,
+}
+
+/// Objects and their bytes at one moment, without what their intervals are made of: there may be many moments.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Level {
+    pub objects: Estimate,
+    pub bytes: Estimate,
 }
 
 /// The figures of one site, or of all.
@@ -133,8 +140,9 @@ pub struct SiteAmounts {
 /// Objects and their bytes.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Amounts {
-    pub objects: Estimate,
-    pub bytes: Estimate,
+    /// Of several sizes, its interval is of those sizes that were sampled: smaller objects that never were may be many.
+    pub objects: Total,
+    pub bytes: Total,
 }
 
 /// One bucket, unscaled.
@@ -173,9 +181,37 @@ impl Amounts {
         self.objects.add(other.objects);
         self.bytes.add(other.bytes);
     }
+
+    /// The 95 % intervals of objects and of bytes: where all are of one size, it is one interval.
+    pub fn intervals(self) -> (Interval, Interval) {
+        let of_bytes = self.bytes.interval();
+        let of_objects = match self.bytes.size() {
+            Some(size) => of_bytes.times(1.0 / size),
+            None => self.objects.interval(),
+        };
+        (of_objects, of_bytes)
+    }
+
+    /// Without what the intervals are made of.
+    pub fn level(self) -> Level {
+        Level { objects: self.objects.estimate(), bytes: self.bytes.estimate() }
+    }
+}
+
+impl Level {
+    fn add(&mut self, other: Self) {
+        self.objects.add(other.objects);
+        self.bytes.add(other.bytes);
+    }
 }
 
 impl SiteAmounts {
+    /// Of all sites, before any is added: what was never sampled may be there.
+    pub(super) fn of_none(design: ByBytes) -> Self {
+        let none = Amounts { objects: Total::default(), bytes: design.unseen_bytes() };
+        Self { live: none, allocated: none, freed: none, since_gc: none, unknown: Amounts::default() }
+    }
+
     fn of(design: ByBytes, bucket: &Bucket, collected: bool) -> Self {
         let amounts = |sampled| Amounts::of(design, sampled, bucket.size.0, bucket.size.0);
         let now = bucket.now();
@@ -239,11 +275,11 @@ impl SiteUnderWay {
         self.ages.extend(ages.iter().map(|age| (*age, stands_for)));
         let Some(number) = *number else { return };
         if self.points.is_empty() {
-            let none = |p: &ProfilePoint| SitePoint { t: clock.at(p.time), live: Amounts::default() };
+            let none = |p: &ProfilePoint| SitePoint { t: clock.at(p.time), live: Level::default() };
             self.points = points.iter().map(none).collect();
         }
         for (sum, point) in self.points.iter_mut().zip(points.iter()) {
-            sum.live.add(live(point.of(number)));
+            sum.live.add(live(point.of(number)).level());
         }
     }
 
@@ -307,6 +343,7 @@ pub(super) fn heap_profile(ledger: &Ledger, clock: Clock, named: &mut Named<'_>)
         read_at_s: clock.at(read_at),
         collected,
         cut: profile.cut,
+        total: SiteAmounts::of_none(design),
         ..HeapProfile::default()
     };
     let history = ledger.profile();

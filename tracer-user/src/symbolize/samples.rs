@@ -61,6 +61,7 @@ pub(super) fn heap_profile(
         rate,
         read_at_s: clock.at(store.newest().unwrap_or_else(|| ledger.now())),
         collected,
+        total: SiteAmounts::of_none(ByBytes { mean: rate }),
         ..HeapProfile::default()
     };
     let mut missing = BTreeSet::new();
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
     use crate::record::samples::{Born, Fates, Sample as Taken, SampleKey};
     use crate::record::{Body, Event, Note, Reading, Readout, Record, Slot};
-    use crate::sampling::Estimate;
+    use crate::sampling::Total;
     use crate::units::{Bytes, KTime, ProcAddr};
 
     struct Table;
@@ -252,7 +253,7 @@ mod tests {
         // 1 / (1 - exp(-1)), and whole pages.
         let one = 1.581_976_706_869_326_4;
         let near =
-            |found: Estimate, wanted: f64| assert!((found.value - wanted).abs() < 1e-9, "{found:?} {wanted}");
+            |found: Total, wanted: f64| assert!((found.value - wanted).abs() < 1e-9, "{found:?} {wanted}");
         near(put.amounts.live.objects, 2.0 * one);
         near(put.amounts.live.bytes, 2.0 * one * 40_960.0);
         near(put.amounts.freed.objects, one);

@@ -24,10 +24,10 @@ fn binomial(rng: &mut Lcg, n: u64, p: f64) -> u64 {
 }
 
 /// A sample whose objects stay in it as long as they live, as the runtime's does.
-fn sampled(site: &Site<'_>, seconds: u32, rng: &mut Lcg) -> Vec<SitePoint> {
+fn sampled(site: &Site<'_>, seconds: u32, rng: &mut Lcg) -> (Vec<SitePoint>, Amounts) {
     let p = RATE.inclusion(SIZE);
     let (mut lived, mut held) = (0_u64, 0_u64);
-    let mut points = Vec::new();
+    let (mut points, mut live) = (Vec::new(), Amounts::default());
     for cycle in 1..=seconds {
         let t = f64::from(cycle);
         let lives = (site.live)(t).max(0.0) as u64;
@@ -36,9 +36,10 @@ fn sampled(site: &Site<'_>, seconds: u32, rng: &mut Lcg) -> Vec<SitePoint> {
         held += binomial(rng, lives - stay, p);
         lived = lives;
         let objects = RATE.objects(held, SIZE);
-        points.push(SitePoint { t, live: Amounts { objects, bytes: objects.times(SIZE as f64) } });
+        live = Amounts { objects, bytes: objects.times(SIZE as f64) };
+        points.push(SitePoint { t, live: live.level() });
     }
-    points
+    (points, live)
 }
 
 /// A program of these sites, a GC a second.
@@ -47,18 +48,21 @@ fn program(sites: &[Site<'_>], seconds: u32, seed: u64) -> Evidence {
     let mut e = heap(seconds, 1.0, 0.05 * MIB, seed, all);
     e.size_classes = vec![class(CLASS, SIZE, &e.gc.as_ref().expect("made above").points)];
     let mut rng = Lcg(seed ^ 0x5eed);
-    let rows = sites.iter().map(|site| ProfileSite {
-        type_name: None,
-        live_type: None,
-        id: site.name.into(),
-        stack: stack(&[site.name, "main.main"]),
-        cause: Cause::New,
-        amounts: SiteAmounts::default(),
-        live_types: Vec::new(),
-        samples: 0,
-        sizes: vec![(SIZE, 1)],
-        ages: Vec::new(),
-        points: sampled(site, seconds, &mut rng),
+    let rows = sites.iter().map(|site| {
+        let (points, live) = sampled(site, seconds, &mut rng);
+        ProfileSite {
+            type_name: None,
+            live_type: None,
+            id: site.name.into(),
+            stack: stack(&[site.name, "main.main"]),
+            cause: Cause::New,
+            amounts: SiteAmounts { live, ..SiteAmounts::default() },
+            live_types: Vec::new(),
+            samples: 0,
+            sizes: vec![(SIZE, 1)],
+            ages: Vec::new(),
+            points,
+        }
     });
     let sites = rows.collect();
     e.profile = Some(HeapProfile { rate: RATE.mean, collected: true, sites, ..HeapProfile::default() });

@@ -35,10 +35,19 @@ pub struct Finding {
     pub live_objects: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_objects_stderr: Option<f64>,
+    /// The 95 % intervals of these, where objects were sampled one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_objects_low: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_objects_high: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_bytes_stderr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes_low: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes_high: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,11 +4,11 @@
 use crate::analyze::growth::{Point, beyond_error, over_cycles, widened};
 use crate::analyze::shape::{Rise, Shape, shape, warm};
 use crate::analyze::stats::theil_sen;
-use crate::analyze::{Candidate, HeapPart, HeapTrend, Live, PartOf, SitesBy, Slope, TypeGrowth};
+use crate::analyze::{Candidate, HeapPart, HeapTrend, Live, LiveWithin, PartOf, SitesBy, Slope, TypeGrowth};
 use crate::symbolize::evidence::{
     AllocSite, Allocations, Amount, Census, Evidence, PinRow, SizeClass, TypePoint, TypeRow,
 };
-use crate::symbolize::profile::{HeapProfile, ProfileSite, SitePoint};
+use crate::symbolize::profile::{Amounts, HeapProfile, ProfileSite, SitePoint};
 
 /// A class or site is named from this share of the whole growth on.
 const MIN_SHARE: f64 = 0.05;
@@ -50,7 +50,7 @@ fn site_part(site: &ProfileSite, total: &HeapTrend) -> Option<HeapPart> {
     }
     let objects_per_s = theil_sen(&objects)?.per_unit;
     Some(HeapPart {
-        what: PartOf::Site(live_of(last)),
+        what: PartOf::Site(live_of(site)),
         slope,
         objects_per_s,
         share,
@@ -63,19 +63,22 @@ fn site_part(site: &ProfileSite, total: &HeapTrend) -> Option<HeapPart> {
             cause: site.cause,
             share: 1.0,
             objects_per_s,
-            live: Some(live_of(last)),
+            live: Some(live_of(site)),
         }],
         sites: SitesBy::Sample,
         types: Vec::new(),
     })
 }
 
-fn live_of(point: &SitePoint) -> Live {
+fn live_of(site: &ProfileSite) -> Live {
+    let Amounts { objects, bytes } = site.amounts.live;
+    let (of_objects, of_bytes) = site.amounts.live.intervals();
     Live {
-        objects: point.live.objects.value,
-        objects_stderr: point.live.objects.standard_error(),
-        bytes: point.live.bytes.value,
-        bytes_stderr: point.live.bytes.standard_error(),
+        objects: objects.value,
+        objects_stderr: objects.standard_error(),
+        bytes: bytes.value,
+        bytes_stderr: bytes.standard_error(),
+        within: (objects.variance > 0.0).then_some(LiveWithin { objects: of_objects, bytes: of_bytes }),
     }
 }
 
@@ -107,7 +110,7 @@ fn keepers(class: &SizeClass, growth: Slope, profile: &HeapProfile) -> Vec<Candi
             cause: site.cause,
             share,
             objects_per_s: row.slope.per_unit / size.max(1.0),
-            live: Some(live_of(last)),
+            live: Some(live_of(site)),
         });
     }
     rows.sort_by(|a, b| b.share.total_cmp(&a.share));
@@ -187,6 +190,7 @@ fn types(class: u8, growth: Slope, census: &Census) -> Vec<TypeGrowth> {
             objects_stderr: last.objects_stderr,
             bytes: last.bytes as f64,
             bytes_stderr: last.objects_stderr * size,
+            within: None,
         };
         Some(TypeGrowth {
             names: row.candidates.clone(),

@@ -1,7 +1,8 @@
 //! The sentences of heap-growth: one finding for what grows from one cause.
 
 use crate::analyze::{
-    Finding, Growth, HeapPart, HeapTrend, Live, PartOf, SitesBy, Slope, Subject, Verdict, code, figures, own,
+    Finding, Growth, HeapPart, HeapTrend, Live, LiveWithin, PartOf, SitesBy, Slope, Subject, Verdict, code,
+    figures, own,
 };
 use crate::symbolize::evidence::Cause;
 
@@ -146,9 +147,13 @@ fn evidence(parts: &[HeapPart], total: &HeapTrend, module: Option<&str>) -> Vec<
     said
 }
 
-/// "65 542 objects", "65 542 objects ±1 200".
+/// "65 542 objects", "65 542 objects (63 190..67 894, 95 %)", "65 542 objects ±1 200".
 fn objects(live: &Live) -> String {
     let counted = figures::counted(live.objects.round() as u64, "object");
+    if let Some(LiveWithin { objects, .. }) = live.within {
+        let end = |end: f64| figures::count(end.round() as u64);
+        return format!("{counted} ({}..{}, 95 %)", end(objects.low), end(objects.high));
+    }
     match live.objects_stderr.round() as u64 {
         0 => counted,
         error => format!("{counted} ±{}", figures::count(error)),
