@@ -44,9 +44,14 @@ pub fn account(answer: &Value) -> Vec<Site> {
     list(answer, "").iter().map(site).collect()
 }
 
-/// What a report says of one site: estimates with their standard errors.
+/// What a report says of one site: estimates with their standard errors and intervals.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Estimated {
+    /// Rows of the report. Their intervals do not add up: those below are the last one's.
+    pub rows: u64,
+    /// The 95 % intervals of what lives and of what was allocated, in objects.
+    pub live_within: (f64, f64),
+    pub allocated_within: (f64, f64),
     pub live: f64,
     pub live_error: f64,
     pub allocated: f64,
@@ -63,6 +68,15 @@ pub fn estimated(report: &Value) -> BTreeMap<String, Estimated> {
         let Some(function) = row.pointer("/stack/0/function").and_then(Value::as_str) else { continue };
         let of = |path: &str| row.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
         let site = sites.entry(function.to_owned()).or_default();
+        let within = |of_what: &str| {
+            let end = |end: &str| number(row, &format!("/{of_what}/objects_{end}")) as f64;
+            (end("low"), end("high"))
+        };
+        // Where everything is followed nothing is estimated.
+        if row.pointer("/live/objects_high").is_some() {
+            (site.live_within, site.allocated_within) = (within("live"), within("allocated"));
+        }
+        site.rows += 1;
         site.live += of("/live/objects");
         site.live_error = site.live_error.hypot(of("/live/objects_stderr"));
         site.allocated += of("/allocated/objects");

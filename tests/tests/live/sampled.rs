@@ -69,6 +69,10 @@ fn estimates_are_within_their_errors() {
             let (live, allocated) = (off(row.live, site.kept), off(row.allocated, site.allocated));
             // Rounding to whole objects, and what is left behind.
             if let Some(page) = page() {
+                // A site without a row has no interval.
+                let held = |(low, high): (f64, f64), truth: u64| {
+                    (row.rows == 1).then_some((low..=high).contains(&(truth as f64)))
+                };
                 xtask::accuracy::Live {
                     go: go.pin.version.to_owned(),
                     site: site.function.clone(),
@@ -78,6 +82,9 @@ fn estimates_are_within_their_errors() {
                     live_z: live,
                     allocated_z: allocated,
                     unknown: row.unknown / row.allocated.max(1.0),
+                    expected: site.kept as f64 * taken,
+                    live_held: held(row.live_within, site.kept),
+                    allocated_held: held(row.allocated_within, site.allocated),
                 }
                 .add_to(&page)
                 .unwrap();
