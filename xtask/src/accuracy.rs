@@ -275,14 +275,22 @@ fn page(results: &str) -> String {
     page
 }
 
-/// Columns of the live intervals and of those of the allocated: how many there were, and how many held.
+/// Columns of the live intervals and of those of the allocated: how many there were, and how many held. Of a site that keeps
+/// nothing no interval can miss what lives: it is not judged.
 fn coverage(rows: &[&Live]) -> String {
     let columns = |held: fn(&Live) -> Option<bool>| {
         let all: Vec<bool> = rows.iter().filter_map(|row| held(row)).collect();
+        if all.is_empty() {
+            return "0 | ".to_owned();
+        }
         let held = all.iter().filter(|held| **held).count();
         format!("{} | {:.1} %", all.len(), 100.0 * held as f64 / all.len() as f64)
     };
-    format!("{} | {}", columns(|row| row.live_held), columns(|row| row.allocated_held))
+    format!(
+        "{} | {}",
+        columns(|row| row.live_held.filter(|_| row.kept > 0)),
+        columns(|row| row.allocated_held)
+    )
 }
 
 fn mean(values: &[f64]) -> f64 {
