@@ -14,6 +14,7 @@ pub mod captures;
 pub mod command;
 pub mod demo;
 pub mod digest;
+pub mod dist;
 pub mod ebpf;
 pub mod fixtures;
 pub mod fresh;

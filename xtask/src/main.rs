@@ -6,7 +6,9 @@
 use std::env;
 use std::process::ExitCode;
 
-use xtask::{accuracy, bench, captures, demo, ebpf, fresh, fuzz, go_matrix, layouts, setup, test, tidy, vm};
+use xtask::{
+    accuracy, bench, captures, demo, dist, ebpf, fresh, fuzz, go_matrix, layouts, setup, test, tidy, vm,
+};
 
 type Run = fn(&[String]) -> anyhow::Result<()>;
 
@@ -14,6 +16,7 @@ const TASKS: &[(&str, Run, &str)] = &[
     ("setup", setup::task, "bring everything the other tasks need: Go toolchains and Debian packages"),
     ("demo", demo::task, "trace a leaking Go program as it runs and print the report (root)"),
     ("test", test::task, "run every check and test; all of CI (root for the live tests)"),
+    ("dist", dist::task, "build tracer as one static file that runs on any x86_64 Linux: target/dist/tracer"),
     ("tidy", tidy::task, "check the rules of ARCHITECTURE.md and docs/style.md that a program can check"),
     ("ebpf", ebpf::task, "rebuild the committed eBPF objects and the digest of their sources"),
     (

@@ -40,6 +40,11 @@ pub fn tracer() -> PathBuf {
     target().join("release/tracer")
 }
 
+/// The `tracer` binary that needs nothing beside itself.
+pub fn dist() -> PathBuf {
+    target().join("dist/tracer")
+}
+
 /// The commit that is checked out, and whether the sources differ from it. Pages that tasks write do not count.
 pub fn commit() -> String {
     let git = |arguments: &[&str]| {

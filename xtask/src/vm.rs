@@ -85,33 +85,6 @@ pub fn run(guest: &Guest<'_>) -> Result<Outcome> {
     bail!("kernel {} never reached init in {BOOTS} boots", guest.kernel)
 }
 
-/// Builds `tracer` for a guest: static, with musl.
-pub fn static_tracer() -> Result<PathBuf> {
-    const TARGET: &str = "x86_64-unknown-linux-musl";
-    command::quiet(Command::new("rustup").args(["target", "add", TARGET]).current_dir(project::root()))
-        .with_context(|| format!("run `rustup target add {TARGET}`: the guest has no C library"))?;
-    command::run(
-        Command::new("cargo")
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--package",
-                "tracer-user",
-                "--bin",
-                "tracer",
-                "--target",
-                TARGET,
-            ])
-            // Under emulation nothing is measured: what counts is that the build is quick.
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-            .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
-            .current_dir(project::root()),
-    )?;
-    Ok(project::target().join(TARGET).join("release/tracer"))
-}
-
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin 2>/dev/null
 export PATH=/bin:/w HOME=/tmp

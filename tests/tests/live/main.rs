@@ -5,6 +5,7 @@ mod call_sites;
 mod commands;
 mod counts;
 mod diff;
+mod dist;
 mod events;
 mod exits;
 mod fixtures;

@@ -50,7 +50,7 @@ fn the_demo_is_judged_on_debians_kernel() {
     live!(Root, Go, Packages);
     let scratch = Scratch::new("vm");
     let tracer = scratch.file("tracer");
-    fs::copy(vm::static_tracer().unwrap_or_else(|error| panic!("{error:#}")), &tracer).unwrap();
+    fs::copy(xtask::dist::build().unwrap_or_else(|error| panic!("{error:#}")), &tracer).unwrap();
     fs::set_permissions(&tracer, fs::Permissions::from_mode(0o755)).unwrap();
     let demo = Go::demo().build("demo", Mode::Ordinary);
     let guest =
