@@ -60,6 +60,11 @@ impl HostError {
         }
     }
 
+    /// A file's modes keep us out.
+    pub(super) fn denied_by_modes(pid: Pid, doing: &'static str) -> Self {
+        Self::Denied { pid, doing, advice: UNREADABLE.to_owned() }
+    }
+
     /// Names the setting that stands in the way, so that the user need not guess.
     pub(super) fn denied(pid: Pid, doing: &'static str) -> Self {
         let holds = procfs::process::Process::myself().and_then(|me| me.status());
@@ -76,6 +81,9 @@ const CAP_SYS_PTRACE: u32 = 19;
 /// Advice where the right is held and does not do.
 const REFUSED_ANYWAY: &str = "CAP_SYS_PTRACE is held, so a security module or another user namespace forbids it; run where \
                               the process was started";
+
+const UNREADABLE: &str =
+    "only its owner may read the file; run as that user, or with CAP_DAC_READ_SEARCH besides";
 
 /// Advice for a refused ptrace access check, from `kernel.yama.ptrace_scope` (absent without Yama).
 fn denial_advice(ptrace_scope: Option<&str>) -> &'static str {

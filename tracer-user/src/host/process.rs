@@ -39,6 +39,8 @@ pub struct Process {
     exe_link: PathBuf,
 }
 
+const OPEN_EXE: &str = "open the executable";
+
 /// Which file an open file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileId {
@@ -103,7 +105,13 @@ impl Process {
             if without_main_thread(&stat) && goes_on_without(pid, &proc_dir, pidfd.as_ref()) {
                 HostError::MainThreadEnded { pid }
             } else {
-                no_executable(pid, from_procfs(pid, "open the executable", e))
+                // The link may be read by who may trace; the file's own modes are another matter.
+                match from_procfs(pid, OPEN_EXE, e) {
+                    HostError::Denied { .. } if proc_dir.exe().is_ok() => {
+                        HostError::denied_by_modes(pid, OPEN_EXE)
+                    }
+                    e => no_executable(pid, e),
+                }
             }
         })?;
         let meta = exe.metadata().map_err(|e| HostError::from_proc(pid, "inspect the executable", e))?;

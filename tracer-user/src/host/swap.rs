@@ -24,7 +24,8 @@ pub(super) struct Swap {
     pid: Pid,
     /// Whether anything was swapped out when last looked.
     any: AtomicBool,
-    /// Opened when first needed. It belongs to the program that ran then; after an exec it says nothing.
+    /// Opened at the first look, when we may still open what belongs to another user. It belongs to the program that ran then;
+    /// after an exec it says nothing.
     pagemap: OnceLock<File>,
 }
 
@@ -45,10 +46,13 @@ impl Swap {
     pub(super) fn look(&self) -> std::io::Result<()> {
         let status = std::fs::read_to_string(self.path("status"))?;
         let any = swapped_kib(&status).is_some_and(|kib| kib > 0);
-        if any && self.pagemap.get().is_none() {
-            let opened = File::open(self.path("pagemap"))?;
-            // Another thread may have been first; its file is as good.
-            drop(self.pagemap.set(opened));
+        if self.pagemap.get().is_none() {
+            match File::open(self.path("pagemap")) {
+                // Another thread may have been first; its file is as good.
+                Ok(opened) => drop(self.pagemap.set(opened)),
+                Err(e) if any => return Err(e),
+                Err(_) => {}
+            }
         }
         self.any.store(any, Ordering::Relaxed);
         Ok(())

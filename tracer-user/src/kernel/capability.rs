@@ -66,7 +66,11 @@ const CAP_BPF: u32 = 39;
 
 /// What a refused load lacks.
 pub(super) fn missing() -> KernelError {
-    let capability = if has_bpf() { "CAP_PERFMON" } else { "CAP_BPF" };
+    let capability = match (has_bpf(), has_perfmon()) {
+        (true, _) => "CAP_PERFMON",
+        (false, true) => "CAP_BPF",
+        (false, false) => "CAP_BPF with CAP_PERFMON",
+    };
     KernelError::Denied { what: "load eBPF programs", capability }
 }
 
@@ -74,15 +78,17 @@ fn has_bpf() -> bool {
     effective() & (1 << CAP_BPF | 1 << CAP_SYS_ADMIN) != 0
 }
 
+fn has_perfmon() -> bool {
+    effective() & (1 << CAP_PERFMON | 1 << CAP_SYS_ADMIN) != 0
+}
+
 pub(super) fn has_sys_admin() -> bool {
     effective() & (1 << CAP_SYS_ADMIN) != 0
 }
 
-/// The effective capability set; empty where it cannot be read.
+/// What this thread may use; nothing where it cannot be read. Threads of a session differ.
 fn effective() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+    rustix::thread::capabilities(None).map_or(0, |sets| sets.effective.bits())
 }
 
 fn parse_release(release: &str) -> Option<(u32, u32)> {

@@ -9,7 +9,9 @@ pub enum KernelError {
     #[error("kernel {kernel} has no {feature}; use --sampler none, which reads memory only")]
     Missing { feature: &'static str, kernel: String },
     /// A capability is missing.
-    #[error("the kernel refused to {what}: {capability} is missing; run as root or use --sampler none")]
+    #[error(
+        "the kernel refused to {what}: {capability} is missing; grant it, run as root, or use --sampler none"
+    )]
     Denied { what: &'static str, capability: &'static str },
     /// The object did not load.
     #[error("the eBPF object did not load: {0}")]
