@@ -13,6 +13,7 @@ pub mod go;
 pub mod image;
 pub mod instructions;
 pub mod layouts;
+pub mod privileges;
 pub mod readings;
 pub mod real_programs;
 pub mod report;

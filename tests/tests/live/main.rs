@@ -23,6 +23,7 @@ mod newer;
 mod pins;
 mod plugins;
 mod pprof;
+mod privileges;
 mod profile;
 mod real_programs;
 mod recordings;

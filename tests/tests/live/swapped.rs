@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tracer_tests::go::{Go, Mode, matrix};
 use tracer_tests::live;
+use tracer_tests::privileges::{Open, TARGET, user};
 use tracer_tests::swap::{Swap, push_out, swapped_kib};
 use tracer_tests::target::Target;
 use tracer_tests::tracer::Tracer;
@@ -27,16 +28,26 @@ const OWN_KIB: u64 = 16 * 4;
 /// A target with most of its goroutines' stacks pushed out, and an address in each stack.
 fn pushed_out(program: &Path) -> (Target, Vec<u64>) {
     let mut target = Target::start(program);
-    let stacks: Vec<u64> = target
+    let stacks = park(&mut target);
+    push_stacks(&target, &stacks);
+    (target, stacks)
+}
+
+/// Parks goroutines; an address in the stack of each.
+fn park(target: &mut Target) -> Vec<u64> {
+    target
         .ask(&format!("park {PARKED}"))
         .as_array()
         .expect("one address for each")
         .iter()
         .map(|address| address.as_u64().expect("an address"))
-        .collect();
+        .collect()
+}
+
+/// Pushes out most of these stacks.
+fn push_stacks(target: &Target, stacks: &[u64]) {
     let pages: Vec<u64> = stacks.iter().map(|at| at / PAGE).collect::<BTreeSet<_>>().into_iter().collect();
-    push_until(&target, &pages, pages.len() * 9 / 10);
-    (target, stacks)
+    push_until(target, &pages, pages.len() * 9 / 10);
 }
 
 /// Pages that were just made are on a CPU's list, where the kernel does not find them at once.
@@ -110,6 +121,26 @@ fn what_is_swapped_out_is_left_there_and_said() {
         let after = swapped_kib(target.pid());
         assert!(after + OWN_KIB < before, "{before} KiB were swapped out, still {after} KiB");
     }
+}
+
+#[test]
+fn what_goes_out_under_way_is_left_there_whoever_owns_the_target() {
+    live!(Root, Go, Tracer, Zram);
+    let _swap = Swap::on(128);
+    let open = Open::new("swapped");
+    let program = open.program(&Go::demo().build("parked", Mode::Ordinary));
+    let mut target = Target::start_command(user(TARGET, &[]).arg(program));
+    let stacks = park(&mut target);
+    // By now it may no longer open what belongs to another user.
+    let mut tracer = Tracer::attach(target.pid(), &["--sampler", "none", "--format", "json"]);
+    push_stacks(&target, &stacks);
+    // What was read as it went out came back.
+    drop(tracer.interim(LIMIT));
+    push_stacks(&target, &stacks);
+    let out = count_out(target.pid(), &stacks);
+    let report = untouched(&target, || tracer.interim(LIMIT));
+    assert_stacks_left_out(&report, out);
+    drop(tracer.interrupt().success());
 }
 
 /// Every goroutine is in the table, those whose stacks are out by all but their stack.

@@ -9,6 +9,7 @@ mod error;
 pub mod launch;
 mod maps;
 pub mod memory;
+pub mod privileges;
 pub mod process;
 pub mod registry;
 mod stat;

@@ -64,6 +64,12 @@ impl Registration {
         Ok((Self { dir: dir.to_owned(), name, file }, why))
     }
 
+    /// Whether this thread would see the operator's file, were it there.
+    pub fn hears(&self) -> bool {
+        let looked = fs::symlink_metadata(self.dir.join(STOP));
+        !matches!(looked, Err(e) if e.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Who asks this tracer to let go; absent where nobody does.
     pub fn asked_by(&self) -> Option<PathBuf> {
         let own = self.file.as_ref().map(|_| asked(&self.dir, &self.name));

@@ -25,6 +25,7 @@ mod pinner;
 mod pinning;
 mod plan;
 mod plugins;
+mod privileges;
 mod prober;
 mod profiler;
 mod program;

@@ -9,7 +9,7 @@ use super::{
     names::ImageNames,
     open::Opened,
     plugins::More,
-    profiler,
+    privileges, profiler,
     reader::{self, Once},
     setup::{Events, Sampler},
     target::Target,
@@ -27,7 +27,9 @@ use crate::{
 /// Reads process `pid` once.
 pub fn read_once(pid: Pid, about: Once) -> Result<Report, SessionError> {
     wait_for_others();
+    privileges::to_open_once();
     let target = Arc::new(Target::open(pid)?);
+    privileges::to_read();
     let mut ledger = Ledger::new(Slot(0), clock::now());
     if let Some(note) = target.caveat() {
         ledger.apply(Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) });

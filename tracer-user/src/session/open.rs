@@ -5,6 +5,7 @@ use std::{fs::File, os::fd::AsRawFd as _, sync::Arc, time::Duration};
 use super::{
     error::SessionError,
     plan::{self, Planned, Refusal, plan_sites},
+    privileges,
     prober::{self, Probes},
     profiler, room,
     setup::{Events, Sampler, Setup, Subject},
@@ -59,7 +60,10 @@ const STARTS_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn open(setup: &Setup, capabilities: &Capabilities) -> Result<Opened, Failed> {
     match &setup.subject {
-        Subject::Pid(pid) => Ok(running(setup, *pid, capabilities)?),
+        Subject::Pid(pid) => {
+            privileges::to_open(setup);
+            Ok(running(setup, *pid, capabilities)?)
+        }
         Subject::Command { command, args } => {
             let program = launch::resolve(command)?;
             let file = File::open(&program).map_err(|source| TargetError::File {
@@ -67,7 +71,10 @@ pub(super) fn open(setup: &Setup, capabilities: &Capabilities) -> Result<Opened,
                 source,
             })?;
             let image = Arc::new(open_image(&command.to_string_lossy(), &file)?);
-            launched(setup, &file, image, Waiting::start(&program, command, args)?, capabilities)
+            let waiting = Waiting::start(&program, command, args)?;
+            // The program has what we were given; only now is any of it given up.
+            privileges::to_open(setup);
+            launched(setup, &file, image, waiting, capabilities)
         }
     }
 }

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use super::inbox::{Signal, Wake};
+use super::{
+    inbox::{Signal, Wake},
+    privileges,
+};
 use crate::host::registry::Registration;
 
 /// Between two looks.
@@ -29,6 +32,9 @@ pub(super) fn start(
 ) -> std::io::Result<()> {
     let registration = Arc::downgrade(registration);
     let watch = move || {
+        if let Some(registration) = registration.upgrade() {
+            privileges::to_be_asked(&registration);
+        }
         let by = loop {
             // The session is over.
             let Some(registration) = registration.upgrade() else { return };

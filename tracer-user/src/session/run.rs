@@ -28,6 +28,8 @@ use super::{
     pinning::Pinning,
     plan::{self, Refusal},
     plugins::More,
+    privileges,
+    prober::Probes,
     program::Program,
     reader::{Reader, Sources},
     recording::Recording,
@@ -80,6 +82,7 @@ pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionErr
     operator::start(&registration, Arc::clone(&notice), wakes.clone()).map_err(SessionError::Thread)?;
     let (held, child) = match open::open(setup, &capabilities) {
         Ok(mut opened) => {
+            privileges::to_watch(setup, opened.probes.as_ref().map(Probes::kind));
             if let Some(why) = unentered {
                 let dir = setup.run_dir.display();
                 notice(&format!("`tracer stop-all` will not find this session: {dir}: {why}"));
@@ -96,6 +99,7 @@ pub fn run<'a>(setup: &'a Setup, output: Output<'a>) -> Result<Ended, SessionErr
     match (held, child) {
         (held, None) => held.map(|by| Ended { by, child: None }),
         (Ok(by), Some(child)) => {
+            privileges::to_await(setup);
             if matches!(by, EndedBy::Duration | EndedBy::Verdict) {
                 notice(&format!(
                     "traced; the program goes on as process {} and its exit status is awaited",

@@ -7,7 +7,10 @@ use std::{os::fd::OwnedFd, sync::mpsc::SyncSender};
 use rustix::event::{PollFd, PollFlags};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::inbox::{Signal, Wake};
+use super::{
+    inbox::{Signal, Wake},
+    privileges,
+};
 
 /// From here on signals arrive in `inbox`.
 pub(super) fn start(inbox: SyncSender<Wake>) -> std::io::Result<()> {
@@ -19,6 +22,7 @@ pub(super) fn start(inbox: SyncSender<Wake>) -> std::io::Result<()> {
     let mut report = signal(SignalKind::user_defined1())?;
     drop(guard);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
+        privileges::to_wait();
         runtime.block_on(async move {
             loop {
                 let signal = tokio::select! {
