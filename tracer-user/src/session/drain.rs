@@ -21,10 +21,6 @@ const BATCH: usize = 2048;
 const TELL_EVERY: Duration = Duration::from_millis(20);
 /// Fewer records than this are no reason to come back soon.
 const FEW: usize = 64;
-/// How long the ring is left alone where few came lately: a thousand looks a second at a ring are 1 % of a processor.
-/// It has room for 50 000 samples that come meanwhile.
-const LONGEST: Duration = Duration::from_millis(8);
-
 /// A running drain thread.
 pub(super) struct Drain {
     stop: Arc<AtomicBool>,
@@ -32,8 +28,10 @@ pub(super) struct Drain {
 }
 
 impl Drain {
+    /// `longest` is how long the ring is left alone where few records come: it has room for 50 000 samples.
     pub(super) fn start(
         mut ring: Ring,
+        longest: Duration,
         mut each_tell: impl FnMut() + Send + 'static,
         inbox: SyncSender<Wake>,
     ) -> std::io::Result<Self> {
@@ -53,7 +51,7 @@ impl Drain {
                         bad.fetch_add(1, Ordering::Relaxed);
                     }
                 });
-                pause = if records.len() < FEW { (2 * pause).min(LONGEST) } else { DRAIN_EVERY };
+                pause = if records.len() < FEW { (2 * pause).min(longest) } else { DRAIN_EVERY };
                 if !records.is_empty() || told.elapsed() >= TELL_EVERY || last {
                     told = Instant::now();
                     each_tell();

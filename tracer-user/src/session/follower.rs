@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{clock, inbox::Wake, target::Target};
+use super::{clock, governor::Allowed, inbox::Wake, target::Target};
 use crate::{
     goruntime::{
         heap::{
@@ -31,10 +31,9 @@ use crate::{
 /// How often the target is asked whether a cycle ended, by one read of four bytes, at most: a busy program with a small heap makes
 /// two hundred cycles a second.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// And at least: a thousand looks a second are some percent of a processor.
-const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(20);
-/// Looks per cycle, by the shorter of the last two: only two cycles that end within one pause are missed.
-const LOOKS: u32 = 2;
+/// Looks per cycle, by the shorter of the last two, where it may sleep for so long: only two cycles that end within one pause are
+/// missed.
+const LOOKS: u32 = 4;
 
 /// A running follower.
 pub(super) struct Follower {
@@ -42,13 +41,16 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// `share` is what looking at objects may take of one processor.
-    pub(super) fn start(target: &Arc<Target>, share: f64, inbox: SyncSender<Wake>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        target: &Arc<Target>,
+        allowed: Allowed,
+        inbox: SyncSender<Wake>,
+    ) -> std::io::Result<Self> {
         let (objects, new) = sync_channel(MAX_FOLLOWED);
         let target = Arc::clone(target);
         std::thread::Builder::new().name("follower".into()).spawn(move || {
             wait_for_others();
-            Watch::new(&target, share).run(&new, &inbox);
+            Watch::new(&target, allowed).run(&new, &inbox);
         })?;
         Ok(Self { objects })
     }
@@ -67,7 +69,9 @@ const BURST_S: f64 = 10.0;
 
 struct Watch<'a> {
     target: &'a Target,
+    /// What looking at objects may take of one processor.
     share: f64,
+    longest: Duration,
     shape: HeapShape,
     objects: Objects,
     /// Of which everything is told.
@@ -88,10 +92,12 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(target: &'a Target, share: f64) -> Self {
+    fn new(target: &'a Target, allowed: Allowed) -> Self {
+        let share = allowed.following();
         Self {
             target,
             share,
+            longest: allowed.longest_pause(),
             shape: HeapShape::of(&target.image),
             objects: Objects::default(),
             generation: None,
@@ -153,7 +159,7 @@ impl<'a> Watch<'a> {
     fn pause(&self) -> Duration {
         let [before, last] = self.ended;
         let shortest = last.duration_since(before).min(last.elapsed());
-        (shortest / LOOKS).clamp(LOOK_EVERY, LOOK_AT_LEAST_EVERY)
+        (shortest / LOOKS).clamp(LOOK_EVERY, self.longest)
     }
 
     fn look(&mut self) -> Result<Option<Record>, StateError> {

@@ -26,7 +26,10 @@ use super::{
 use crate::{
     binary::x86::Emulates,
     control::budget::{Budget, Group, Order},
-    kernel::{Attachment, Kernel, KernelError, calibrate::HitCosts, tables::Spending, tables::Tables},
+    kernel::{
+        Attachment, Kernel, KernelError, calibrate::HitCosts, ring::DRAIN_EVERY, tables::Spending,
+        tables::Tables,
+    },
     record::{Body, Note, Record, Slot, facts::Overhead},
     units::ProcAddr,
 };
@@ -50,7 +53,16 @@ impl Allowed {
     pub(super) fn following(self) -> f64 {
         if self.bounds_hits { self.share } else { FOLLOWING_UNBOUNDED }
     }
+
+    /// How long threads may sleep that look whether there is something new. Where allocations are sampled because that was asked
+    /// for, what they miss is missing in the answer.
+    pub(super) fn longest_pause(self) -> Duration {
+        if self.bounds_hits { LONGEST_PAUSE } else { DRAIN_EVERY }
+    }
 }
+
+/// A thousand looks a second are a percent of a processor for each thread.
+const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 
 /// Where allocations are sampled because that was asked for, each cycle should be looked at.
 const FOLLOWING_UNBOUNDED: f64 = 0.1;

@@ -19,7 +19,7 @@ use super::{
     facts,
     fence::Fence,
     follower::Follower,
-    governor::{Governor, Parts},
+    governor::{Allowed, Governor, Parts},
     inbox::{Signal, Wake, inbox},
     maps::MapFinder,
     names::ImageNames,
@@ -170,12 +170,12 @@ impl<'s, 'a> Session<'s, 'a> {
             let record = Record { slot: Slot(0), time: started, body: Body::Note(note) };
             believe(&mut ledger, recording.as_mut(), record);
         }
-        let drain = start_drain(&mut opened, &output, &wakes)?;
+        let allowed = setup.allowed();
+        let drain = start_drain(&mut opened, &output, allowed, &wakes)?;
         let engine = opened.probes.as_mut().and_then(|p| p.engine.take());
         let probes = Arc::new(AtomicUsize::new(opened.probes.iter().map(|p| p.planned.len()).sum()));
         let tables = engine.as_ref().map(|engine| (Arc::clone(&engine.tables), Arc::clone(&probes)));
         let account = Arc::new(Account::new());
-        let allowed = setup.allowed();
         let sources = Sources {
             target: Arc::clone(&opened.target),
             tables,
@@ -191,7 +191,7 @@ impl<'s, 'a> Session<'s, 'a> {
         let parts = Parts { engine, target, emulates, probes, account: Arc::clone(&account), allowed };
         let governor = Governor::start(parts, wakes.clone()).map_err(SessionError::Thread)?;
         let follows = pins || opened.probes.is_some() && setup.probed().sampled;
-        let start = || Follower::start(&opened.target, allowed.following(), wakes.clone());
+        let start = || Follower::start(&opened.target, allowed, wakes.clone());
         let follower = follows.then(start).transpose().map_err(SessionError::Thread)?;
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
         let image: Arc<GoImage> = Arc::clone(&opened.target.image);
@@ -501,6 +501,7 @@ impl<'s, 'a> Session<'s, 'a> {
 fn start_drain(
     opened: &mut Opened,
     output: &Output<'_>,
+    allowed: Allowed,
     wakes: &SyncSender<Wake>,
 ) -> Result<Option<Drain>, SessionError> {
     let Some(probes) = opened.probes.as_mut() else {
@@ -513,7 +514,9 @@ fn start_drain(
         return Ok(None);
     };
     let mut logger = engine.kernel.logger(LogLines(Arc::clone(&output.notice)))?;
-    Drain::start(ring, move || logger.flush(), wakes.clone()).map(Some).map_err(SessionError::Thread)
+    Drain::start(ring, allowed.longest_pause(), move || logger.flush(), wakes.clone())
+        .map(Some)
+        .map_err(SessionError::Thread)
 }
 
 /// What the eBPF side logs, as notices.
