@@ -80,7 +80,7 @@ struct Watch<'a> {
     seen: Option<u32>,
     /// When the last two cycles were seen to end.
     ended: [Instant; 2],
-    /// Objects that can be told of before the next cycle ends.
+    /// Objects came, of which the last cycle may tell already.
     news: bool,
     /// Of which something is told.
     reported: Option<u32>,
@@ -119,7 +119,10 @@ impl<'a> Watch<'a> {
             std::thread::sleep(wait);
             loop {
                 match new.try_recv() {
-                    Ok((key, born)) => self.news |= self.objects.follow(key, born),
+                    Ok((key, born)) => {
+                        self.objects.follow(key, born);
+                        self.news = true;
+                    }
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return,
                 }

@@ -44,11 +44,11 @@ enum Knowledge {
 }
 
 impl Follower {
-    /// Follows an object from now on; whether something is to be told of it before the next cycle ends.
-    pub fn follow(&mut self, key: SampleKey, born: Option<Born>) -> bool {
+    /// Follows an object from now on.
+    pub fn follow(&mut self, key: SampleKey, born: Option<Born>) {
         if self.objects.len() >= MAX_FOLLOWED {
             self.unknown.push(key);
-            return true;
+            return;
         }
         let (told, knowledge) = if let Some(Born { generation, marking }) = born {
             // The cycle that marks now, or none: the next one tells.
@@ -58,7 +58,6 @@ impl Follower {
             (0, Knowledge::Lost)
         };
         self.objects.push(Object { key, told, knowledge });
-        born.is_none()
     }
 
     /// What the marks of the last completed cycle say. `None`: nothing new, or a cycle ended meanwhile.
