@@ -27,14 +27,8 @@ struct Turn {
     /// How long that may go on.
     allowed: Duration,
     ended: Option<Instant>,
-    /// Processor time inside of calls, in all.
+    /// Inside of calls, in all.
     spent: Duration,
-}
-
-/// Processor time of this thread.
-pub fn processor_time() -> Duration {
-    let at = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(at.tv_sec).unwrap_or(0), u32::try_from(at.tv_nsec).unwrap_or(0))
 }
 
 impl Turn {
@@ -56,7 +50,9 @@ impl Turn {
 
     fn end(&mut self, began: Instant) {
         let now = Instant::now();
-        self.busy += now.duration_since(began);
+        let spent = now.duration_since(began);
+        self.busy += spent;
+        self.spent += spent;
         self.ended = Some(now);
     }
 }
@@ -95,7 +91,7 @@ impl ProcessMemory {
         self.swap.look()
     }
 
-    /// Processor time of ours inside of calls that read the process, in which it may have to wait for us.
+    /// The time inside of calls that read the process, in which it may have to wait for us.
     pub fn spent(&self) -> Duration {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner).spent
     }
@@ -132,7 +128,6 @@ impl ProcessMemory {
         }
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let began = turn.begin();
-        let before = processor_time();
         // SAFETY: each local vector is the pointer and length of a live `&mut [u8]` of `requests`, which stays
         // borrowed across the call, so the kernel writes only memory we own exclusively. The remote vectors are
         // numbers to the kernel; they are checked against the other process and never followed here.
@@ -147,7 +142,6 @@ impl ProcessMemory {
             )
         };
         let error = std::io::Error::last_os_error();
-        turn.spent += processor_time().saturating_sub(before);
         turn.end(began);
         drop(turn);
         usize::try_from(read).map_err(|_negative| {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::{host::memory::processor_time, units::KTime};
+use crate::units::KTime;
 
 /// Now, on the clock of the kernel side and of Go's runtime.
 pub(super) fn now() -> KTime {
@@ -18,5 +18,6 @@ pub(super) fn unix_ns() -> u64 {
 
 /// Processor time of this thread: where the machine is busy, waiting for a processor is no reason to wait longer.
 pub(super) fn spent() -> Duration {
-    processor_time()
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(at.tv_sec).unwrap_or(0), u32::try_from(at.tv_nsec).unwrap_or(0))
 }

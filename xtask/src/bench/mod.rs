@@ -196,7 +196,8 @@ The target (tests/fixtures/go/mill) allocates mixed sizes at full speed, a fixed
 took (getrusage) and how many allocations it made (MemStats.Mallocs). In each round every tool is on once, in a random order: tracer
 `--sampler all --events alloc`, bpftrace `{ @ = count(); }` on the entries of the same functions, and a null tool that only sleeps. A probe counts as
 attached, and as gone, when the target's memory shows it. Added is the time per allocation under a tool less that under the null tool
-of the same round; the share is the geometric mean of the rounds' ratios.";
+of the same round; the share is the geometric mean of the rounds' ratios. Tracer's estimate is what its budget goes by: hits by what one costs on
+this host, and by what its program took in the hits that were timed.";
 
 const IDLE: &str = "\
 The same target on one goroutine, about a fifth of a second of work per toggle. Three programs are there throughout, and in each toggle

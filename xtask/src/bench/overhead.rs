@@ -41,6 +41,9 @@ struct Rounds {
     tracer_ns: Vec<f64>,
     bpftrace_ns: Vec<f64>,
     ratio: Vec<f64>,
+    /// What tracer says that its hits took, per allocation.
+    estimated_ns: Vec<f64>,
+    estimate: Vec<f64>,
     count_error: Vec<f64>,
     bpftrace_error: Vec<f64>,
 }
@@ -60,10 +63,11 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
                 .with_context(|| format!("round {round} on Go {}", toolchain.pin.version))?;
             let last = |figures: &[f64]| figures.last().copied().unwrap_or(f64::NAN);
             eprintln!(
-                "go {} x{workers} round {round}: alone {:.0} ns, tracer +{:.0}, bpftrace +{:.0}, ratio 1/{:.1}",
+                "go {} x{workers} round {round}: alone {:.0} ns, tracer +{:.0} (estimated {:.0}), bpftrace +{:.0}, ratio 1/{:.1}",
                 toolchain.pin.version,
                 last(&rounds.bare_ns),
                 last(&rounds.tracer_ns),
+                last(&rounds.estimated_ns),
                 last(&rounds.bpftrace_ns),
                 1.0 / last(&rounds.ratio)
             );
@@ -94,7 +98,7 @@ fn one_round(
     let each = |all: u64| all / u64::from(workers);
     let per_allocation = |work: &Work| work.cpu_s * 1e9 / work.mallocs;
     let error = |count: f64, work: &Work| (count - work.mallocs) / work.mallocs;
-    let (mut bare, mut tracer_ns, mut bpftrace_ns) = (0.0, 0.0, 0.0);
+    let (mut bare, mut tracer_ns, mut bpftrace_ns, mut estimated_ns) = (0.0, 0.0, 0.0, 0.0);
     for tool in order {
         match tool {
             Tool::Null => {
@@ -108,7 +112,9 @@ fn one_round(
                 tracer.first_report()?;
                 let work = mill.run(each(TRACER_ROUNDS), workers)?;
                 tracer_ns = per_allocation(&work);
-                rounds.count_error.push(error(tracer.stop()?.allocations()?, &work));
+                let report = tracer.stop()?;
+                estimated_ns = report.estimated_s()? * 1e9 / work.mallocs;
+                rounds.count_error.push(error(report.allocations()?, &work));
             }
             Tool::Bpftrace => {
                 let bpftrace = Bpftrace::start(mill, functions, entries)?;
@@ -122,6 +128,8 @@ fn one_round(
     rounds.bare_ns.push(bare);
     rounds.tracer_ns.push(tracer_ns - bare);
     rounds.bpftrace_ns.push(bpftrace_ns - bare);
+    rounds.estimated_ns.push(estimated_ns);
+    rounds.estimate.push(estimated_ns / (tracer_ns - bare));
     rounds.ratio.push((tracer_ns - bare) / (bpftrace_ns - bare));
     Ok(())
 }
@@ -135,7 +143,13 @@ fn write_rows(toolchain: &Toolchain, workers: u32, functions: usize, rounds: &Ro
     };
     plain("an allocation alone", &rounds.bare_ns);
     plain("added by tracer --sampler all", &rounds.tracer_ns);
+    plain("the same as tracer estimates it from its hits", &rounds.estimated_ns);
     plain(&format!("added by bpftrace counting {functions} entries"), &rounds.bpftrace_ns);
+    let estimate = Estimate::of_ratios(&rounds.estimate);
+    rows.push(
+        Row::of(format!("{which}: tracer's estimate, of what it added"), &estimate, |x| format!("{x:.2}"))
+            .bounded(Bound { text: "0.7 to 1.4".into(), holds: estimate.low >= 0.7 && estimate.high <= 1.4 }),
+    );
     let ratio = Estimate::of_ratios(&rounds.ratio);
     rows.push(
         Row::of(format!("{which}: tracer's share of bpftrace's cost"), &ratio, |x| {

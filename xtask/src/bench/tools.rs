@@ -190,6 +190,16 @@ impl Session {
         Ok(objects.sum())
     }
 
+    /// Seconds that hits of probes took from the target, by tracer's own estimate.
+    pub(super) fn estimated_s(&self) -> Result<f64> {
+        let report = self.json()?;
+        let of = |path: &str| {
+            report.pointer(path).and_then(Value::as_f64).with_context(|| format!("the report has no {path}"))
+        };
+        let share = of("/session/cost/estimated")? - of("/session/cost/readings")?;
+        Ok(share * of("/session/duration_s")?)
+    }
+
     /// The functions that were probed, as far as they belong to the allocator.
     pub(super) fn allocators(&self) -> Result<Vec<String>> {
         let report = self.json()?;
