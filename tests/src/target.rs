@@ -2,6 +2,7 @@
 //!
 //! The protocol is in tests/fixtures/go/protocol. It touches no process it did not start.
 
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -140,4 +141,20 @@ pub fn wait_exit(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
         }
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The first process that a thread of `pid` started.
+pub fn first_child(pid: u32) -> u32 {
+    const LIMIT: Duration = Duration::from_mins(1);
+    let began = Instant::now();
+    while began.elapsed() < LIMIT {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            if let Some(child) = children.split_whitespace().next() {
+                return child.parse().unwrap();
+            }
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    panic!("process {pid} started nothing");
 }

@@ -13,7 +13,7 @@ use tracer_tests::go::{Go, Mode};
 use tracer_tests::instructions::{assert_probed, changed, hits, planned, wait_restored};
 use tracer_tests::live;
 use tracer_tests::scratch::Scratch;
-use tracer_tests::target::Target;
+use tracer_tests::target::{Target, first_child};
 use tracer_tests::tracer::{ATTACHED, Tracer, binary};
 
 const END: Duration = Duration::from_mins(1);
@@ -323,21 +323,6 @@ fn a_commands_exit_status_and_signals_are_its_own() {
     tracer.signal(Signal::TERM);
     let ended = tracer.wait(END);
     assert_eq!(ended.status.code(), Some(128 + Signal::TERM.as_raw()), "{ended:?}");
-}
-
-/// The first process that a thread of `pid` started.
-fn first_child(pid: u32) -> u32 {
-    let began = Instant::now();
-    while began.elapsed() < END {
-        for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
-            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            if let Some(child) = children.split_whitespace().next() {
-                return child.parse().unwrap();
-            }
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    panic!("process {pid} started nothing");
 }
 
 #[test]

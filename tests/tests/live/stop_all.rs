@@ -11,7 +11,7 @@ use tracer_tests::instructions::{changed, wait_restored};
 use tracer_tests::live;
 use tracer_tests::report::text;
 use tracer_tests::scratch::Scratch;
-use tracer_tests::target::{Target, wait_exit};
+use tracer_tests::target::{Target, first_child, wait_exit};
 use tracer_tests::tracer::{ATTACHED, Tracer, binary};
 
 const END: Duration = Duration::from_mins(1);
@@ -139,24 +139,12 @@ fn a_program_that_was_started_goes_on_without_its_tracer() {
     let said = stop_all(run);
     assert!(matches!(said.as_slice(), [one] if one.ends_with("let go")), "{said:?}");
     session.wait_for_output("tracing was stopped on this host", END);
-    let child = child_of(session.pid());
+    let child = first_child(session.pid());
     assert!(changed(child).is_empty());
     // Its exit status is still waited for.
     assert_eq!(stop_all(run), [format!("no tracer is at work in {run}")]);
     session.signal(Signal::TERM);
     assert_eq!(session.wait(END).status.code(), Some(128 + 15));
-}
-
-/// The one child of a process.
-fn child_of(pid: u32) -> u32 {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let of_any = |children: String| children.split_whitespace().next().map(|pid| pid.parse().unwrap());
-    of_any(children).unwrap_or_else(|| {
-        tasks
-            .find_map(|task| of_any(fs::read_to_string(task.unwrap().path().join("children")).unwrap()))
-            .unwrap()
-    })
 }
 
 #[test]

@@ -39,21 +39,53 @@ pub enum May {
     All,
 }
 
-/// What may be spent: seconds of processor time.
+/// What may be spent, in seconds of processor time.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub struct Bucket {
     /// Less than 0: more was spent.
     credit: f64,
     most: f64,
 }
 
 impl Bucket {
+    /// One that holds at most what [`BURST_S`] seconds of a share of a processor are.
+    pub fn full(share: f64) -> Self {
+        let most = share * BURST_S;
+        Self { credit: most, most }
+    }
+
+    /// The same with nothing in it.
+    fn empty(share: f64) -> Self {
+        Self { credit: 0.0, ..Self::full(share) }
+    }
+
     /// What does not fit.
-    fn fill(&mut self, seconds: f64) -> f64 {
+    pub fn fill(&mut self, seconds: f64) -> f64 {
         let over = (self.credit + seconds - self.most).max(0.0);
         self.credit += seconds - over;
         over
     }
+
+    pub fn spend(&mut self, seconds: f64) {
+        self.credit -= seconds;
+    }
+
+    /// By how much more was spent than there was; 0: something is left.
+    pub fn owed(&self) -> f64 {
+        (-self.credit).max(0.0)
+    }
+}
+
+/// What a session took so far, in seconds.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Taken {
+    pub elapsed: f64,
+    /// Of a processor, by hits.
+    pub hits: f64,
+    /// By readings.
+    pub readings: f64,
+    /// While a group was closed that will be opened again.
+    pub throttled: f64,
 }
 
 /// The account of one session.
@@ -65,10 +97,7 @@ pub struct Budget {
     bounds: bool,
     hits: Bucket,
     readings: Bucket,
-    elapsed: f64,
-    spent: f64,
-    /// While a group was closed, in all.
-    closed_s: f64,
+    taken: Taken,
     groups: Vec<State>,
 }
 
@@ -98,18 +127,16 @@ impl Budget {
         Self {
             share,
             bounds,
-            hits: Bucket { credit: half * BURST_S, most: half * BURST_S },
-            readings: Bucket { credit: 0.0, most: half * BURST_S },
-            elapsed: 0.0,
-            spent: 0.0,
-            closed_s: 0.0,
+            hits: Bucket::full(half),
+            readings: Bucket::empty(half),
+            taken: Taken::default(),
             groups: Vec::new(),
         }
     }
 
     /// One more, which is open.
     pub fn add(&mut self) -> Group {
-        self.groups.push(State { phase: Phase::Open, since: self.elapsed, rate: 0.0, wait: CLOSED_S });
+        self.groups.push(State { phase: Phase::Open, since: self.taken.elapsed, rate: 0.0, wait: CLOSED_S });
         Group(self.groups.len() - 1)
     }
 
@@ -126,18 +153,20 @@ impl Budget {
         if took <= 0.0 {
             return Vec::new();
         }
-        self.elapsed += took;
+        self.taken.elapsed += took;
         let cost = |group: usize| hits.get(group).map_or(0.0, Duration::as_secs_f64);
         let all: f64 = (0..self.groups.len()).map(cost).sum();
-        self.spent += all + readings.as_secs_f64();
         let half = self.share * took / 2.0;
         let over = self.hits.fill(half);
         let over = self.readings.fill(half + over);
         let _lost = self.hits.fill(over);
-        self.hits.credit -= all;
-        self.readings.credit -= readings.as_secs_f64();
+        let readings = readings.as_secs_f64();
+        self.hits.spend(all);
+        self.readings.spend(readings);
+        self.taken.hits += all;
+        self.taken.readings += readings;
         if self.groups.iter().any(|state| state.phase == Phase::Closed) {
-            self.closed_s += took;
+            self.taken.throttled += took;
         }
         match self.hits.credit < 0.0 {
             _ if !self.bounds => Vec::new(),
@@ -157,7 +186,7 @@ impl Budget {
                 break;
             }
             let Some(most) = open.into_iter().max_by(|a, b| cost(*a).total_cmp(&cost(*b))) else { break };
-            let now = self.elapsed;
+            let now = self.taken.elapsed;
             let state = &mut self.groups[most];
             state.wait = if now - state.since < STABLE_S && state.rate > 0.0 {
                 (2.0 * state.wait).min(CLOSED_MOST_S)
@@ -172,7 +201,7 @@ impl Budget {
 
     /// One at a time: what two take together is not known.
     fn open(&mut self) -> Vec<Order> {
-        let (now, Bucket { credit, most }) = (self.elapsed, self.hits);
+        let (now, Bucket { credit, most }) = (self.taken.elapsed, self.hits);
         let is_due = |state: &State| {
             state.phase == Phase::Closed
                 && now - state.since >= state.wait
@@ -194,15 +223,8 @@ impl Budget {
         }
     }
 
-    /// For how many seconds a group was closed that will be opened again.
-    pub fn closed_s(&self) -> f64 {
-        self.closed_s
-    }
-
-    /// What was spent, and in which time.
-    #[cfg(test)]
-    fn estimated(&self) -> f64 {
-        self.spent / self.elapsed
+    pub fn taken(&self) -> Taken {
+        self.taken
     }
 }
 
@@ -220,6 +242,12 @@ mod tests {
             let _open = budget.add();
         }
         budget
+    }
+
+    /// Of a processor.
+    fn estimated(budget: &Budget) -> f64 {
+        let Taken { elapsed, hits, readings, throttled: _ } = budget.taken();
+        (hits + readings) / elapsed
     }
 
     /// Runs groups that take so much of a processor while they are open; says when which order came.
@@ -245,7 +273,7 @@ mod tests {
     fn what_fits_is_left_alone() {
         let mut budget = with_groups(0.01, 2);
         assert_eq!(run(&mut budget, 600.0, |_, _| 0.0049), []);
-        assert!((budget.estimated() - 0.0098).abs() < 1e-9);
+        assert!((estimated(&budget) - 0.0098).abs() < 1e-9);
     }
 
     #[test]
@@ -264,8 +292,8 @@ mod tests {
         let orders = run(&mut budget, 3600.0, |_, _| 0.6);
         let opened = orders.iter().filter(|(_, order)| matches!(order, Order::Open(_))).count();
         assert!((10..=20).contains(&opened), "{opened}");
-        assert!(budget.closed_s() > 3500.0);
-        assert!(budget.estimated() < 0.01);
+        assert!(budget.taken().throttled > 3500.0);
+        assert!(estimated(&budget) < 0.01);
     }
 
     #[test]
@@ -273,7 +301,7 @@ mod tests {
         let mut budget = with_groups(0.01, 1);
         let orders = run(&mut budget, 300.0, |now, _| if now < 30.0 { 0.2 } else { 0.002 });
         assert!(matches!(orders.last(), Some((_, Order::Open(_)))), "{orders:?}");
-        assert!(budget.closed_s() < 120.0);
+        assert!(budget.taken().throttled < 120.0);
     }
 
     #[test]
@@ -312,7 +340,7 @@ mod tests {
         let mut free = Budget::new(0.01, false);
         let _open = free.add();
         assert_eq!(run(&mut free, 60.0, |_, _| 0.5), []);
-        assert!((free.estimated() - 0.5).abs() < 1e-9);
+        assert!((estimated(&free) - 0.5).abs() < 1e-9);
         let mut budget = with_groups(0.01, 1);
         let orders = run(&mut budget, 1.0, |_, _| 0.5);
         assert_eq!(orders.len(), 1);
@@ -333,7 +361,8 @@ mod tests {
             let orders = run(&mut budget, seconds, |now, n| phases[phase(now).min(phases.len() - 1)][n]);
             let opened = orders.iter().filter(|(_, order)| matches!(order, Order::Open(_))).count();
             let most = share * (seconds + BURST_S) + 0.1 * 2.4 * (1 + opened) as f64;
-            prop_assert!(budget.spent <= most, "{} of {most}", budget.spent);
+            let spent = budget.taken().hits;
+            prop_assert!(spent <= most, "{spent} of {most}");
         }
     }
 }

@@ -1,9 +1,6 @@
 //! What the governor says of tracing's cost, for the threads that read and report. It decides nothing.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{control::budget::May, record::facts::Overhead};
 
@@ -42,8 +39,4 @@ impl Account {
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-pub(super) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

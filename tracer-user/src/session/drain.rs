@@ -21,6 +21,7 @@ const BATCH: usize = 2048;
 const TELL_EVERY: Duration = Duration::from_millis(20);
 /// Fewer records than this are no reason to come back soon.
 const FEW: usize = 64;
+
 /// A running drain thread.
 pub(super) struct Drain {
     stop: Arc<AtomicBool>,

@@ -11,8 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{clock, governor::Allowed, inbox::Wake, target::Target};
+use super::{clock, inbox::Wake, setup::Allowed, target::Target};
 use crate::{
+    control::budget::Bucket,
     goruntime::{
         heap::{
             census::HeapShape,
@@ -64,9 +65,6 @@ impl Follower {
     }
 }
 
-/// Seconds of its share that it may take at once: cycles come in bursts, and one that is missed leaves objects unknown for good.
-const BURST_S: f64 = 10.0;
-
 struct Watch<'a> {
     target: &'a Target,
     /// What looking at objects may take of one processor.
@@ -84,8 +82,8 @@ struct Watch<'a> {
     news: bool,
     /// Of which something is told.
     reported: Option<u32>,
-    /// Processor time that it may take at once, as of the last look; less than 0: it took more.
-    credit_s: f64,
+    /// Processor time that it may take at once: cycles come in bursts, and one that is missed leaves objects unknown for good.
+    credit: Bucket,
     paid: Instant,
     next: Instant,
     failed: bool,
@@ -105,7 +103,7 @@ impl<'a> Watch<'a> {
             ended: [Instant::now(); 2],
             news: false,
             reported: None,
-            credit_s: share * BURST_S,
+            credit: Bucket::full(share),
             paid: Instant::now(),
             next: Instant::now(),
             failed: false,
@@ -154,8 +152,9 @@ impl<'a> Watch<'a> {
     fn pay(&mut self, spent: Duration) {
         let now = Instant::now();
         let accrued = now.duration_since(std::mem::replace(&mut self.paid, now)).as_secs_f64() * self.share;
-        self.credit_s = (self.credit_s + accrued).min(self.share * BURST_S) - spent.as_secs_f64();
-        self.next = now + Duration::from_secs_f64((-self.credit_s / self.share).max(0.0));
+        self.credit.fill(accrued);
+        self.credit.spend(spent.as_secs_f64());
+        self.next = now + Duration::from_secs_f64(self.credit.owed() / self.share);
     }
 
     /// How long the target is left alone: a part of its shortest cycle of late.

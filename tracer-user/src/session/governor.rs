@@ -15,21 +15,19 @@ use std::{
 };
 
 use super::{
-    account::{Account, nanos},
+    account::Account,
     clock, hit_costs,
     inbox::Wake,
     pinner::{self, Ask, Pinned},
     plan::{self, Planned, Refusal},
     prober::{Engine, Kind, Linked, missing, sites},
+    setup::Allowed,
     target::Target,
 };
 use crate::{
     binary::x86::Emulates,
     control::budget::{Budget, Group, Order},
-    kernel::{
-        Attachment, Kernel, KernelError, calibrate::HitCosts, ring::DRAIN_EVERY, tables::Spending,
-        tables::Tables,
-    },
+    kernel::{Attachment, Kernel, KernelError, calibrate::HitCosts, tables::Spending, tables::Tables},
     record::{Body, Note, Record, Slot, facts::Overhead},
     units::ProcAddr,
 };
@@ -38,34 +36,6 @@ use crate::{
 const EVERY: Duration = Duration::from_millis(100);
 /// What a hit is taken to cost where that could not be measured: more than it did on any host so far.
 const UNKNOWN_HIT_NS: f64 = 3_000.0;
-
-/// What tracing may take.
-#[derive(Clone, Copy)]
-pub(super) struct Allowed {
-    /// Of one processor.
-    pub(super) share: f64,
-    /// Whether probes are taken away for it.
-    pub(super) bounds_hits: bool,
-}
-
-impl Allowed {
-    /// What tracer's own thread that looks at followed objects may take.
-    pub(super) fn following(self) -> f64 {
-        if self.bounds_hits { self.share } else { FOLLOWING_UNBOUNDED }
-    }
-
-    /// How long threads may sleep that look whether there is something new. Where allocations are sampled because that was asked
-    /// for, what they miss is missing in the answer.
-    pub(super) fn longest_pause(self) -> Duration {
-        if self.bounds_hits { LONGEST_PAUSE } else { DRAIN_EVERY }
-    }
-}
-
-/// A thousand looks a second are a percent of a processor for each thread.
-const LONGEST_PAUSE: Duration = Duration::from_millis(8);
-
-/// Where allocations are sampled because that was asked for, each cycle should be looked at.
-const FOLLOWING_UNBOUNDED: f64 = 0.1;
 
 /// A running governor.
 pub(super) struct Governor {
@@ -126,6 +96,13 @@ struct Member {
     attachment: Option<Attachment>,
 }
 
+impl Member {
+    fn new(of: Of, group: Group, planned: Vec<Planned>, attachment: Attachment) -> Self {
+        let seen = vec![Spending::default(); planned.len()];
+        Self { of, group, planned, seen, attachment: Some(attachment) }
+    }
+}
+
 struct Work {
     kernel: Option<Kernel>,
     tables: Option<Arc<Tables>>,
@@ -138,9 +115,8 @@ struct Work {
     members: Vec<Member>,
     /// What a hit costs; absent where it could not be measured.
     costs: Option<HitCosts>,
-    began: Instant,
     looked: Instant,
-    hits: Duration,
+    /// What they had taken at the last look.
     readings: Duration,
 }
 
@@ -151,17 +127,10 @@ impl Work {
         let (mut kernel, mut tables, mut members) = (None, None, Vec::new());
         if let Some(Engine { kernel: loaded, tables: counts, links }) = engine {
             for Linked { of, planned, attachment } in links {
-                members.push(Member {
-                    of: Of::Kind(of),
-                    group: budget.add(),
-                    seen: vec![Spending::default(); planned.len()],
-                    planned,
-                    attachment: Some(attachment),
-                });
+                members.push(Member::new(Of::Kind(of), budget.add(), planned, attachment));
             }
             (kernel, tables) = (Some(loaded), Some(counts));
         }
-        let now = Instant::now();
         Self {
             kernel,
             tables,
@@ -173,9 +142,7 @@ impl Work {
             budget,
             members,
             costs: None,
-            began: now,
-            looked: now,
-            hits: Duration::ZERO,
+            looked: Instant::now(),
             readings: Duration::ZERO,
         }
     }
@@ -229,7 +196,6 @@ impl Work {
                 return;
             }
         };
-        self.hits += hits.iter().sum::<Duration>();
         for order in self.budget.look(took, of_readings, &hits) {
             match order {
                 Order::Close(group) => self.close(group, hits[group.0], took, notes),
@@ -260,13 +226,15 @@ impl Work {
 
     fn overhead(&self) -> Overhead {
         let known = self.tables.is_none() || self.costs.is_some();
+        let taken = self.budget.taken();
+        let nanos = |seconds: f64| (seconds * 1e9).round() as u64;
         Overhead {
             budget_ppm: (self.allowed.share * 1e6).round() as u32,
             bounds_hits: self.allowed.bounds_hits,
-            elapsed_ns: nanos(self.looked.duration_since(self.began)),
-            hits_ns: known.then(|| nanos(self.hits)),
-            readings_ns: nanos(self.readings),
-            throttled_ns: (self.budget.closed_s() * 1e9) as u64,
+            elapsed_ns: nanos(taken.elapsed),
+            hits_ns: known.then(|| nanos(taken.hits)),
+            readings_ns: nanos(taken.readings),
+            throttled_ns: nanos(taken.throttled),
             hit_costs: self.costs.as_ref().map(hit_costs::named).unwrap_or_default(),
         }
     }
@@ -297,15 +265,10 @@ impl Work {
         let attached = match (self.target.process.still_same(), intact.first()) {
             (Err(e), _) => Err(e.to_string()),
             (Ok(()), Some(refusal)) => Err(refusal.why.clone()),
-            (Ok(()), None) => attach(kernel, &self.target, &member.planned).map_err(|e| e.to_string()),
+            (Ok(()), None) => attach(kernel, &self.target, &member.planned, notes),
         };
         match attached {
             Ok(attachment) => {
-                for Refusal { function, why } in
-                    missing(&self.target.memory, self.target.bias, &member.planned)
-                {
-                    notes.push(Note::SiteNotTaken { function, why });
-                }
                 member.attachment = Some(attachment);
                 notes.push(Note::Resumed { what: kind.name().into() });
             }
@@ -325,24 +288,27 @@ impl Work {
         for (probe, control) in controls {
             kernel.set_pin(probe, control).map_err(|e| e.to_string())?;
         }
-        let attachment = attach(kernel, &self.target, &planned).map_err(|e| e.to_string())?;
+        let attachment = attach(kernel, &self.target, &planned, notes)?;
         self.probes.store(first + planned.len(), Ordering::Release);
-        for Refusal { function, why } in missing(&self.target.memory, self.target.bias, &planned) {
-            notes.push(Note::SiteNotTaken { function, why });
-        }
         notes.push(Note::Pinned { calls, probes: plan::probe_notes(&planned) });
-        self.members.push(Member {
-            of: Of::Type(ask.type_addr),
-            group: self.budget.add(),
-            seen: vec![Spending::default(); planned.len()],
-            planned,
-            attachment: Some(attachment),
-        });
+        let group = self.budget.add();
+        self.members.push(Member::new(Of::Type(ask.type_addr), group, planned, attachment));
         Ok(())
     }
 }
 
-fn attach(kernel: &mut Kernel, target: &Target, planned: &[Planned]) -> Result<Attachment, KernelError> {
+/// Attaches `planned`; which of them did not take is told in `notes`.
+fn attach(
+    kernel: &mut Kernel,
+    target: &Target,
+    planned: &[Planned],
+    notes: &mut Vec<Note>,
+) -> Result<Attachment, String> {
     let path = target.process.attach_path();
-    kernel.attach(&path.to_string_lossy(), target.process.pid(), &sites(planned))
+    let attached = kernel.attach(&path.to_string_lossy(), target.process.pid(), &sites(planned));
+    let attachment = attached.map_err(|e| e.to_string())?;
+    for Refusal { function, why } in missing(&target.memory, target.bias, planned) {
+        notes.push(Note::SiteNotTaken { function, why });
+    }
+    Ok(attachment)
 }

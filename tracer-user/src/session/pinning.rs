@@ -8,7 +8,7 @@ use std::{
 use super::{governor::Governor, pinner::Ask};
 use crate::{
     aggregate::Ledger,
-    control::pins::{Wanted, wanted},
+    control::pins::{MAX_TYPES, Wanted, wanted},
     symbolize::{Evidence, Names},
 };
 
@@ -28,7 +28,7 @@ impl Pinning {
     }
 
     pub(super) fn is_due(&mut self) -> bool {
-        let due = self.looked.elapsed() >= EVERY;
+        let due = self.pinned.len() < MAX_TYPES && self.looked.elapsed() >= EVERY;
         if due {
             self.looked = Instant::now();
         }

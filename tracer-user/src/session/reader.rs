@@ -420,9 +420,15 @@ pub(super) fn once(
     about: Once,
     profile: Option<ProfileVars>,
 ) -> Result<Vec<Record>, HostError> {
-    let account = Arc::new(Account::new());
-    let of = Arc::clone(target);
-    let sources = Sources { target: of, tables: None, account, share: 1.0, maps: None, code: None, profile };
+    let sources = Sources {
+        target: Arc::clone(target),
+        tables: None,
+        account: Arc::new(Account::new()),
+        share: 1.0,
+        maps: None,
+        code: None,
+        profile,
+    };
     let mut cadence = Cadence::new(sources, Duration::from_secs(1));
     let due = Due {
         full: true,
@@ -487,7 +493,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_reading_leaves_the_ofalone_for_long() {
+    fn a_slow_reading_leaves_the_target_alone_for_long() {
         let ago = |d| Instant::now().checked_sub(d).unwrap();
         let due = |began: Began, made: u32, interval: Duration| {
             let mut pace = Pace { due: began.at, made };

@@ -19,7 +19,7 @@ use super::{
     facts,
     fence::Fence,
     follower::Follower,
-    governor::{Allowed, Governor, Parts},
+    governor::{Governor, Parts},
     inbox::{Signal, Wake, inbox},
     maps::MapFinder,
     names::ImageNames,
@@ -33,7 +33,7 @@ use super::{
     program::Program,
     reader::{Reader, Sources},
     recording::Recording,
-    setup::{Output, Setup, Until, Which},
+    setup::{Allowed, Output, Setup, Until, Which},
     signals,
     watched::Watched,
 };

@@ -2,8 +2,11 @@
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
-use super::governor::Allowed;
-use crate::{kernel::AttachChoice, report::Report, units::Pid};
+use crate::{
+    kernel::{AttachChoice, ring::DRAIN_EVERY},
+    report::Report,
+    units::Pid,
+};
 
 /// The share of one processor that tracing takes at most where nothing else was said.
 pub(super) const OVERHEAD_BUDGET: f64 = 0.01;
@@ -91,6 +94,34 @@ impl Setup {
         self.sampler == Sampler::Auto
     }
 }
+
+/// What tracing may take.
+#[derive(Clone, Copy)]
+pub(super) struct Allowed {
+    /// Of one processor.
+    pub(super) share: f64,
+    /// Whether probes are taken away for it.
+    pub(super) bounds_hits: bool,
+}
+
+impl Allowed {
+    /// What tracer's own thread that looks at followed objects may take.
+    pub(super) fn following(self) -> f64 {
+        if self.bounds_hits { self.share } else { FOLLOWING_UNBOUNDED }
+    }
+
+    /// How long threads may sleep that look whether there is something new. Where allocations are sampled because that was asked
+    /// for, what they miss is missing in the answer.
+    pub(super) fn longest_pause(self) -> Duration {
+        if self.bounds_hits { LONGEST_PAUSE } else { DRAIN_EVERY }
+    }
+}
+
+/// A thousand looks a second are a percent of a processor for each thread.
+const LONGEST_PAUSE: Duration = Duration::from_millis(8);
+
+/// Where allocations are sampled because that was asked for, each cycle should be looked at.
+const FOLLOWING_UNBOUNDED: f64 = 0.1;
 
 impl Sampler {
     pub fn name(self) -> &'static str {
