@@ -93,11 +93,11 @@ pub struct SampleControl {
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct PinControl {
-    /// The type descriptor it passes.
+    /// The type descriptor it passes; 0: none, or it is not known.
     pub type_addr: u64,
-    /// Bytes it asks for.
+    /// Bytes it asks for; 0: known only while the program runs.
     pub size: u64,
-    /// Mean bytes between two samples; 0: none are taken, calls are counted.
+    /// Mean calls between two samples; 0: none are taken, calls are counted.
     pub mean: u64,
 }
 

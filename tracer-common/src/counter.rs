@@ -59,11 +59,13 @@ pub enum Counter {
     SampleUnfollowed = 25,
     /// User side: probes were taken away for a while to stay within the budget, so many times.
     Throttled = 26,
+    /// User side: a sampled object of a pinned call whose size could not be read.
+    SampleUnplaced = 27,
 }
 
 impl Counter {
     /// Every counter, in wire order.
-    pub const ALL: [Counter; 27] = [
+    pub const ALL: [Counter; 28] = [
         Counter::RingFull,
         Counter::AllocTableFull,
         Counter::MapTableFull,
@@ -91,6 +93,7 @@ impl Counter {
         Counter::SampleUnreadable,
         Counter::SampleUnfollowed,
         Counter::Throttled,
+        Counter::SampleUnplaced,
     ];
 
     /// The name in reports; never reused for another meaning.
@@ -123,6 +126,7 @@ impl Counter {
             Counter::SampleUnreadable => "sample_unreadable",
             Counter::SampleUnfollowed => "sample_unfollowed",
             Counter::Throttled => "throttled",
+            Counter::SampleUnplaced => "sample_unplaced",
         }
     }
 }

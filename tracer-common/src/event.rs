@@ -47,7 +47,7 @@ pub struct Sample {
     pub stack: u64,
     /// 0: the allocator was given no type.
     pub type_addr: u64,
-    /// What the program asked for.
+    /// What the program asked for; 0: a pinned call of which that is not known.
     pub size: u64,
     /// Address of the target's structure of the goroutine.
     pub g: u64,
@@ -56,7 +56,8 @@ pub struct Sample {
     /// The heap's sweep generation, and [`SAMPLE_MARKING`], read when the object had its address.
     pub generation: u32,
     pub flags: u32,
-    pub padding: u32,
+    /// The probe of the pinned call that chose it, plus one; 0: the allocator's own functions did.
+    pub pin: u32,
 }
 
 /// The collector was marking.

@@ -78,5 +78,7 @@ pub struct Pending {
     /// Bytes from the allocator's return address up to the end of the goroutine's stack: the same after a move.
     pub depth: u64,
     pub ktime_ns: u64,
-    pub class: u64,
+    pub class: u32,
+    /// As in [`crate::event::Sample`].
+    pub pin: u32,
 }

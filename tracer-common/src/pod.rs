@@ -2,7 +2,7 @@
 
 use crate::{
     control::{PinControl, TargetControl, Times},
-    key::{AllocKey, AllocValue, GoKey, GoValue, MapKey},
+    key::{AllocKey, AllocValue, GoKey, GoValue, MapKey, Pending, PendingKey},
 };
 
 macro_rules! pod {
@@ -12,4 +12,4 @@ macro_rules! pod {
         unsafe impl aya::Pod for $t {}
     )*};
 }
-pod!(TargetControl, PinControl, Times, AllocKey, AllocValue, MapKey, GoKey, GoValue);
+pod!(TargetControl, PinControl, Times, AllocKey, AllocValue, MapKey, GoKey, GoValue, PendingKey, Pending);

@@ -29,14 +29,15 @@ const BPF_RB_NO_WAKEUP: u64 = 1;
 /// A sample that waits longer never gets its address: a goroutine that assists the collector waits for a cycle at most.
 const WAITS_NS: u64 = 10_000_000_000;
 
-/// Takes the allocation's bytes off this CPU's distance to the next sample; whether the allocation is one.
+/// Takes the allocation's bytes, or one call, off this CPU's distance to the next sample; whether the allocation is one.
 #[inline(always)]
 pub fn begins(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) -> bool {
     let (size, mean, left) = if cookie.flags & AT_CALL != 0 {
         let Some(pin) = PINS.get(u32::from(cookie.probe)) else {
             return false;
         };
-        (pin.size, pin.mean, PIN_DISTANCES.get_ptr_mut(u32::from(cookie.probe)))
+        // Each call counts as one, whatever it asks for.
+        (1, pin.mean, PIN_DISTANCES.get_ptr_mut(u32::from(cookie.probe)))
     } else {
         (Registers::of(ctx).arg0(), control.sample.mean, DISTANCES.get_ptr_mut(u32::from(cookie.slot)))
     };
@@ -66,12 +67,12 @@ pub fn begins(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) -> bo
 pub fn begin(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken: Option<&Taken>) {
     let registers = Registers::of(ctx);
     let g = registers.g();
-    let (mut size, mut type_addr) = (registers.arg0(), registers.arg1());
+    let (mut size, mut type_addr, mut chosen_by) = (registers.arg0(), registers.arg1(), 0);
     if cookie.flags & AT_CALL != 0 {
         let Some(pin) = PINS.get(u32::from(cookie.probe)) else {
             return;
         };
-        (size, type_addr) = (pin.size, pin.type_addr);
+        (size, type_addr, chosen_by) = (pin.size, pin.type_addr, u32::from(cookie.probe) + 1);
     }
     let (sp, fp) = (registers.sp(), registers.frame_pointer());
     let frame = if cookie.flags & CALLER_AT_SP != 0 { sp } else { fp.wrapping_add(8) };
@@ -100,7 +101,7 @@ pub fn begin(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken:
         _ => 0,
     };
     let (class, _) = classify(&control.alloc, size, type_addr);
-    let pending = Pending { stack, type_addr, size, depth, ktime_ns: now, class: u64::from(class) };
+    let pending = Pending { stack, type_addr, size, depth, ktime_ns: now, class, pin: chosen_by };
     if PENDING.insert(&key, &pending, 0).is_err() {
         lose(Counter::SampleTableFull);
     }
@@ -166,10 +167,10 @@ pub fn end(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
         type_addr: pending.type_addr,
         size: pending.size,
         g,
-        class: pending.class as u32,
+        class: pending.class,
         generation: generation.unwrap_or(0),
         flags,
-        padding: 0,
+        pin: pending.pin,
     };
     // SAFETY: a plain record of the stated length on this program's stack.
     let failed = unsafe {

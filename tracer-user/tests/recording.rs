@@ -250,6 +250,7 @@ fn every_kind() -> Vec<Record> {
         size: Bytes(12),
         g: ProcAddr(0xc00_0000),
         born: Some(Born { generation: 8, marking: true }),
+        pin: Some(9),
     };
     let fates = Fates {
         cycle: 5,
@@ -282,9 +283,9 @@ fn every_kind() -> Vec<Record> {
         unasked: 2,
     };
     let pinned = PinnedCall {
-        type_addr: ProcAddr(0x50_0100),
+        type_addr: Some(ProcAddr(0x50_0100)),
         site: CallSite { returns_to: ProcAddr(0x40_1234), callee: ProcAddr(0x40_9000) },
-        mean: 6_400,
+        mean: 20,
         probe: 9,
     };
     let waits = Waits {
@@ -321,11 +322,12 @@ fn every_kind() -> Vec<Record> {
         note(27, Note::Cost(Cost { cpu_ns: 123_456_789, rss: Some(Bytes(9 << 20)) })),
         note(27, Note::NewerGo { how: "by trial".into() }),
         note(27, Note::Sampling { mean: 524_288 }),
-        note(27, Note::Pinned { calls: vec![pinned], probes: vec![probe] }),
-        note(27, Note::Unpinned { type_addr: ProcAddr(0x50_0100), why: "too often".into() }),
+        note(27, Note::Pinned { calls: vec![pinned], probes: vec![probe.clone()] }),
+        note(27, Note::Unpinned { probes: vec![9], why: "too often".into() }),
         note(27, Note::Throttled { what: "map growth".into() }),
         note(27, Note::Resumed { what: "map growth".into() }),
         note(27, Note::Overhead(Box::new(overhead()))),
+        note(27, Note::Window { probes: vec![probe], open_us: 20_123, mean: 640 }),
     ];
     records.extend(Counter::ALL.map(|counter| note(28, Note::Lost { counter, count: 3 })));
     records.extend([EndedBy::Duration, EndedBy::StopAll].map(|by| note(30, Note::End(by))));
@@ -443,6 +445,7 @@ fn variants_keep_their_places() {
         (2, 17),
         (2, 18),
         (2, 19),
+        (2, 20),
     ]);
     expected.extend(Counter::ALL.map(|_| (2, 5)));
     expected.extend([(2, 6), (2, 6)]);
@@ -460,8 +463,8 @@ fn records_keep_their_form() {
     );
 }
 
-/// Of format 1.
-const FORM: (usize, u32) = (1150, 3_635_891_549);
+/// Of format 2.
+const FORM: (usize, u32) = (1197, 133_937_258);
 
 #[test]
 fn a_recording_that_was_cut_off_holds_what_was_whole() {
@@ -526,12 +529,12 @@ fn what_a_newer_tracer_wrote_is_passed_over_and_counted() {
     assert_eq!((records.len(), end.records, end.unknown, end.version.as_str()), (1, 3, 3, "9.9.9"));
     // Another format is refused by name.
     let mut other = format::head("9.9.9");
-    other[8] = 2;
+    other[8] = 99;
     let body = other.len() - 4;
     let sum = crc32fast::hash(&other[..body]);
     other[body..].copy_from_slice(&sum.to_le_bytes());
     let said = contents(&other).2.unwrap_err().to_string();
-    assert!(said.contains("format 2 by tracer 9.9.9"), "{said}");
+    assert!(said.contains("format 99 by tracer 9.9.9"), "{said}");
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl Objects {
             class,
             size,
             g: ProcAddr(0xc0_0000_2000 + site % 300 * 0x380),
+            pin: None,
             born: Some(Born {
                 generation: 2 * self.cycle as u32,
                 marking: self.numbers.next().is_multiple_of(5),

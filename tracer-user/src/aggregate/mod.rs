@@ -19,6 +19,7 @@ pub mod samples;
 pub mod series;
 pub mod session;
 pub mod stacks;
+pub mod windows;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ pub use profile::ProfileHistory;
 pub use samples::SampleStore;
 pub use session::SessionFacts;
 pub use stacks::Stacks;
+pub use windows::Windows;
 
 /// What a recording lacks may be in any figure.
 pub const RECORDING_CUT: &str = "recording_cut";
@@ -58,8 +60,8 @@ pub enum Remark {
     NewerGo { how: String },
     /// A kind of reading failed at least once.
     ReadingFailed { what: Cow<'static, str>, why: String },
-    /// Probes on the calls that make a type were taken away.
-    Unpinned { type_addr: ProcAddr, why: String },
+    /// Probes on the calls that return to these addresses were taken away.
+    Unpinned { calls: Vec<ProcAddr>, why: String },
     /// Probes of one kind were taken away for a while.
     Throttled { what: Cow<'static, str> },
     /// The process became another program.
@@ -87,6 +89,7 @@ pub struct Ledger {
     samples: SampleStore,
     call_sites: CallSiteStore,
     pins: Pins,
+    windows: Windows,
     probes: Vec<Probe>,
     remarks: Vec<Remark>,
     remarks_cut: u64,
@@ -118,6 +121,7 @@ impl Ledger {
             samples: SampleStore::default(),
             call_sites: CallSiteStore::default(),
             pins: Pins::default(),
+            windows: Windows::default(),
             probes: Vec::new(),
             remarks: Vec::new(),
             remarks_cut: 0,
@@ -219,9 +223,16 @@ impl Ledger {
                 self.probes.extend(probes.iter().take(room).cloned());
                 self.pins.add(self.now, calls);
             }
-            Note::Unpinned { type_addr, why } => {
-                self.pins.end(self.now, *type_addr);
-                self.remark(Remark::Unpinned { type_addr: *type_addr, why: why.clone() });
+            Note::Unpinned { probes, why } => {
+                self.pins.end(self.now, probes);
+                let of = self.pins.all().iter().filter(|pin| probes.contains(&pin.call.probe));
+                let calls = of.map(|pin| pin.call.site.returns_to).collect();
+                self.remark(Remark::Unpinned { calls, why: why.clone() });
+            }
+            Note::Window { probes, open_us, mean: _ } => {
+                let room = MAX_PROBES.saturating_sub(self.probes.len());
+                self.probes.extend(probes.iter().take(room).cloned());
+                self.windows.add(*open_us);
             }
             Note::Throttled { what } => {
                 self.lose(Counter::Throttled, 1);
@@ -342,6 +353,11 @@ impl Ledger {
     pub fn pins(&self) -> &Pins {
         &self.pins
     }
+    /// How often the allocator was probed for a moment, and for how long in all.
+    pub fn windows(&self) -> Windows {
+        self.windows
+    }
+
     pub fn call_sites(&self) -> &CallSiteStore {
         &self.call_sites
     }

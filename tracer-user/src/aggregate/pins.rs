@@ -1,9 +1,7 @@
 //! Calls in the program's code that were probed under way, and since when. This file judges nothing.
 
-use std::collections::BTreeMap;
-
 use crate::record::note::PinnedCall;
-use crate::units::{KTime, ProcAddr};
+use crate::units::KTime;
 
 /// Calls that are kept: each has a probe.
 const MAX_CALLS: usize = 256;
@@ -21,23 +19,16 @@ pub struct Pin {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Pins {
     pins: Vec<Pin>,
-    /// Mean bytes between two followed objects, by type: all calls of a type have one.
-    means: BTreeMap<ProcAddr, u64>,
 }
 
 impl Pins {
     pub(super) fn add(&mut self, since: KTime, calls: &[PinnedCall]) {
         let room = MAX_CALLS.saturating_sub(self.pins.len());
-        for call in calls.iter().take(room) {
-            if call.mean > 0 {
-                self.means.entry(call.type_addr).or_insert(call.mean);
-            }
-            self.pins.push(Pin { since, until: None, call: *call });
-        }
+        self.pins.extend(calls.iter().take(room).map(|call| Pin { since, until: None, call: *call }));
     }
 
-    pub(super) fn end(&mut self, at: KTime, type_addr: ProcAddr) {
-        for pin in self.pins.iter_mut().filter(|pin| pin.call.type_addr == type_addr) {
+    pub(super) fn end(&mut self, at: KTime, probes: &[u32]) {
+        for pin in self.pins.iter_mut().filter(|pin| probes.contains(&pin.call.probe)) {
             pin.until.get_or_insert(at);
         }
     }
@@ -46,13 +37,13 @@ impl Pins {
         &self.pins
     }
 
-    /// Mean bytes between two followed objects of a type; absent where none is followed.
-    pub fn mean(&self, type_addr: ProcAddr) -> Option<u64> {
-        self.means.get(&type_addr).copied()
+    /// Mean calls between two whose objects are followed, by the call's probe; absent where none is.
+    pub fn mean(&self, probe: u32) -> Option<u64> {
+        self.pins.iter().find(|pin| pin.call.probe == probe).map(|pin| pin.call.mean).filter(|mean| *mean > 0)
     }
 
     /// The largest mean; absent where nothing is followed.
     pub fn largest_mean(&self) -> Option<u64> {
-        self.means.values().copied().max()
+        self.pins.iter().map(|pin| pin.call.mean).filter(|mean| *mean > 0).max()
     }
 }

@@ -28,6 +28,8 @@ pub struct SampleGroup {
     pub type_addr: Option<ProcAddr>,
     pub class: AllocClass,
     pub size: Bytes,
+    /// The probe of the pinned call that chose them; absent where the allocator's own functions did.
+    pub pin: Option<u32>,
 }
 
 /// Numbers of samples.
@@ -104,8 +106,8 @@ impl SampleStore {
 
     /// Whether the object is followed.
     pub(super) fn sample(&mut self, at: KTime, sample: &Sample) -> bool {
-        let Sample { address, stack, type_addr, class, size, g: _, born: _ } = *sample;
-        let place = self.place(SampleGroup { stack, type_addr, class, size });
+        let Sample { address, stack, type_addr, class, size, g: _, born: _, pin } = *sample;
+        let place = self.place(SampleGroup { stack, type_addr, class, size, pin });
         self.newest = Some(at);
         let room = self.objects.len() < MAX_FOLLOWED;
         let follows = match self.objects.entry(SampleKey { address, at }) {
@@ -280,6 +282,7 @@ mod tests {
             size: Bytes(60),
             g: ProcAddr(1),
             born: Some(Born { generation: 4, marking: false }),
+            pin: None,
         }
     }
 

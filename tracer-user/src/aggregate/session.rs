@@ -39,6 +39,7 @@ impl SessionFacts {
             | Note::Sampling { .. }
             | Note::Pinned { .. }
             | Note::Unpinned { .. }
+            | Note::Window { .. }
             | Note::Throttled { .. }
             | Note::Resumed { .. }
             | Note::End(_) => {}

@@ -155,7 +155,7 @@ pub enum PartOf {
 }
 
 /// How it is known which code allocates what grows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub enum SitesBy {
     /// It is not.
     Nothing,
@@ -163,6 +163,8 @@ pub enum SitesBy {
     Count,
     /// By a sample of objects that are followed to their end.
     Sample,
+    /// By what moments showed in which the allocator was probed: so many, so many seconds in all.
+    Windows { opened: u64, open_s: f64 },
 }
 
 /// A type that grows in a size class.
@@ -210,6 +212,17 @@ pub struct Candidate {
     pub objects_per_s: f64,
     /// What of it lives, where objects are followed.
     pub live: Option<Live>,
+    /// What its share is made of, where windows showed it.
+    pub seen: Option<Seen>,
+}
+
+/// Objects of a size class that windows showed and that were kept: so many of so many were of one call.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Seen {
+    pub kept: u64,
+    pub of: u64,
+    /// Of the share, 95 %.
+    pub within: Interval,
 }
 
 /// Goroutines of one creation site that grow in number.

@@ -11,7 +11,7 @@ use flate2::{Compression, Decompress, FlushDecompress, Status, write::DeflateEnc
 /// Like PNG's: a byte beyond ASCII, and both line ends, so that a transfer as text is noticed.
 pub const MAGIC: [u8; 8] = *b"\x89TRC\r\n\x1a\n";
 /// Raised when a reader of the older form would read wrong figures.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 /// A version text is a few characters.
 pub const MAX_VERSION_TEXT: u16 = 64;
 pub const BLOCK_HEAD: usize = 20;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Seconds of allowance that can be spent at once. Hits have it from the start, time to see what is usual; readings have none: the
 /// first ones are made and paid for afterwards.
-const BURST_S: f64 = 10.0;
+pub const BURST_S: f64 = 10.0;
 /// How long a group stays closed at least, and at most.
 const CLOSED_S: f64 = 10.0;
 const CLOSED_MOST_S: f64 = 300.0;
@@ -221,6 +221,11 @@ impl Budget {
             left if left < self.readings.most / 2.0 => May::One,
             _ => May::All,
         }
+    }
+
+    /// Whether hits may take so many seconds of a processor now.
+    pub fn affords(&self, seconds: f64) -> bool {
+        !self.bounds || self.hits.credit >= seconds
     }
 
     pub fn taken(&self) -> Taken {

@@ -11,7 +11,7 @@ use crate::symbolize::evidence::{Evidence, TypeInClass, TypePoint, TypeRow};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wanted {
     pub type_name: String,
-    /// Mean bytes between two objects that are followed; 1: each is.
+    /// Mean calls between two whose objects are followed; 1: each is.
     pub mean: u64,
 }
 
@@ -20,13 +20,13 @@ pub const MAX_TYPES: usize = 4;
 /// A type that is made in more places says little about any of them.
 const MAX_PLACES: usize = 8;
 /// Censuses that must show it grow, one after the other.
-const RISES: usize = 4;
+pub(super) const RISES: usize = 4;
 /// What it must have gained by then, of the least that a finding is made of (heap-growth).
 const MIN_GAIN: u64 = 64 * 1024;
-/// Objects of its size made in a second beyond which nothing of it is probed: two probes at each are then 1 % of a processor.
-pub const MAX_RATE: f64 = 5_000.0;
+/// Objects of its size made in a second beyond which nothing of it is probed: two probes at each are then half a percent of a processor.
+pub(super) const MAX_RATE: f64 = 2_000.0;
 /// Followed objects of one type, per second: each costs a microsecond or two, some of them some memory of ours.
-const PER_S: f64 = 200.0;
+pub(super) const PER_S: f64 = 200.0;
 
 /// The type to pin next; `pinned` are those that were.
 pub fn wanted(evidence: &Evidence, pinned: &BTreeSet<String>) -> Option<Wanted> {
@@ -44,13 +44,13 @@ pub fn wanted(evidence: &Evidence, pinned: &BTreeSet<String>) -> Option<Wanted> 
 }
 
 /// One type for sure, made in a few places that are all known.
-fn is_pinnable(row: &TypeRow) -> bool {
+pub(super) fn is_pinnable(row: &TypeRow) -> bool {
     let places = |row: &TypeRow| row.places.as_ref().map(|p| (p.places.len(), p.more));
     row.candidates.len() == 1 && matches!(places(row), Some((1..=MAX_PLACES, 0)))
 }
 
 /// What was gained since the censuses before, where each of the last ones shows more than the one before it.
-fn gain(class: &TypeInClass) -> Option<u64> {
+pub(super) fn gain(class: &TypeInClass) -> Option<u64> {
     let from = class.points.len().checked_sub(RISES + 1)?;
     let last: &[TypePoint] = class.points.get(from..)?;
     let rises = last.windows(2).all(|pair| pair[1].objects > pair[0].objects);
@@ -63,8 +63,7 @@ fn gain(class: &TypeInClass) -> Option<u64> {
 fn mean(evidence: &Evidence, class: &TypeInClass) -> Option<u64> {
     let of = evidence.size_classes.iter().find(|of| of.class == class.class);
     let rate = of.and_then(|of| of.allocs_per_s).filter(|rate| *rate <= MAX_RATE)?;
-    let size = of.and_then(|of| of.size).unwrap_or(0);
-    Some(if rate <= PER_S || size == 0 { 1 } else { (size as f64 * rate / PER_S) as u64 })
+    Some((rate / PER_S).ceil().max(1.0) as u64)
 }
 
 #[cfg(test)]
@@ -140,6 +139,6 @@ mod tests {
             let e = evidence(vec![row("main.A", 1, &RISING)], allocs_per_s);
             wanted(&e, &BTreeSet::new()).map(|w| w.mean)
         };
-        assert_eq!((mean(200.0), mean(4_000.0), mean(20_000.0)), (Some(1), Some(6_400), None));
+        assert_eq!((mean(200.0), mean(2_000.0), mean(20_000.0)), (Some(1), Some(10), None));
     }
 }

@@ -7,11 +7,12 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, MapData, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues},
 };
 use tracer_common::{
     control::{PinControl, TargetControl},
     cookie::Shape,
+    key::{Pending, PendingKey},
 };
 
 use super::{
@@ -99,6 +100,22 @@ impl Kernel {
         let mut map: Array<&mut MapData, PinControl> = Array::try_from(map).map_err(|e| failed(chain(&e)))?;
         map.set(u32::from(probe), pin, 0).map_err(|e| failed(chain(&e)))?;
         self.draw("PIN_DISTANCES", u32::from(probe), pin.mean)
+    }
+
+    /// Forgets the sampled allocations that wait for their object where the allocator's own functions chose them.
+    pub fn forget_pending(&mut self) -> Result<(), KernelError> {
+        const MAP: &str = "PENDING";
+        let failed = |why: String| KernelError::Map { map: MAP, why };
+        let map = self.ebpf.map_mut(MAP).ok_or_else(|| failed("not in the object".into()))?;
+        let mut map: HashMap<&mut MapData, PendingKey, Pending> =
+            HashMap::try_from(map).map_err(|e| failed(chain(&e)))?;
+        let waiting: Vec<PendingKey> =
+            map.iter().flatten().filter(|(_, of)| of.pin == 0).map(|(key, _)| key).collect();
+        for key in waiting {
+            // Gone already where its object came after all.
+            let _gone = map.remove(&key);
+        }
+        Ok(())
     }
 
     /// Draws each CPU's distance to its first sample; must be done before probes are attached. Seeds are the process's own

@@ -51,6 +51,7 @@ fn sample(bytes: &[u8]) -> Option<Event> {
         size: Bytes(u64_at(bytes, 40)?),
         g: ProcAddr(u64_at(bytes, 48)?),
         born: (flags & SAMPLE_STATELESS == 0).then_some(born),
+        pin: u32_at(bytes, 68)?.checked_sub(1),
     }))
 }
 

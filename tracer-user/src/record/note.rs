@@ -49,23 +49,26 @@ pub enum Note {
     Sampling { mean: u64 },
     /// Calls in the program's code were probed under way; their probes come behind those that were attached before.
     Pinned { calls: Vec<PinnedCall>, probes: Vec<Probe> },
-    /// The probes on the calls that make a type were taken away again.
-    Unpinned { type_addr: ProcAddr, why: String },
+    /// The probes on some of those calls were taken away again.
+    Unpinned { probes: Vec<u32>, why: String },
     /// Probes of one kind were taken away for a while, because tracing took more than it may.
     Throttled { what: Cow<'static, str> },
     /// They are back.
     Resumed { what: Cow<'static, str> },
     /// What tracing took from the target, as of a report.
     Overhead(Box<Overhead>),
+    /// The allocator was probed for a moment, to see who allocates; its probes come behind those that were attached before, and are told
+    /// with the first such moment.
+    Window { probes: Vec<Probe>, open_us: u64, mean: u64 },
 }
 
-/// A call that allocates objects of one type.
+/// A call that allocates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PinnedCall {
-    /// The type's descriptor.
-    pub type_addr: ProcAddr,
+    /// The descriptor of the type it passes; absent where it passes none, or it is not known.
+    pub type_addr: Option<ProcAddr>,
     pub site: CallSite,
-    /// Mean bytes between two objects that are followed; 0: none is, calls are counted. 1: each is.
+    /// Mean calls between two whose objects are followed; 0: none is, calls are counted. 1: each is.
     pub mean: u64,
     /// Which of the session's probes counts it.
     pub probe: u32,

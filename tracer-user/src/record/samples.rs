@@ -28,12 +28,15 @@ pub struct Sample {
     /// The type descriptor passed to the allocator; absent where it passed none.
     pub type_addr: Option<ProcAddr>,
     pub class: AllocClass,
-    /// What the program asked for, by which it was sampled.
+    /// What the program asked for, by which it was sampled where no pinned call chose it; of a call that does not say what it asks
+    /// for, the slot that its object has.
     pub size: Bytes,
     /// The goroutine's structure.
     pub g: ProcAddr,
     /// The collector's state when the object had its address; absent where it could not be read.
     pub born: Option<Born>,
+    /// The probe of the pinned call that chose it; absent where the allocator's own functions did.
+    pub pin: Option<u32>,
 }
 
 /// Where in the collector's cycles an object came to be.

@@ -1,7 +1,7 @@
 //! Evidence + Judgement + what the session knows of itself -> [`Report`]. No figure is made here; only put into
 //! the model's words.
 
-use super::finding::{finding, pinned};
+use super::finding::{finding, pinned, windows};
 use super::growth;
 use super::heap_rows as heap;
 use super::model::{
@@ -105,6 +105,7 @@ pub fn report(facts: &SessionFacts, evidence: &Evidence, judgement: &Judgement) 
         heap_profile: evidence.profile.as_ref().map(profile::heap_profile),
         goroutines: evidence.goroutines.as_ref().map(goroutines),
         pins: evidence.pins.iter().map(pinned).collect(),
+        windows: evidence.windows.as_ref().map(|of| windows(of, &evidence.size_classes)),
         maps: evidence.maps.iter().filter(|m| is_worth_a_row(m)).map(map_row).collect(),
         map_search: evidence.map_search.map(|search| MapSearch {
             span_bytes: search.span_bytes,
@@ -242,8 +243,8 @@ fn session(facts: &SessionFacts, evidence: &Evidence) -> Session {
             .iter()
             .map(|r| match r {
                 Remark::SiteRefused { function, why } => format!("{function} is not probed: {why}"),
-                Remark::Unpinned { type_name, why } => {
-                    format!("the calls that make {type_name} are not probed any more: {why}")
+                Remark::Unpinned { functions, why } => {
+                    format!("the calls in {} are not probed any more: {why}", functions.join(", "))
                 }
                 Remark::Throttled { what } => format!(
                     "{what}: the probes were taken away for some time to stay within the budget, and what happened then is not counted"

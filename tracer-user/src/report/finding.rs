@@ -2,7 +2,7 @@
 
 use super::build::{frame, frames};
 use super::growth;
-use super::model::{ClassSite, CodePlace, Finding, GrowingClass, Pinned, Subject};
+use super::model::{ClassSite, CodePlace, Finding, GrowingClass, Pinned, Subject, WindowCall, Windows};
 use crate::analyze::{self, HeapPart, PartOf};
 use crate::symbolize::evidence;
 
@@ -108,6 +108,23 @@ pub(super) fn pinned(pin: &evidence::PinRow) -> Pinned {
         until_t: pin.until_s,
         calls: pin.calls,
         calls_per_s: pin.calls.map(|calls| calls as f64 / pin.counted_s),
-        sample_bytes: Some(pin.mean).filter(|mean| *mean > 0),
+        sample_calls: Some(pin.mean).filter(|mean| *mean > 0),
     }
+}
+
+/// Calls of windows that are worth a row.
+const MAX_WINDOW_CALLS: usize = 50;
+
+pub(super) fn windows(windows: &evidence::Windows, sizes: &[evidence::SizeClass]) -> Windows {
+    let mut kept: Vec<&evidence::WindowRow> = windows.rows.iter().filter(|row| row.kept > 0).collect();
+    kept.sort_by_key(|row| (std::cmp::Reverse(row.kept), row.class, row.returns_to));
+    let call = |row: &&evidence::WindowRow| WindowCall {
+        bytes: sizes.iter().find(|of| of.class == row.class).and_then(|of| of.size),
+        stack: frames(&row.stack),
+        cause: row.cause.name().to_owned(),
+        sampled: row.taken,
+        kept: row.kept,
+    };
+    let calls = kept.iter().take(MAX_WINDOW_CALLS).map(call).collect();
+    Windows { opened: windows.opened, open_s: windows.open_s, calls }
 }

@@ -83,7 +83,7 @@ pub(super) fn live_sites(lines: &mut Lines, report: &Report, top: usize) {
             &format!(
                 "the program changed its sampling rate from {} to {}; objects sampled before are scaled wrongly",
                 figures::bytes(former),
-                figures::bytes(profile.sample_bytes)
+                figures::bytes(profile.sample_bytes.unwrap_or(0))
             ),
         );
     }
@@ -98,10 +98,10 @@ fn since_gc(row: &Allocation) -> Option<Allocated> {
 fn of_what(profile: &HeapProfile) -> String {
     let collected = profile.as_of != "now";
     let by = match profile.source {
-        "pins" if profile.sample_bytes <= 1 => "all of it followed".to_owned(),
+        "pins" if profile.sample_calls <= Some(1) => "all of it followed".to_owned(),
         "pins" => "a sample of it followed".to_owned(),
-        "samples" if profile.sample_bytes <= 1 => "every allocation followed".to_owned(),
-        "samples" => format!("one sample per {}", figures::bytes(profile.sample_bytes)),
+        "samples" if profile.sample_bytes <= Some(1) => "every allocation followed".to_owned(),
+        "samples" => format!("one sample per {}", figures::bytes(profile.sample_bytes.unwrap_or(0))),
         _ if collected => return "live after the last GC, by Go's own memory profile".to_owned(),
         _ => return "allocated so far (no GC yet), by Go's own memory profile".to_owned(),
     };
@@ -138,7 +138,8 @@ mod tests {
             let mut report = sampled();
             let heap = report.heap_profile.as_mut().unwrap();
             let bytes_high = (sample_bytes > 1).then_some(1_570_626);
-            (heap.sample_bytes, heap.live) = (sample_bytes, Allocated { bytes_high, ..Allocated::default() });
+            (heap.sample_bytes, heap.live) =
+                (Some(sample_bytes), Allocated { bytes_high, ..Allocated::default() });
             report.allocations = Some(Vec::new());
             written(&report, &Text)
         };

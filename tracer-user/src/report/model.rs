@@ -14,7 +14,9 @@ use serde::Serialize;
 
 use crate::symbolize::profile::{Place, Sample};
 
-pub use finding::{ClassSite, CodePlace, Finding, GrowingClass, Pinned, Subject, Undecided};
+pub use finding::{
+    ClassSite, CodePlace, Finding, GrowingClass, Pinned, Subject, Undecided, WindowCall, Windows,
+};
 pub use lines::{LINES_SCHEMA, Line};
 
 pub const SCHEMA: &str = "tracer.report/1";
@@ -45,6 +47,9 @@ pub struct Report {
     /// Calls in the program's code that were probed under way.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pins: Vec<Pinned>,
+    /// Present where the allocator was probed for moments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Windows>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub maps: Vec<MapRow>,
     /// Present where maps were looked for in the heap.
@@ -434,8 +439,12 @@ pub struct Allocated {
 pub struct HeapProfile {
     /// Who took the samples: `runtime`, Go's own profiler, or `samples`, this session since it attached.
     pub source: &'static str,
-    /// Mean bytes between two samples, as the target has it.
-    pub sample_bytes: u64,
+    /// Mean bytes between two samples, as the target has it. Absent where calls were chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_bytes: Option<u64>,
+    /// Mean calls between two whose objects are followed, at the call where it is largest; 1: each is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_calls: Option<u64>,
     /// The same at the session's first reading, where it was another: older samples are scaled wrongly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub former_sample_bytes: Option<u64>,

@@ -131,7 +131,11 @@ impl Builder {
             ("inuse_objects", "count"),
             ("inuse_space", "bytes"),
         ];
-        self.head(report, &kinds, ("space", "bytes", heap.sample_bytes));
+        let period = match (heap.sample_bytes, heap.sample_calls) {
+            (Some(bytes), _) => ("space", "bytes", bytes),
+            (None, calls) => ("calls", "count", calls.unwrap_or(1)),
+        };
+        self.head(report, &kinds, period);
         let comments: &[&str] = match (heap.as_of, heap.source) {
             ("now", "pins") => &[
                 "what the probed calls allocated since they are probed; no GC has told yet what of it lives",

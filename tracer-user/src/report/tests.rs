@@ -83,6 +83,7 @@ fn evidence() -> Evidence {
         module: Some("example.com/checkout".into()),
         allocations: Some(Allocations { sites, total, read_at_s: 130.0, counted_s: 130.0 }),
         profile: None,
+        windows: None,
         map_search: Some(MapSearch {
             span_bytes: 40 << 20,
             waiting_bytes: 24 << 20,

@@ -22,7 +22,7 @@ impl Interval {
 }
 
 /// What lies below the interval and above it, each.
-const TAIL: f64 = 0.025;
+pub(super) const TAIL: f64 = 0.025;
 /// The standard normal quantile of 1 - `TAIL`.
 const Z: f64 = 1.959_963_984_540_054;
 /// From this shape on (for small objects: so many samples), Wilson and Hilferty's approximation is within 0.15 % of the

@@ -5,6 +5,7 @@
 mod estimate;
 mod interval;
 mod poisson;
+mod share;
 mod total;
 
 pub use estimate::Estimate;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{clock, inbox::Wake};
+use super::{clock, inbox::Wake, placer::Placer};
 use crate::{
     kernel::ring::{DRAIN_EVERY, Ring},
     record::{Record, decode},
@@ -26,6 +26,7 @@ const FEW: usize = 64;
 pub(super) struct Drain {
     stop: Arc<AtomicBool>,
     undecodable: Arc<AtomicU64>,
+    unplaced: Arc<AtomicU64>,
 }
 
 impl Drain {
@@ -33,11 +34,13 @@ impl Drain {
     pub(super) fn start(
         mut ring: Ring,
         longest: Duration,
+        placer: Placer,
         mut each_tell: impl FnMut() + Send + 'static,
         inbox: SyncSender<Wake>,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let undecodable = Arc::new(AtomicU64::new(0));
+        let unplaced = Arc::clone(&placer.unplaced);
         let (stopped, bad) = (Arc::clone(&stop), Arc::clone(&undecodable));
         std::thread::Builder::new().name("drain".into()).spawn(move || {
             let (mut told, mut pause) = (Instant::now(), DRAIN_EVERY);
@@ -47,7 +50,11 @@ impl Drain {
                 let began = clock::now();
                 let mut records: Vec<Record> = Vec::new();
                 ring.drain(|bytes| match decode::decode(bytes) {
-                    Some(record) => records.push(record),
+                    Some(mut record) => {
+                        if placer.complete(&mut record) {
+                            records.push(record);
+                        }
+                    }
                     None => {
                         bad.fetch_add(1, Ordering::Relaxed);
                     }
@@ -71,12 +78,17 @@ impl Drain {
                 std::thread::sleep(pause);
             }
         })?;
-        Ok(Self { stop, undecodable })
+        Ok(Self { stop, undecodable, unplaced })
     }
 
     /// Ring records that could not be decoded so far.
     pub(super) fn undecodable(&self) -> u64 {
         self.undecodable.load(Ordering::Relaxed)
+    }
+
+    /// Sampled objects whose size could not be read so far.
+    pub(super) fn unplaced(&self) -> u64 {
+        self.unplaced.load(Ordering::Relaxed)
     }
 
     /// Asks for one last drain, after which the thread says that it ends.

@@ -18,24 +18,36 @@ use super::{
     account::Account,
     clock, hit_costs,
     inbox::Wake,
-    pinner::{self, Ask, Pinned},
+    pinner::{self, Pinned},
     plan::{self, Planned, Refusal},
     prober::{Engine, Kind, Linked, missing, sites},
-    setup::Allowed,
+    setup::{Allowed, Events},
     target::Target,
 };
+use tracer_common::control::{MAX_PROBES, TargetControl};
+
 use crate::{
     binary::x86::Emulates,
-    control::budget::{Budget, Group, Order},
+    control::{
+        budget::{Budget, Group, Order},
+        windows::Window,
+    },
     kernel::{Attachment, Kernel, KernelError, calibrate::HitCosts, tables::Spending, tables::Tables},
-    record::{Body, Note, Record, Slot, facts::Overhead},
-    units::ProcAddr,
+    record::{Body, Note, Record, Slot, facts::Overhead, note::Probe},
 };
 
 /// How often spending is looked at.
 const EVERY: Duration = Duration::from_millis(100);
+/// An allocation that was chosen has its object by then; where its thread is off the processor for longer, it is forgotten.
+const HANDED_OUT_WITHIN: Duration = Duration::from_millis(2);
 /// What a hit is taken to cost where that could not be measured: more than it did on any host so far.
 const UNKNOWN_HIT_NS: f64 = 3_000.0;
+
+/// What the loop may ask for.
+pub(super) enum Ask {
+    Pin(pinner::Ask),
+    Open(Window),
+}
 
 /// A running governor.
 pub(super) struct Governor {
@@ -65,7 +77,7 @@ impl Governor {
     }
 
     /// `false`: the thread has ended.
-    pub(super) fn pin(&self, ask: Ask) -> bool {
+    pub(super) fn ask(&self, ask: Ask) -> bool {
         self.asks.send(ask).is_ok()
     }
 
@@ -82,7 +94,10 @@ impl Governor {
 #[derive(Clone, Copy)]
 enum Of {
     Kind(Kind),
-    Type(ProcAddr),
+    /// Single calls.
+    Calls,
+    /// The allocator, for moments.
+    Window,
 }
 
 /// Probes that are attached and let go together.
@@ -97,14 +112,16 @@ struct Member {
 }
 
 impl Member {
-    fn new(of: Of, group: Group, planned: Vec<Planned>, attachment: Attachment) -> Self {
+    fn new(of: Of, group: Group, planned: Vec<Planned>, attachment: Option<Attachment>) -> Self {
         let seen = vec![Spending::default(); planned.len()];
-        Self { of, group, planned, seen, attachment: Some(attachment) }
+        Self { of, group, planned, seen, attachment }
     }
 }
 
 struct Work {
     kernel: Option<Kernel>,
+    /// The target's row there.
+    control: Option<TargetControl>,
     tables: Option<Arc<Tables>>,
     target: Arc<Target>,
     emulates: Emulates,
@@ -124,15 +141,16 @@ impl Work {
     fn new(parts: Parts) -> Self {
         let Parts { engine, target, emulates, probes, account, allowed } = parts;
         let mut budget = Budget::new(allowed.share, allowed.bounds_hits);
-        let (mut kernel, mut tables, mut members) = (None, None, Vec::new());
-        if let Some(Engine { kernel: loaded, tables: counts, links }) = engine {
+        let (mut kernel, mut control, mut tables, mut members) = (None, None, None, Vec::new());
+        if let Some(Engine { kernel: loaded, tables: counts, links, control: row }) = engine {
             for Linked { of, planned, attachment } in links {
-                members.push(Member::new(Of::Kind(of), budget.add(), planned, attachment));
+                members.push(Member::new(Of::Kind(of), budget.add(), planned, Some(attachment)));
             }
-            (kernel, tables) = (Some(loaded), Some(counts));
+            (kernel, control, tables) = (Some(loaded), Some(row), Some(counts));
         }
         Self {
             kernel,
+            control,
             tables,
             target,
             emulates,
@@ -156,9 +174,15 @@ impl Work {
                 break;
             }
             match asked.recv_timeout(EVERY.saturating_sub(self.looked.elapsed())) {
-                Ok(ask) => {
+                Ok(Ask::Pin(ask)) => {
                     if let Err(why) = self.pin(&ask, &mut notes) {
-                        let function = "a call that makes a growing type".to_owned();
+                        let function = "a call that makes what grows".to_owned();
+                        notes.push(Note::SiteRefused { function, why });
+                    }
+                }
+                Ok(Ask::Open(window)) => {
+                    if let Err(why) = self.window(window, &mut notes) {
+                        let function = "the allocator, for a moment,".to_owned();
                         notes.push(Note::SiteRefused { function, why });
                     }
                 }
@@ -245,14 +269,16 @@ impl Work {
         match member.of {
             Of::Kind(kind) => notes.push(Note::Throttled { what: kind.name().into() }),
             // What was made meanwhile would be missing among what lives.
-            Of::Type(type_addr) => {
+            Of::Calls => {
                 self.budget.retire(group);
                 let share = 100.0 * spent.as_secs_f64() / took.as_secs_f64().max(1e-9);
                 let why = format!(
                     "their probes took {share:.1} % of a processor, more than the budget has left for them"
                 );
-                notes.push(Note::Unpinned { type_addr, why });
+                let probes = member.planned.iter().map(|plan| u32::from(plan.cookie.probe)).collect();
+                notes.push(Note::Unpinned { probes, why });
             }
+            Of::Window => {}
         }
     }
 
@@ -279,8 +305,8 @@ impl Work {
         }
     }
 
-    /// Probes the calls that make a type.
-    fn pin(&mut self, ask: &Ask, notes: &mut Vec<Note>) -> Result<(), String> {
+    /// Probes single calls.
+    fn pin(&mut self, ask: &pinner::Ask, notes: &mut Vec<Note>) -> Result<(), String> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         let first = self.probes.load(Ordering::Acquire);
         let Pinned { planned, controls, calls } =
@@ -292,8 +318,75 @@ impl Work {
         self.probes.store(first + planned.len(), Ordering::Release);
         notes.push(Note::Pinned { calls, probes: plan::probe_notes(&planned) });
         let group = self.budget.add();
-        self.members.push(Member::new(Of::Type(ask.type_addr), group, planned, attachment));
+        self.members.push(Member::new(Of::Calls, group, planned, Some(attachment)));
         Ok(())
+    }
+
+    /// Probes the allocator for a moment, if the budget has what that takes. Other probes are not looked after meanwhile.
+    fn window(&mut self, window: Window, notes: &mut Vec<Note>) -> Result<(), String> {
+        if self.kernel.is_none() || !self.budget.affords(window.costs) {
+            return Ok(());
+        }
+        self.target.process.still_same().map_err(|e| e.to_string())?;
+        let known = self.members.iter().position(|member| matches!(member.of, Of::Window));
+        let (place, new) = match known {
+            Some(place) => (place, Vec::new()),
+            None => self.add_allocator()?,
+        };
+        let planned = &self.members[place].planned;
+        let (_, differing) = plan::keep_intact(&self.target.memory, self.target.bias, planned.clone(), 0);
+        if let Some(refusal) = differing.first() {
+            return Err(refusal.why.clone());
+        }
+        let (Some(kernel), Some(control)) = (&mut self.kernel, &mut self.control) else { return Ok(()) };
+        kernel.draw_distances(Slot(0), window.mean).map_err(|e| e.to_string())?;
+        let attachment = attach(kernel, &self.target, planned, notes)?;
+        let mut sample = |mean| {
+            control.sample.mean = mean;
+            kernel.set_target(Slot(0), *control).map_err(|e| e.to_string())
+        };
+        // None is chosen before all probes are there, nor once they go.
+        sample(window.mean)?;
+        let began = Instant::now();
+        std::thread::sleep(Duration::from_secs_f64(window.seconds));
+        sample(0)?;
+        let open = began.elapsed();
+        std::thread::sleep(HANDED_OUT_WITHIN);
+        drop(attachment);
+        kernel.forget_pending().map_err(|e| e.to_string())?;
+        let open_us = u64::try_from(open.as_micros()).unwrap_or(u64::MAX);
+        notes.push(Note::Window { probes: new, open_us, mean: window.mean });
+        Ok(())
+    }
+
+    /// Plans the probes on the allocator; which of the members they are, and what reports say of them.
+    fn add_allocator(&mut self) -> Result<(usize, Vec<Probe>), String> {
+        let planned = self.allocator()?;
+        self.probes.fetch_add(planned.len(), Ordering::AcqRel);
+        let probes = plan::probe_notes(&planned);
+        // What they take is counted; they go by themselves.
+        let group = self.budget.add();
+        self.budget.retire(group);
+        self.members.push(Member::new(Of::Window, group, planned, None));
+        Ok((self.members.len() - 1, probes))
+    }
+
+    /// Where the allocator is entered and where it hands out objects.
+    fn allocator(&self) -> Result<Vec<Planned>, String> {
+        let events = Events { sampled: true, ..Events::default() };
+        let (planned, refused) = plan::plan_sites(&self.target.image, Slot(0), events, self.emulates);
+        if let Some(refusal) = refused.first() {
+            return Err(format!("{}: {}", refusal.function, refusal.why));
+        }
+        let first = self.probes.load(Ordering::Acquire);
+        if first + planned.len() > MAX_PROBES as usize {
+            return Err(format!("more than {MAX_PROBES} probes"));
+        }
+        let (planned, differing) = plan::keep_intact(&self.target.memory, self.target.bias, planned, first);
+        match differing.first() {
+            Some(refusal) => Err(refusal.why.clone()),
+            None => Ok(planned),
+        }
     }
 }
 

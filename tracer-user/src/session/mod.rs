@@ -23,6 +23,7 @@ mod open;
 mod operator;
 mod pinner;
 mod pinning;
+mod placer;
 mod plan;
 mod plugins;
 mod privileges;

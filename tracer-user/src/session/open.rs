@@ -120,13 +120,12 @@ fn launched(
     let child = waiting.release()?;
     let located = || {
         let target = started(pid, file, image)?;
-        if let Some(probes) = &mut probes {
-            // Where the program lies is known only now.
-            let sample = sampling(setup, &target);
-            let control = plan::control(layout, namespace, &target.image, Some(target.bias), sample);
-            if let Some(engine) = &mut probes.engine {
-                engine.kernel.set_target(Slot(0), control)?;
-            }
+        // Where the program lies is known only now.
+        let sample = sampling(setup, &target);
+        let control = plan::control(layout, namespace, &target.image, Some(target.bias), sample);
+        if let Some(engine) = probes.as_mut().and_then(|probes| probes.engine.as_mut()) {
+            engine.kernel.set_target(Slot(0), control)?;
+            engine.control = control;
         }
         let not_taken = verify(setup, probes.as_ref(), &target, &wanted.refused)?;
         let profile = profiler::choose(setup.sampler, &target)?;

@@ -12,20 +12,27 @@ use super::{
 };
 use crate::{
     binary::{flow::Place, x86::Emulates},
-    goruntime::code::{call_sites, pins, sites::ProbeSite},
+    goruntime::code::{pins, sites::ProbeSite},
     record::{Note, call_sites::CallSite, note::PinnedCall},
     units::ProcAddr,
 };
 
-/// A type to pin, with the calls that make it.
+/// Calls to pin, which are attached and let go together.
 pub(super) struct Ask {
-    pub(super) type_addr: ProcAddr,
-    pub(super) sites: Vec<CallSite>,
-    /// Mean bytes between two objects that are followed.
+    /// The type they pass; absent where they pass none, or it is not known.
+    pub(super) type_addr: Option<ProcAddr>,
+    pub(super) calls: Vec<Wanted>,
+}
+
+/// A call, by where it returns to.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) returns_to: ProcAddr,
+    /// Mean calls between two whose objects are followed.
     pub(super) mean: u64,
 }
 
-/// What to attach for one type.
+/// What to attach for them.
 pub(super) struct Pinned {
     pub(super) planned: Vec<Planned>,
     /// What the kernel side is told of each probed call, by the probe's number.
@@ -37,9 +44,10 @@ pub(super) struct Pinned {
 struct Call {
     site: CallSite,
     pin: pins::Pin,
+    mean: u64,
 }
 
-/// Plans the probes of one type, numbered from `first` on; all of them or none. Calls that cannot be probed are told in `notes`.
+/// Plans the probes of these calls, numbered from `first` on; all of them or none. Calls that cannot be probed are told in `notes`.
 pub(super) fn plan(
     target: &Target,
     emulates: Emulates,
@@ -47,13 +55,17 @@ pub(super) fn plan(
     first: usize,
     notes: &mut Vec<Note>,
 ) -> Result<Pinned, String> {
-    let type_addr = target.bias.to_image(ask.type_addr);
+    let type_addr = ask.type_addr.map(|of| target.bias.to_image(of));
     let mut calls = Vec::new();
-    for site in &ask.sites {
-        let end = target.bias.to_image(site.returns_to);
-        let of = call_sites::CallSite::before(end, target.bias.to_image(site.callee));
-        match pins::pin(&target.image, of, type_addr, emulates) {
-            Ok(pin) => calls.push(Call { site: *site, pin }),
+    for Wanted { returns_to, mean } in &ask.calls {
+        let end = target.bias.to_image(*returns_to);
+        let found = pins::call_before(&target.image, end)
+            .and_then(|call| Ok((call, pins::pin(&target.image, call, type_addr, emulates)?)));
+        match found {
+            Ok((call, pin)) => {
+                let site = CallSite { returns_to: *returns_to, callee: target.bias.to_proc(call.callee) };
+                calls.push(Call { site, pin, mean: *mean });
+            }
             Err(e) => notes.push(refused(Refusal { function: end.to_string(), why: e.to_string() })),
         }
     }
@@ -66,14 +78,11 @@ pub(super) fn plan(
     let mut told = Vec::new();
     // Where objects come out is watched before any is chosen.
     for Call { pin, .. } in &calls {
-        if let (Some((site, at)), Some(_)) = (&pin.object, pin.size) {
-            planned.push(plan_object(site, *at));
-        }
+        planned.extend(pin.object.iter().map(|(site, at)| plan_object(site, *at)));
     }
-    for Call { site, pin } in &calls {
+    for Call { site, pin, mean } in &calls {
         planned.push(plan_call(&pin.call));
-        let followed = pin.object.is_some() && pin.size.is_some();
-        told.push((*site, pin.size, if followed { ask.mean } else { 0 }));
+        told.push((*site, pin.size, if pin.object.is_some() { *mean } else { 0 }));
     }
     if first + planned.len() > MAX_PROBES as usize {
         return Err(format!("more than {MAX_PROBES} probes"));
@@ -91,7 +100,7 @@ pub(super) fn plan(
     for ((site, size, mean), plan) in told.into_iter().zip(&planned[calls_from..]) {
         let probe = plan.cookie.probe;
         let size = size.map_or(0, |size| size.0);
-        controls.push((probe, PinControl { type_addr: ask.type_addr.0, size, mean }));
+        controls.push((probe, PinControl { type_addr: ask.type_addr.map_or(0, |of| of.0), size, mean }));
         calls.push(PinnedCall { type_addr: ask.type_addr, site, mean, probe: u32::from(probe) });
     }
     Ok(Pinned { planned, controls, calls })

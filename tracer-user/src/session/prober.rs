@@ -38,6 +38,8 @@ pub(super) struct Engine {
     pub(super) kernel: Kernel,
     pub(super) tables: Arc<Tables>,
     pub(super) links: Vec<Linked>,
+    /// The target's row.
+    pub(super) control: TargetControl,
 }
 
 /// Probes that are attached and let go together.
@@ -116,7 +118,7 @@ impl Probes {
             return Err(refused.unwrap_or_else(|| KernelError::Load("there is nothing to attach".into())));
         };
         let refusal = links.iter().find_map(|link| link.attachment.refusal()).map(ToString::to_string);
-        let engine = Some(Engine { kernel, tables: Arc::new(tables), links });
+        let engine = Some(Engine { kernel, tables: Arc::new(tables), links, control: *control });
         let refusal = refusal.or_else(|| refused.map(|e| e.to_string()));
         Ok(Self { planned, engine, ring: Some(ring), kind, refusal })
     }
@@ -146,7 +148,7 @@ impl Probes {
 impl Engine {
     /// Lets go. A multi link takes 30 ms, single links 100 ms each: called behind the printed report.
     pub(super) fn detach(self) {
-        let Self { kernel, tables: _, links } = self;
+        let Self { kernel, tables: _, links, control: _ } = self;
         // Links first: what they run is the kernel side's.
         drop(links);
         drop(kernel);

@@ -26,6 +26,7 @@ use super::{
     open::{self, Failed, Opened},
     operator,
     pinning::Pinning,
+    placer::Placer,
     plan::{self, Refusal},
     plugins::More,
     privileges,
@@ -216,7 +217,7 @@ impl<'s, 'a> Session<'s, 'a> {
             follower,
             governor: Some(governor),
             account,
-            pinning: pins.then(Pinning::new),
+            pinning: pins.then(|| Pinning::new(allowed.share)),
             began: Instant::now(),
             first_reported: false,
             streamed_at: Instant::now(),
@@ -398,8 +399,9 @@ impl<'s, 'a> Session<'s, 'a> {
 
     fn report(&mut self, which: Which) -> Report {
         if let Some(drain) = &self.drain {
-            let count = drain.undecodable();
-            self.say(Note::Lost { counter: Counter::Undecodable, count });
+            let (undecodable, unplaced) = (drain.undecodable(), drain.unplaced());
+            self.say(Note::Lost { counter: Counter::Undecodable, count: undecodable });
+            self.say(Note::Lost { counter: Counter::SampleUnplaced, count: unplaced });
         }
         for note in facts::now(&self.opened, Some(&self.account)) {
             self.say(note);
@@ -514,7 +516,8 @@ fn start_drain(
         return Ok(None);
     };
     let mut logger = engine.kernel.logger(LogLines(Arc::clone(&output.notice)))?;
-    Drain::start(ring, allowed.longest_pause(), move || logger.flush(), wakes.clone())
+    let placer = Placer { target: Arc::clone(&opened.target), unplaced: Arc::default() };
+    Drain::start(ring, allowed.longest_pause(), placer, move || logger.flush(), wakes.clone())
         .map(Some)
         .map_err(SessionError::Thread)
 }

@@ -79,6 +79,8 @@ pub struct Evidence {
     pub goroutines: Option<Goroutines>,
     /// Calls in the program's code that were probed under way.
     pub pins: Vec<PinRow>,
+    /// Who allocates, as moments showed in which the allocator was probed; absent where there was none.
+    pub windows: Option<Windows>,
     pub gc: Option<GcState>,
     pub size_classes: Vec<SizeClass>,
     pub census: Option<Census>,
@@ -98,7 +100,7 @@ pub enum Remark {
     SiteRefused { function: String, why: String },
     NewerGo { how: String },
     ReadingFailed { what: String, why: String },
-    Unpinned { type_name: String, why: String },
+    Unpinned { functions: Vec<String>, why: String },
     Throttled { what: String },
     Replaced { why: String },
     Recording { why: String },
@@ -233,6 +235,8 @@ pub struct MapSite {
 /// A call in the program's code that is probed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PinRow {
+    /// Where the call returns to.
+    pub returns_to: u64,
     pub type_name: Option<String>,
     pub place: Place,
     pub since_s: f64,
@@ -242,8 +246,33 @@ pub struct PinRow {
     pub calls: Option<u64>,
     /// Seconds in which they were counted.
     pub counted_s: f64,
-    /// Mean bytes between two objects that are followed; 0: none is. 1: each is.
+    /// Mean calls between two whose objects are followed; 0: none is. 1: each is.
     pub mean: u64,
+}
+
+/// Moments in which the allocator was probed, and what its callers keep. Shares are what they tell, not amounts.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Windows {
+    pub opened: u64,
+    pub open_s: f64,
+    pub rows: Vec<WindowRow>,
+}
+
+/// Sampled objects of one size class that one call in the program's own code led to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WindowRow {
+    /// The runtime's number; 0: large objects.
+    pub class: u8,
+    /// Where the call returns to.
+    pub returns_to: u64,
+    /// Stable id of the stack.
+    pub id: String,
+    /// The stack that led to it most often, of those objects that were kept.
+    pub stack: Vec<Frame>,
+    pub cause: Cause,
+    pub taken: u64,
+    /// Found alive by two cycles at least.
+    pub kept: u64,
 }
 
 /// Goroutines by creation site.

@@ -15,6 +15,7 @@ pub mod profile;
 mod rows;
 mod samples;
 mod stack;
+mod windows;
 
 use crate::aggregate::{Ledger, RECORDING_CUT, Remark as LedgerRemark};
 use crate::record::Counter;
@@ -83,6 +84,7 @@ impl Symbolizer {
             map_search: maps::search(ledger),
             goroutines: goroutines::goroutines(ledger, clock, &mut named),
             pins: pins::pins(ledger, clock, &mut named),
+            windows: windows::windows(ledger, &mut named),
             gc: rows::gc(ledger, clock),
             size_classes: rows::size_classes(ledger, clock),
             census: census::census(ledger, clock, &mut named),
@@ -108,10 +110,11 @@ impl Clock {
 
 fn remark(remark: &LedgerRemark, named: &mut memo::Named<'_>) -> evidence::Remark {
     match remark {
-        LedgerRemark::Unpinned { type_addr, why } => {
-            let type_name =
-                named.type_info(*type_addr).map_or_else(|| type_addr.to_string(), |info| info.name);
-            evidence::Remark::Unpinned { type_name, why: why.clone() }
+        LedgerRemark::Unpinned { calls, why } => {
+            let mut functions: Vec<String> = calls.iter().map(|call| named.function(*call)).collect();
+            functions.sort_unstable();
+            functions.dedup();
+            evidence::Remark::Unpinned { functions, why: why.clone() }
         }
         LedgerRemark::Throttled { what } => evidence::Remark::Throttled { what: what.clone().into_owned() },
         LedgerRemark::SiteRefused { function, why } => {
@@ -174,7 +177,8 @@ fn harm(counter: Counter) -> evidence::Harm {
         | Counter::StackUnknown
         | Counter::StackTableFull
         | Counter::PageSwapped
-        | Counter::SampleUnfollowed => Harm::Attribution,
+        | Counter::SampleUnfollowed
+        | Counter::SampleUnplaced => Harm::Attribution,
         Counter::StackTruncated
         | Counter::ForeignProcess
         | Counter::ReadingFailed

@@ -10,12 +10,13 @@ pub(super) fn pins(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -> Vec<
     let (hits, read_at) = (ledger.tallies().hits(), ledger.tallies().read_at());
     let rows = ledger.pins().all().iter().map(|pin| {
         let call = pin.call;
-        let type_name = named.type_info(call.type_addr).map(|info| info.name);
+        let type_name = call.type_addr.and_then(|of| named.type_info(of)).map(|info| info.name);
         let cause = cause::of(&[&named.function(call.site.callee)], type_name.as_deref());
         let place = Place { stack: named.user_stack(&[call.site.returns_to]).frames, cause };
         let end = pin.until.into_iter().chain(read_at).min();
         let counted_s = end.map_or(0.0, |end| end.seconds_since(pin.since).max(0.0));
         PinRow {
+            returns_to: call.site.returns_to.0,
             type_name,
             place,
             since_s: clock.at(pin.since),

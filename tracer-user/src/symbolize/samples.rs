@@ -30,6 +30,19 @@ const PAGE: u64 = 8192;
 /// What reads the same is one row.
 type RowKey = (Vec<Frame>, Option<String>, Cause);
 
+/// How the objects of a group were chosen: each weighs its bytes, or, at a pinned call, one.
+#[derive(Clone, Copy)]
+struct Design {
+    by: ByBytes,
+    weight: u64,
+}
+
+impl Design {
+    fn amounts(self, sampled: u64, bytes: u64) -> Amounts {
+        Amounts::of(self.by, sampled, self.weight, bytes)
+    }
+}
+
 /// A stack of samples, named.
 #[derive(Clone)]
 struct Site {
@@ -50,10 +63,10 @@ pub(super) fn heap_profile(
         (None, Some(mean)) => (ProfileSource::Pins, mean),
         (None, None) => return (None, 0),
     };
-    // Where single calls are probed, each type has a mean of its own.
+    // Where single calls are probed, each has a mean of its own.
     let design_of = |group: &SampleGroup| {
-        let pinned = || group.type_addr.and_then(|of| ledger.pins().mean(of)).unwrap_or(rate);
-        ByBytes { mean: if source == ProfileSource::Pins { pinned() } else { rate } }
+        let mean = group.pin.and_then(|probe| ledger.pins().mean(probe)).unwrap_or(rate);
+        Design { by: ByBytes { mean }, weight: if group.pin.is_some() { 1 } else { group.size.0 } }
     };
     let collected = store.cycle().is_some();
     let mut out = HeapProfile {
@@ -75,6 +88,10 @@ pub(super) fn heap_profile(
     }
     let mut last: Option<(StackId, Option<ProcAddr>, Site)> = None;
     for (group, held) in groups {
+        // What windows showed says who allocates, not how much.
+        if source == ProfileSource::Pins && group.pin.is_none() {
+            continue;
+        }
         let type_name = group.type_addr.and_then(|t| named.type_info(t)).map(|t| t.name);
         if group.stack != StackId(0) && ledger.stacks().get(group.stack).is_none() {
             missing.insert(group.stack);
@@ -95,9 +112,9 @@ pub(super) fn heap_profile(
         } else {
             Sampled { allocs: held.taken, frees }
         };
-        let (size, chosen_by) = (rounded(ledger, group), group.size.0);
-        let mean = design_of(group).mean;
-        samples.push(Sample { stack, type_name, cause, size, chosen_by, mean, counts });
+        let size = rounded(ledger, group);
+        let Design { by, weight } = design_of(group);
+        samples.push(Sample { stack, type_name, cause, size, chosen_by: weight, mean: by.mean, counts });
     }
     (out.samples, out.places) = (Arc::new(samples), Arc::new(places.all));
     // What reads the same lies side by side, its groups in their own order.
@@ -109,7 +126,7 @@ pub(super) fn heap_profile(
         loop {
             let bytes = rounded(ledger, group);
             let design = design_of(group);
-            let amounts = amounts(design, group, *held, bytes, collected);
+            let amounts = amounts(design, *held, bytes, collected);
             out.total.add(amounts);
             let sampling = Sampling {
                 amounts,
@@ -119,7 +136,7 @@ pub(super) fn heap_profile(
                 number: store.number(group),
                 ages: ages.get(group).map_or(&[], Vec::as_slice),
             };
-            row.add(&sampling, clock, |sampled| Amounts::of(design, sampled, group.size.0, bytes));
+            row.add(&sampling, clock, |sampled| design.amounts(sampled, bytes));
             match keyed.next_if(|(next, ..)| *next == key) {
                 Some((_, next, followed)) => (group, held) = (next, followed),
                 None => break,
@@ -168,8 +185,8 @@ fn rounded(ledger: &Ledger, group: &SampleGroup) -> u64 {
     }
 }
 
-fn amounts(design: ByBytes, group: &SampleGroup, held: Followed, bytes: u64, collected: bool) -> SiteAmounts {
-    let of = |n: u64| Amounts::of(design, n, group.size.0, bytes);
+fn amounts(design: Design, held: Followed, bytes: u64, collected: bool) -> SiteAmounts {
+    let of = |n: u64| design.amounts(n, bytes);
     let (live, since_gc) =
         if collected { (held.live, held.fresh) } else { (held.live.saturating_add(held.fresh), 0) };
     SiteAmounts {
@@ -218,6 +235,7 @@ mod tests {
             size: Bytes(40_000),
             g: ProcAddr(1),
             born: Some(Born { generation: 2, marking: false }),
+            pin: None,
         };
         record(at, Body::Event(Event::Sample(sample)))
     }

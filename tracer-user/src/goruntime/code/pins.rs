@@ -27,16 +27,49 @@ pub struct Pin {
     pub size: Option<Bytes>,
 }
 
+/// Functions of which the first result is the object that the call made. `mapassign` gives a place inside of one. Where only one of the
+/// strings that `concatstrings` joins is not empty it may give that one. A name ending in `*` is a prefix.
+const GIVES: [&str; 15] = [
+    "runtime.newobject",
+    "runtime.mallocgc*",
+    "runtime.makeslice*",
+    "runtime.growslice*",
+    "runtime.moveSlice*",
+    "runtime.makechan*",
+    "runtime.makemap*",
+    "runtime.convT*",
+    "runtime.slicebytetostring*",
+    "runtime.stringtoslice*",
+    "runtime.slicerunetostring",
+    "runtime.concat*",
+    "runtime.raw*",
+    "runtime.intstring",
+    "runtime.unsafe_New*",
+];
 /// Functions that allocate one value of the type they are given (runtime/malloc.go newobject, iface.go convT).
 const OF_ONE_VALUE: [&str; 3] = ["runtime.newobject", "runtime.convT", "runtime.convTnoptr"];
 /// mallocgc(size, typ, needzero) and go1.27's for one size each: the size is the first argument.
 const OF_A_SIZE: &str = "runtime.mallocgc";
 
-/// The sites of one call that passes `type_addr`.
+/// The direct call that returns to `end`.
+pub fn call_before(image: &GoImage, end: ImageAddr) -> Result<CallSite, GoError> {
+    let no_site = |function: &str, why: &str| GoError::NoSite { function: function.into(), why: why.into() };
+    let inside = ImageAddr(end.0.saturating_sub(1));
+    let function =
+        image.function_at(inside).ok_or_else(|| no_site(&end.to_string(), "it is in no function"))?;
+    let insns = x86::decode(&image.text_bytes(&function)?, function.entry)
+        .map_err(|e| no_site(&function.name, &format!("its bytes are not all instructions: {e}")))?;
+    let before = insns.iter().find(|insn| insn.end() == end).and_then(Insn::target);
+    let callee =
+        before.ok_or_else(|| no_site(&function.name, "what it calls there is known only as it runs"))?;
+    Ok(CallSite::before(end, callee))
+}
+
+/// The sites of one call; `type_addr` is the type it passes.
 pub fn pin(
     image: &GoImage,
     site: CallSite,
-    type_addr: ImageAddr,
+    type_addr: Option<ImageAddr>,
     emulates: Emulates,
 ) -> Result<Pin, GoError> {
     let no_site = |function: &str, why: &str| GoError::NoSite { function: function.into(), why: why.into() };
@@ -65,20 +98,32 @@ pub fn pin(
         })
     };
     let outside = || no_site(&function.name, "its code is not in an executable segment of the file");
-    let object =
-        behind(&insns, call, emulates, EXIT_STACK).and_then(|Behind { address, kind, len, place }| {
-            Some((probe(address, kind, len, Shape::SampleEnd)?, place))
-        });
+    let callee = image.function_at(site.callee).map(|callee| callee.name).unwrap_or_default();
+    let object = behind(&insns, call, emulates, EXIT_STACK).filter(|_| gives(&callee)).and_then(
+        |Behind { address, kind, len, place }| Some((probe(address, kind, len, Shape::SampleEnd)?, place)),
+    );
     Ok(Pin {
         call: probe(site.at, SiteKind::Call, insns[call].len(), Shape::SampleBegin).ok_or_else(outside)?,
         object,
-        size: size(image, site, type_addr, &insns),
+        size: type_addr.and_then(|of| size(image, site, &callee, of, &insns)),
     })
 }
 
-fn size(image: &GoImage, site: CallSite, type_addr: ImageAddr, insns: &[Insn]) -> Option<Bytes> {
-    let callee = image.function_at(site.callee)?.name;
-    if OF_ONE_VALUE.contains(&callee.as_str()) {
+fn gives(callee: &str) -> bool {
+    GIVES.iter().any(|of| match of.strip_suffix('*') {
+        Some(prefix) => callee.starts_with(prefix),
+        None => callee == *of,
+    })
+}
+
+fn size(
+    image: &GoImage,
+    site: CallSite,
+    callee: &str,
+    type_addr: ImageAddr,
+    insns: &[Insn],
+) -> Option<Bytes> {
+    if OF_ONE_VALUE.contains(&callee) {
         return Some(image.type_info(type_addr).ok()?.size);
     }
     if !callee.starts_with(OF_A_SIZE) {

@@ -165,7 +165,7 @@ fn identity(span: &Span) -> Identity {
 
 /// Where the structure of the span at each address is; 0 where there never was one, absent where it cannot be read
 /// (runtime/mheap.go, spanOf).
-fn spans_of(
+pub(super) fn spans_of(
     memory: &dyn ReadAt<ProcAddr>,
     layout: &Layout,
     mheap: ProcAddr,

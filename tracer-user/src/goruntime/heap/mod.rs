@@ -13,6 +13,7 @@ mod index;
 pub mod map_headers;
 mod marks;
 mod picks;
+pub mod placed;
 mod pointer_bits;
 mod sample;
 mod sampled;

@@ -158,6 +158,12 @@ impl Span {
         (self.large_type != 0).then_some(ProcAddr(self.large_type))
     }
 
+    /// Whether an address lies in one of its slots.
+    pub(super) fn holds(&self, address: ProcAddr) -> bool {
+        let inside = address.0.wrapping_sub(self.start.0);
+        self.slot.0 > 0 && inside / self.slot.0 < u64::from(self.objects)
+    }
+
     pub(super) fn class(&self) -> u8 {
         self.spanclass >> 1
     }

@@ -112,9 +112,32 @@ pub struct Pinned {
     pub calls: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls_per_s: Option<f64>,
-    /// Mean bytes between two of its objects that are followed; 1: each is. Absent where none can be.
+    /// Mean calls between two whose objects are followed; 1: each is. Absent where none can be.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sample_bytes: Option<u64>,
+    pub sample_calls: Option<u64>,
+}
+
+/// Moments in which the allocator was probed, to see who makes what grows.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Windows {
+    pub opened: u64,
+    pub open_s: f64,
+    /// Those whose objects were kept, most of them first; shares, not amounts.
+    pub calls: Vec<WindowCall>,
+}
+
+/// What was seen of one call and one size class.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct WindowCall {
+    /// Bytes of an object; absent for large ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// The stack that led to it most often, of those objects that were kept.
+    pub stack: Vec<Frame>,
+    pub cause: String,
+    /// Objects that were followed, and those of them that two cycles at least found alive.
+    pub sampled: u64,
+    pub kept: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]

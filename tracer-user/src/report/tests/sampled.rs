@@ -114,7 +114,7 @@ fn before_a_gc_told_of_the_samples_every_face_has_what_was_allocated() {
         let mut report = sampled();
         let heap = report.heap_profile.as_mut().unwrap();
         (heap.source, heap.sample_bytes, heap.as_of, heap.live) =
-            (source, sample_bytes, "now", heap.allocated);
+            (source, Some(sample_bytes), "now", heap.allocated);
         let row = &mut report.allocations.as_mut().unwrap()[0];
         row.live = Some(row.allocated);
         let mut text = Vec::new();

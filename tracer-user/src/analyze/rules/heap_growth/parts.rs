@@ -4,9 +4,13 @@
 use crate::analyze::growth::{Point, beyond_error, over_cycles, widened};
 use crate::analyze::shape::{Rise, Shape, shape, warm};
 use crate::analyze::stats::theil_sen;
-use crate::analyze::{Candidate, HeapPart, HeapTrend, Live, LiveWithin, PartOf, SitesBy, Slope, TypeGrowth};
+use crate::analyze::{
+    Candidate, HeapPart, HeapTrend, Live, LiveWithin, PartOf, Seen, SitesBy, Slope, TypeGrowth,
+};
+use crate::sampling::Interval;
 use crate::symbolize::evidence::{
-    AllocSite, Allocations, Amount, Census, Evidence, PinRow, SizeClass, TypePoint, TypeRow,
+    AllocSite, Allocations, Amount, Census, Evidence, PinRow, SizeClass, TypePoint, TypeRow, WindowRow,
+    Windows,
 };
 use crate::symbolize::profile::{Amounts, HeapProfile, ProfileSite, SitePoint};
 
@@ -28,6 +32,9 @@ const ABLE: f64 = 0.7;
 /// A site of a sample keeps what a class grows by if it keeps this share of it, with a p-value below that.
 const MIN_KEPT_SHARE: f64 = 0.25;
 const SURE: f64 = 0.002;
+/// Kept objects of a class that windows must have shown, and the share of them from which on a call is named.
+const LEAST_SEEN: u64 = 20;
+const MIN_SEEN_SHARE: f64 = 0.05;
 /// Larger objects are in no class (runtime/sizeclasses.go, `_MaxSmallSize`).
 const MAX_SMALL: u64 = 32_768;
 
@@ -64,6 +71,7 @@ fn site_part(site: &ProfileSite, total: &HeapTrend) -> Option<HeapPart> {
             share: 1.0,
             objects_per_s,
             live: Some(live_of(site)),
+            seen: None,
         }],
         sites: SitesBy::Sample,
         types: Vec::new(),
@@ -111,11 +119,38 @@ fn keepers(class: &SizeClass, growth: Slope, profile: &HeapProfile) -> Vec<Candi
             share,
             objects_per_s: row.slope.per_unit / size.max(1.0),
             live: Some(live_of(site)),
+            seen: None,
         });
     }
     rows.sort_by(|a, b| b.share.total_cmp(&a.share));
     rows.truncate(MAX_CANDIDATES);
     rows
+}
+
+/// The calls that keep most of what windows showed of a class, if that is enough to say it.
+fn seen(class: u8, objects_per_s: f64, windows: &Windows, otherwise: SitesBy) -> (Vec<Candidate>, SitesBy) {
+    let mut rows: Vec<&WindowRow> = windows.rows.iter().filter(|row| row.class == class).collect();
+    let of: u64 = rows.iter().map(|row| row.kept).sum();
+    if of < LEAST_SEEN {
+        return (Vec::new(), otherwise);
+    }
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.kept), row.returns_to));
+    let candidates = rows.into_iter().filter(|row| !row.stack.is_empty()).filter_map(|row| {
+        let share = row.kept as f64 / of as f64;
+        let within = Interval::of_share(row.kept, of);
+        (share >= MIN_SEEN_SHARE).then(|| Candidate {
+            id: row.id.clone(),
+            stack: row.stack.clone(),
+            type_name: None,
+            cause: row.cause,
+            share,
+            objects_per_s: share * objects_per_s,
+            live: None,
+            seen: Some(Seen { kept: row.kept, of, within }),
+        })
+    });
+    let candidates = candidates.take(MAX_CANDIDATES).collect();
+    (candidates, SitesBy::Windows { opened: windows.opened, open_s: windows.open_s })
 }
 
 /// A rise that is worth naming and that sampling alone does not make.
@@ -158,6 +193,10 @@ fn class_part(class: &SizeClass, total: &HeapTrend, evidence: &Evidence) -> Opti
         (Some(a), _) => (candidates(class.class, slope, objects_per_s, a, &types), SitesBy::Count),
         (None, Some(profile)) => (keepers(class, slope, profile), SitesBy::Sample),
         (None, None) => (Vec::new(), SitesBy::Nothing),
+    };
+    let (candidates, sites) = match &evidence.windows {
+        Some(windows) if candidates.is_empty() => seen(class.class, objects_per_s, windows, sites),
+        _ => (candidates, sites),
     };
     Some(HeapPart {
         what: PartOf::Class { class: class.class, size: class.size },
@@ -284,6 +323,7 @@ fn candidates(
                 share,
                 objects_per_s: amount.objects as f64 / allocations.counted_s,
                 live: None,
+                seen: None,
             },
         ));
     }

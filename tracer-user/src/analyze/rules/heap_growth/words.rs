@@ -1,9 +1,10 @@
 //! The sentences of heap-growth: one finding for what grows from one cause.
 
 use crate::analyze::{
-    Finding, Growth, HeapPart, HeapTrend, Live, LiveWithin, PartOf, SitesBy, Slope, Subject, Verdict, code,
-    figures, own,
+    Finding, Growth, HeapPart, HeapTrend, Live, LiveWithin, PartOf, Seen, SitesBy, Slope, Subject, Verdict,
+    code, figures, own,
 };
+use crate::sampling::Interval;
 use crate::symbolize::evidence::Cause;
 
 /// The sum of what parts grow by.
@@ -101,6 +102,13 @@ fn evidence(parts: &[HeapPart], total: &HeapTrend, module: Option<&str>) -> Vec<
                 format!("{} is made {made}, counted at each call that makes it", t.names.join(" or "))
             }));
         }
+        if let SitesBy::Windows { opened, open_s } = p.sites {
+            said.push(format!(
+                "who keeps them was looked at in {}, {} in all, by probes on the allocator",
+                figures::counted(opened, "moment"),
+                figures::short_time(open_s)
+            ));
+        }
         for (i, c) in p.candidates.iter().take(3).enumerate() {
             let frame = own::place(&c.stack, module);
             if let Some(live) = &c.live {
@@ -114,6 +122,17 @@ fn evidence(parts: &[HeapPart], total: &HeapTrend, module: Option<&str>) -> Vec<
                     } else {
                         "by a sample of them"
                     }
+                ));
+                continue;
+            }
+            if let Some(Seen { kept, of, within: Interval { low, high } }) = c.seen {
+                said.push(format!(
+                    "{} made {kept} of the {of} {} that were seen to be kept: {} of them ({:.0}..{:.0} %, 95 %)",
+                    frame.map(|f| f.function.clone()).unwrap_or_default(),
+                    p.size_name(),
+                    figures::percent(c.share),
+                    100.0 * low,
+                    100.0 * high
                 ));
                 continue;
             }
@@ -139,7 +158,10 @@ fn evidence(parts: &[HeapPart], total: &HeapTrend, module: Option<&str>) -> Vec<
             match p.sites {
                 SitesBy::Nothing => "which code allocates them needs --sampler all",
                 SitesBy::Count => "no counted site allocates in these classes since attach",
-                SitesBy::Sample => "too few of them are in the program's own sample to name a site yet",
+                SitesBy::Sample => "too few of them are in the sample to name a site yet",
+                SitesBy::Windows { .. } => {
+                    "no call stood out in the moments in which the allocator was probed"
+                }
             }
             .to_owned()
         }));

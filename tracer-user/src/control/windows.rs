@@ -1,0 +1,284 @@
+//! When to probe the allocator for a moment to see who makes what grows, and which calls are worth a probe of their own then.
+//!
+//! What has no type (strings, bytes) is made in many places, and a probe on the allocator costs what the whole program allocates. So it
+//! is there for a moment only, at a moment chosen by chance: two places that take turns are seen alike. Objects that were seen
+//! are followed; what they show is who keeps how much of what grows, as a share. How fast it grows is known without them, and amounts come
+//! from the probes on the few calls that keep it (`pins`). Pure: it is told what is known and answers with a step.
+
+use std::collections::BTreeSet;
+
+use super::pins::{self, MAX_RATE, PER_S, RISES};
+use crate::symbolize::evidence::{CensusClass, Evidence, WindowRow};
+
+/// What to do next.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Step {
+    /// Nothing, or not now.
+    Wait,
+    /// Probe the allocator.
+    Open(Window),
+    /// Follow what these calls make, from now on.
+    Pin(Vec<Call>),
+}
+
+/// A moment in which the allocator is probed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Window {
+    pub seconds: f64,
+    /// Mean bytes between two objects that are followed; 1: each is.
+    pub mean: u64,
+    /// What it is expected to take of a processor, in seconds.
+    pub costs: f64,
+}
+
+/// A call in the program's code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Call {
+    pub returns_to: u64,
+    /// Mean calls between two whose objects are followed; 1: each is.
+    pub mean: u64,
+}
+
+/// The policy of one session.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Windows {
+    /// Of a processor, that windows may take.
+    share: f64,
+    opened: u32,
+    next_at: f64,
+    /// Classes of which the calls were pinned, with or without pointers.
+    done: BTreeSet<(u8, bool)>,
+    /// Calls that were pinned: none is a second time.
+    pinned: BTreeSet<u64>,
+}
+
+/// Mean seconds between two windows, and the least: an attach and a detach each hold a lock of the kernel that forks need.
+const EVERY_S: f64 = 5.0;
+const APART_S: f64 = 2.0;
+/// How long a window is at least, and at most.
+const SHORT_S: f64 = 0.01;
+const LONG_S: f64 = 0.5;
+/// While an attach or detach is under way some of the probes are there.
+const EDGES_S: f64 = 0.05;
+/// What one allocation costs: it is seen where it is asked for and where it is handed out.
+const ALLOCATION_S: f64 = 3e-6;
+/// Objects of the class that one window should show, and the most of all classes that it may.
+const WANTED: f64 = 200.0;
+const MOST: f64 = 1_000.0;
+/// Windows for one session: two minutes of them.
+const MAX_OPENED: u32 = 24;
+/// Windows after which the first answer may be given, and objects that must be known to be kept by then.
+const LEAST_OPENED: u32 = 3;
+const LEAST_KEPT: u64 = 20;
+/// Calls are pinned until they explain so much of what is kept; none that keeps less than the second.
+const EXPLAINED: f64 = 0.9;
+const LEAST_SHARE: f64 = 0.05;
+const MAX_CALLS: usize = 6;
+/// What a class must have gained in the last censuses.
+const MIN_GAIN: u64 = 64 * 1024;
+
+impl Windows {
+    /// `share`: of a processor, what hits may take.
+    pub fn new(share: f64) -> Self {
+        Self { share, opened: 0, next_at: 0.0, done: BTreeSet::new(), pinned: BTreeSet::new() }
+    }
+
+    /// `chance` is a random number from 0 to 1, `pinned_types` are the names of types that are followed already.
+    pub fn step(&mut self, evidence: &Evidence, pinned_types: &BTreeSet<String>, chance: f64) -> Step {
+        let Some(class) = self.unexplained(evidence, pinned_types) else { return Step::Wait };
+        if let Some(calls) = self.keepers(evidence, class.class) {
+            self.done.insert((class.class, class.noscan));
+            self.pinned.extend(calls.iter().map(|call| call.returns_to));
+            return if calls.is_empty() { Step::Wait } else { Step::Pin(calls) };
+        }
+        if evidence.at_s < self.next_at || self.opened >= MAX_OPENED {
+            return Step::Wait;
+        }
+        let Some(window) = self.window(evidence, class) else { return Step::Wait };
+        self.opened += 1;
+        // Exponential, so that no rhythm of the program meets one of ours.
+        let wait = APART_S - (EVERY_S - APART_S) * chance.clamp(1e-6, 1.0).ln();
+        let paid = window.costs / self.share.max(1e-9);
+        self.next_at = evidence.at_s + wait.max(paid);
+        Step::Open(window)
+    }
+
+    /// The class that gains most, of those of which no type says where they are made.
+    fn unexplained<'e>(
+        &self,
+        evidence: &'e Evidence,
+        pinned_types: &BTreeSet<String>,
+    ) -> Option<&'e CensusClass> {
+        let census = evidence.census.as_ref()?;
+        let rate = |class: u8| {
+            evidence.size_classes.iter().find(|of| of.class == class).and_then(|of| of.allocs_per_s)
+        };
+        let told = |class: &CensusClass| {
+            !class.noscan
+                && rate(class.class).is_some_and(|rate| rate <= MAX_RATE)
+                && census.types.iter().flatten().any(|row| {
+                    let here =
+                        row.classes.iter().any(|of| of.class == class.class && pins::gain(of).is_some());
+                    let pinned = row.candidates.first().is_some_and(|name| pinned_types.contains(name));
+                    here && (pinned || pins::is_pinnable(row))
+                })
+        };
+        let gaining = census.classes.iter().filter_map(|class| Some((class, gain(class)?)));
+        let open =
+            gaining.filter(|(class, _)| !self.done.contains(&(class.class, class.noscan)) && !told(class));
+        open.max_by_key(|(_, gain)| *gain).map(|(class, _)| class)
+    }
+
+    /// The calls that keep most of a class, once that is known. Empty: none of them can be followed.
+    fn keepers(&self, evidence: &Evidence, class: u8) -> Option<Vec<Call>> {
+        let windows = evidence.windows.as_ref().filter(|_| self.opened >= LEAST_OPENED)?;
+        let mut rows: Vec<&WindowRow> = windows.rows.iter().filter(|row| row.class == class).collect();
+        let kept: u64 = rows.iter().map(|row| row.kept).sum();
+        let taken: u64 = rows.iter().map(|row| row.taken).sum();
+        if kept < LEAST_KEPT {
+            return None;
+        }
+        rows.sort_by_key(|row| (std::cmp::Reverse(row.kept), row.returns_to));
+        let rate = evidence.size_classes.iter().find(|of| of.class == class).and_then(|of| of.allocs_per_s);
+        let (mut calls, mut explained) = (Vec::new(), 0);
+        for row in rows {
+            let share = row.kept as f64 / kept as f64;
+            if share < LEAST_SHARE || explained as f64 >= EXPLAINED * kept as f64 || calls.len() == MAX_CALLS
+            {
+                break;
+            }
+            explained += row.kept;
+            let calls_per_s = rate.unwrap_or(0.0) * row.taken as f64 / taken.max(1) as f64;
+            let pinned = self.pinned.contains(&row.returns_to)
+                || evidence.pins.iter().any(|pin| pin.returns_to == row.returns_to);
+            if calls_per_s <= MAX_RATE && !pinned {
+                let mean = (calls_per_s / PER_S).ceil().max(1.0) as u64;
+                calls.push(Call { returns_to: row.returns_to, mean });
+            }
+        }
+        Some(calls)
+    }
+
+    /// One that shows enough of the class and costs what a window may; `None`: the program allocates too fast for any.
+    fn window(&self, evidence: &Evidence, class: &CensusClass) -> Option<Window> {
+        let rates = || evidence.size_classes.iter().filter_map(|of| Some((of, of.allocs_per_s?)));
+        let all: f64 = rates().map(|(_, rate)| rate).sum();
+        let mean_bytes = |of: &crate::symbolize::evidence::SizeClass| {
+            of.size.unwrap_or_else(|| of.bytes / of.objects.max(1)) as f64
+        };
+        let bytes: f64 = rates().map(|(of, rate)| rate * mean_bytes(of)).sum();
+        let (of, here) = rates().find(|(of, _)| of.class == class.class)?;
+        // What may be spent at once accrues in so many seconds.
+        let most = self.share * crate::control::budget::BURST_S;
+        let costs = |seconds: f64| all * ALLOCATION_S * (seconds + EDGES_S);
+        let afforded = most / (all * ALLOCATION_S).max(1e-9) - EDGES_S;
+        let usual = (self.share * EVERY_S / (all * ALLOCATION_S).max(1e-9) - EDGES_S).clamp(SHORT_S, LONG_S);
+        let seconds = usual.min(afforded);
+        if seconds < SHORT_S {
+            return None;
+        }
+        let of_class = mean_bytes(of) * (here * seconds / WANTED).max(0.0);
+        let of_all = bytes * seconds / MOST;
+        let mean = of_class.max(of_all);
+        // Each one, where there are few.
+        let each = here * seconds <= WANTED && all * seconds <= MOST;
+        Some(Window { seconds, mean: if each { 1 } else { (mean as u64).max(2) }, costs: costs(seconds) })
+    }
+}
+
+/// What a class gained since the censuses before, where each of the last ones shows more than the one before it.
+fn gain(class: &CensusClass) -> Option<u64> {
+    let from = class.points.len().checked_sub(RISES + 1)?;
+    let last = class.points.get(from..)?;
+    let rises = last.windows(2).all(|pair| pair[1].objects > pair[0].objects);
+    let gain = last.last()?.bytes.saturating_sub(last.first()?.bytes);
+    (rises && gain >= MIN_GAIN).then_some(gain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::symbolize::evidence::{self, Cause, Census, ClassPoint, SizeClass};
+
+    const RISING: [u64; 6] = [1_000, 4_000, 8_000, 12_000, 16_000, 20_000];
+
+    fn evidence(at_s: f64, objects: &[u64], allocs_per_s: f64, rows: &[(u64, u64, u64)]) -> Evidence {
+        let point = |(n, objects): (usize, &u64)| ClassPoint {
+            t: n as f64,
+            cycle: n as u32,
+            objects: *objects,
+            bytes: 64 * objects,
+        };
+        let class = CensusClass {
+            class: 5,
+            size: Some(64),
+            noscan: true,
+            points: objects.iter().enumerate().map(point).collect(),
+            ..CensusClass::default()
+        };
+        let row = |(returns_to, taken, kept): &(u64, u64, u64)| WindowRow {
+            class: 5,
+            returns_to: *returns_to,
+            id: String::new(),
+            stack: Vec::new(),
+            cause: Cause::Other,
+            taken: *taken,
+            kept: *kept,
+        };
+        Evidence {
+            at_s,
+            census: Some(Census { classes: vec![class], ..Census::default() }),
+            size_classes: vec![SizeClass {
+                class: 5,
+                size: Some(64),
+                objects: 0,
+                bytes: 0,
+                allocs_per_s: Some(allocs_per_s),
+                points: Vec::new(),
+            }],
+            windows: Some(evidence::Windows { opened: 3, open_s: 0.1, rows: rows.iter().map(row).collect() }),
+            ..Evidence::default()
+        }
+    }
+
+    fn step(windows: &mut Windows, evidence: &Evidence) -> Step {
+        windows.step(evidence, &BTreeSet::new(), 0.5)
+    }
+
+    #[test]
+    fn windows_are_opened_while_it_is_not_known_who_keeps_what_grows() {
+        let mut windows = Windows::new(0.005);
+        assert_eq!(step(&mut windows, &evidence(1.0, &[9, 8, 7, 6, 5, 4], 1e4, &[])), Step::Wait);
+        let (mut at_s, mut opened, mut spent) = (1.0, 0, 0.0);
+        while at_s < 400.0 {
+            if let Step::Open(window) = step(&mut windows, &evidence(at_s, &RISING, 1e4, &[])) {
+                assert!((SHORT_S..=LONG_S).contains(&window.seconds), "{window:?}");
+                (opened, spent) = (opened + 1, spent + window.costs);
+            }
+            at_s += 1.0;
+        }
+        assert_eq!(opened, MAX_OPENED);
+        assert!(spent <= 0.005 * 400.0, "{spent}");
+    }
+
+    #[test]
+    fn a_program_that_allocates_too_fast_is_left_alone_and_a_slow_one_shows_each() {
+        let open = |allocs_per_s| step(&mut Windows::new(0.005), &evidence(1.0, &RISING, allocs_per_s, &[]));
+        assert_eq!(open(5e6), Step::Wait);
+        assert!(matches!(open(100.0), Step::Open(Window { mean: 1, .. })));
+        let Step::Open(Window { mean, seconds, .. }) = open(3e4) else { panic!("it is afforded") };
+        let shown = 3e4 * seconds * 64.0 / mean as f64;
+        assert!((WANTED / 2.0..=2.0 * WANTED).contains(&shown), "{shown}");
+    }
+
+    #[test]
+    fn the_calls_that_keep_most_are_pinned_once() {
+        let mut windows = Windows { opened: LEAST_OPENED, ..Windows::new(0.005) };
+        let few = evidence(1.0, &RISING, 1e4, &[(1, 100, LEAST_KEPT - 1), (2, 100, 0)]);
+        assert!(matches!(step(&mut windows, &few), Step::Open(_)));
+        // The second allocates as much and keeps nothing, the third too little, the fourth too fast.
+        let known = evidence(2.0, &RISING, 1e4, &[(1, 400, 80), (2, 400, 0), (3, 100, 3), (4, 9_100, 20)]);
+        assert_eq!(step(&mut windows, &known), Step::Pin(vec![Call { returns_to: 1, mean: 2 }]));
+        assert_eq!(step(&mut windows, &known), Step::Wait, "the class is done with");
+    }
+}

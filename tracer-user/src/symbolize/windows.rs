@@ -1,0 +1,94 @@
+//! Who allocates, as moments showed in which the allocator was probed: by size class and by the call in the program's own code.
+//!
+//! Apart from `samples`, which estimates amounts: what a probe slows it sees less of, so that nothing here is scaled by time. What
+//! callers keep is compared with what others keep of the same class.
+
+use std::collections::BTreeMap;
+
+use super::PcKind;
+use super::evidence::{Cause, Frame, WindowRow, Windows};
+use super::memo::Named;
+use super::stack::{UserStack, site_id};
+use crate::aggregate::Ledger;
+use crate::aggregate::samples::SampleGroup;
+use crate::goruntime::names::cause::{self, is_runtime};
+use crate::record::reading::AllocClass;
+use crate::units::{ProcAddr, StackId};
+
+/// Cycles that an object must have outlived.
+const OUTLIVES: usize = 2;
+
+/// What is seen of one call and one size class.
+#[derive(Default)]
+struct Seen {
+    taken: u64,
+    kept: u64,
+    /// By stack: kept, and taken.
+    stacks: BTreeMap<StackId, (u64, u64)>,
+}
+
+pub(super) fn windows(ledger: &Ledger, named: &mut Named<'_>) -> Option<Windows> {
+    let all = ledger.windows();
+    if all.opened == 0 {
+        return None;
+    }
+    let store = ledger.samples();
+    let mut calls: BTreeMap<StackId, Option<ProcAddr>> = BTreeMap::new();
+    let mut key = |group: &SampleGroup, named: &mut Named<'_>| {
+        if group.pin.is_some() {
+            return None;
+        }
+        let call = *calls.entry(group.stack).or_insert_with(|| own_call(ledger, named, group.stack));
+        Some((class(group.class), call?))
+    };
+    let mut seen: BTreeMap<(u8, ProcAddr), Seen> = BTreeMap::new();
+    for (group, held) in store.groups() {
+        if let Some(key) = key(group, named) {
+            let seen = seen.entry(key).or_default();
+            seen.taken += held.taken;
+            seen.stacks.entry(group.stack).or_default().1 += held.taken;
+        }
+    }
+    let ended: Vec<_> = store.points().iter().map(|point| point.time).collect();
+    // A point may be told a moment after its cycle ended.
+    let before = ended.len().checked_sub(OUTLIVES + 1).and_then(|n| ended.get(n)).copied();
+    for (group, born) in store.living() {
+        if before.is_some_and(|before| born < before)
+            && let Some(key) = key(&group, named)
+        {
+            let seen = seen.entry(key).or_default();
+            seen.kept += 1;
+            seen.stacks.entry(group.stack).or_default().0 += 1;
+        }
+    }
+    let rows = seen.into_iter().map(|((class, call), Seen { taken, kept, stacks })| {
+        let most = stacks.into_iter().max_by_key(|(stack, counts)| (*counts, *stack)).map(|(stack, _)| stack);
+        let (stack, cause) = most.map_or((Vec::new(), Cause::Other), |id| stack_of(ledger, named, id));
+        WindowRow { class, returns_to: call.0, id: site_id(&stack), stack, cause, taken, kept }
+    });
+    Some(Windows { opened: all.opened, open_s: all.open_us as f64 / 1e6, rows: rows.collect() })
+}
+
+fn stack_of(ledger: &Ledger, named: &mut Named<'_>, id: StackId) -> (Vec<Frame>, Cause) {
+    let Some(stack) = ledger.stacks().get(id) else { return (Vec::new(), Cause::Other) };
+    let UserStack { frames, runtime } = named.allocation_stack(&stack.frames, stack.truncated);
+    let runtime: Vec<&str> = runtime.iter().map(String::as_str).collect();
+    (frames, cause::of(&runtime, None))
+}
+
+/// The innermost call that the program's own code made.
+fn own_call(ledger: &Ledger, named: &mut Named<'_>, stack: StackId) -> Option<ProcAddr> {
+    let frames = &ledger.stacks().get(stack)?.frames;
+    // The last of the frames at an address is the function itself, those before it are inlined.
+    let mut own = |pc: &ProcAddr| {
+        named.frames(*pc, PcKind::Return).last().is_some_and(|frame| !is_runtime(&frame.function))
+    };
+    frames.iter().copied().find(|pc| own(pc))
+}
+
+fn class(of: AllocClass) -> u8 {
+    match of {
+        AllocClass::Large => 0,
+        AllocClass::Small(class) | AllocClass::BelowTiny(class) => class,
+    }
+}
