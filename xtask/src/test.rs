@@ -12,7 +12,8 @@ use crate::toolchains::{PINS, Toolchain};
 use crate::{demo, fixtures, fuzz, go_matrix, project, setup, tidy};
 
 /// The fixtures the live tests trace; they are built before the tests so that no test waits for a compiler.
-const FIXTURES: [&str; 8] = ["demo", "allocs", "goroutines", "maps", "parked", "pinned", "stacks", "http"];
+const FIXTURES: [&str; 9] =
+    ["demo", "allocs", "goroutines", "maps", "parked", "pinned", "stacks", "http", "untyped"];
 
 /// For each fuzz target: its seeds and then some, minutes for all of them.
 const FUZZ_SECONDS: f64 = 10.0;

@@ -37,3 +37,4 @@ mod swapped;
 mod tidy;
 mod trend;
 mod vm;
+mod windows;

@@ -116,8 +116,8 @@ pub(super) fn pinned(pin: &evidence::PinRow) -> Pinned {
 const MAX_WINDOW_CALLS: usize = 50;
 
 pub(super) fn windows(windows: &evidence::Windows, sizes: &[evidence::SizeClass]) -> Windows {
-    let mut kept: Vec<&evidence::WindowRow> = windows.rows.iter().filter(|row| row.kept > 0).collect();
-    kept.sort_by_key(|row| (std::cmp::Reverse(row.kept), row.class, row.returns_to));
+    let mut rows: Vec<&evidence::WindowRow> = windows.rows.iter().collect();
+    rows.sort_by_key(|row| (std::cmp::Reverse((row.kept, row.taken)), row.class, row.returns_to));
     let call = |row: &&evidence::WindowRow| WindowCall {
         bytes: sizes.iter().find(|of| of.class == row.class).and_then(|of| of.size),
         stack: frames(&row.stack),
@@ -125,6 +125,6 @@ pub(super) fn windows(windows: &evidence::Windows, sizes: &[evidence::SizeClass]
         sampled: row.taken,
         kept: row.kept,
     };
-    let calls = kept.iter().take(MAX_WINDOW_CALLS).map(call).collect();
+    let calls = rows.iter().take(MAX_WINDOW_CALLS).map(call).collect();
     Windows { opened: windows.opened, open_s: windows.open_s, calls }
 }

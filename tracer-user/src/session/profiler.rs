@@ -62,7 +62,7 @@ impl Chosen {
             Chosen::Not(why) if pins => (
                 None,
                 format!(
-                    "{reason}; where a type grows, the calls in the program's code that make it are probed ({why})"
+                    "{reason}; the calls in the program's code that make what grows are found, by its type or by probes on the allocator for moments, and probed ({why})"
                 ),
             ),
             Chosen::Not(why) => {

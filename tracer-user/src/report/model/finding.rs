@@ -122,7 +122,7 @@ pub struct Pinned {
 pub struct Windows {
     pub opened: u64,
     pub open_s: f64,
-    /// Those whose objects were kept, most of them first; shares, not amounts.
+    /// Those that keep most first, then those that make most; shares, not amounts.
     pub calls: Vec<WindowCall>,
 }
 
