@@ -25,8 +25,10 @@ pub(super) const RISES: usize = 4;
 const MIN_GAIN: u64 = 64 * 1024;
 /// Objects of its size made in a second beyond which nothing of it is probed: two probes at each are then half a percent of a processor.
 pub(super) const MAX_RATE: f64 = 2_000.0;
-/// Followed objects of one type, per second: each costs a microsecond or two, some of them some memory of ours.
-pub(super) const PER_S: f64 = 200.0;
+/// Calls in a second up to which the object of each is followed: with its probes that is half a percent of a processor.
+const EACH_UP_TO: f64 = 1_000.0;
+/// Of calls that run more often so many are followed in a second: each costs a microsecond or two, some of them some memory of ours.
+const PER_S: f64 = 200.0;
 
 /// The type to pin next; `pinned` are those that were.
 pub fn wanted(evidence: &Evidence, pinned: &BTreeSet<String>) -> Option<Wanted> {
@@ -63,7 +65,12 @@ pub(super) fn gain(class: &TypeInClass) -> Option<u64> {
 fn mean(evidence: &Evidence, class: &TypeInClass) -> Option<u64> {
     let of = evidence.size_classes.iter().find(|of| of.class == class.class);
     let rate = of.and_then(|of| of.allocs_per_s).filter(|rate| *rate <= MAX_RATE)?;
-    Some((rate / PER_S).ceil().max(1.0) as u64)
+    Some(calls_between(rate))
+}
+
+/// Mean calls between two whose objects are followed, of calls that run so often a second.
+pub(super) fn calls_between(rate: f64) -> u64 {
+    if rate <= EACH_UP_TO { 1 } else { (rate / PER_S).ceil() as u64 }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::pins::{self, MAX_RATE, PER_S, RISES};
+use super::pins::{self, MAX_RATE, RISES};
 use crate::symbolize::evidence::{CensusClass, Evidence, WindowRow};
 
 /// What to do next.
@@ -152,8 +152,7 @@ impl Windows {
             let pinned = self.pinned.contains(&row.returns_to)
                 || evidence.pins.iter().any(|pin| pin.returns_to == row.returns_to);
             if calls_per_s <= MAX_RATE && !pinned {
-                let mean = (calls_per_s / PER_S).ceil().max(1.0) as u64;
-                calls.push(Call { returns_to: row.returns_to, mean });
+                calls.push(Call { returns_to: row.returns_to, mean: pins::calls_between(calls_per_s) });
             }
         }
         Some(calls)
@@ -278,7 +277,7 @@ mod tests {
         assert!(matches!(step(&mut windows, &few), Step::Open(_)));
         // The second allocates as much and keeps nothing, the third too little, the fourth too fast.
         let known = evidence(2.0, &RISING, 1e4, &[(1, 400, 80), (2, 400, 0), (3, 100, 3), (4, 9_100, 20)]);
-        assert_eq!(step(&mut windows, &known), Step::Pin(vec![Call { returns_to: 1, mean: 2 }]));
+        assert_eq!(step(&mut windows, &known), Step::Pin(vec![Call { returns_to: 1, mean: 1 }]));
         assert_eq!(step(&mut windows, &known), Step::Wait, "the class is done with");
     }
 }

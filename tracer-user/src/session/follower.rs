@@ -159,6 +159,9 @@ impl<'a> Watch<'a> {
 
     /// How long the target is left alone: a part of its shortest cycle of late.
     fn pause(&self) -> Duration {
+        if self.objects.is_empty() {
+            return self.longest;
+        }
         let [before, last] = self.ended;
         let shortest = last.duration_since(before).min(last.elapsed());
         (shortest / LOOKS).clamp(LOOK_EVERY, self.longest)

@@ -117,8 +117,8 @@ impl Allowed {
     }
 }
 
-/// A thousand looks a second are a percent of a processor for each thread.
-const LONGEST_PAUSE: Duration = Duration::from_millis(8);
+/// A thousand looks a second are a percent or two of a processor for each thread.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where allocations are sampled because that was asked for, each cycle should be looked at.
 const FOLLOWING_UNBOUNDED: f64 = 0.1;

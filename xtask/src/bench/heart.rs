@@ -40,7 +40,11 @@ pub(super) struct Heart {
 
 impl Heart {
     pub(super) fn start(program: &Path) -> Result<Self> {
-        let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        Self::started_by(&mut Command::new(program))
+    }
+
+    pub(super) fn started_by(command: &mut Command) -> Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdin = child.stdin.take().context("stdin is a pipe")?;
         let stdout = BufReader::new(child.stdout.take().context("stdout is a pipe")?);
         let mut heart = Self { child: Owned(child), stdin, stdout };
@@ -66,9 +70,11 @@ impl Heart {
 
 /// What runs beside the beats, once more 100 ms after it has ended.
 #[derive(Clone, Copy)]
-enum Beside {
+pub(super) enum Beside {
     /// `tracer COMMAND` of the process with this pid.
     Tracer { command: &'static str, pid: u32 },
+    /// A session of a third of a second with probes on its allocator.
+    Probes { pid: u32 },
     /// A program that starts, reads nothing and ends.
     Null,
 }
@@ -208,6 +214,13 @@ fn is_nothing(ratio: &Estimate) -> bool {
 
 /// The slowest of a second's beats but one, in nanoseconds.
 fn beat(heart: &mut Heart, beside: Beside) -> Result<f64> {
+    let beats = beside_it(beside, || heart.ask(&format!("beat {BEATS}")))?;
+    ensure!(beats["n"].as_u64() == Some(BEATS), "beats are missing: {beats}");
+    beats["p999"].as_f64().filter(|p| *p > 0.0).context("a beat takes some time")
+}
+
+/// Does something while a tool runs, over and over.
+pub(super) fn beside_it<T>(beside: Beside, does: impl FnOnce() -> Result<T>) -> Result<T> {
     let over = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&over);
     let tool = thread::spawn(move || -> Result<u32> {
@@ -218,6 +231,10 @@ fn beat(heart: &mut Heart, beside: Beside) -> Result<f64> {
                 Beside::Tracer { command: reading, pid } => {
                     command.args([reading, "--pid", &pid.to_string(), "--format", "json"])
                 }
+                Beside::Probes { pid } => command
+                    .args(["--pid", &pid.to_string(), "--sampler", "sampled", "--duration", "300ms"])
+                    .args(["--format", "json"])
+                    .stderr(Stdio::null()),
                 Beside::Null => command.arg("--version"),
             };
             let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
@@ -227,13 +244,12 @@ fn beat(heart: &mut Heart, beside: Beside) -> Result<f64> {
         }
         Ok(runs)
     });
-    let beats = heart.ask(&format!("beat {BEATS}"));
+    let done = does();
     over.store(true, Ordering::Relaxed);
     let runs = tool.join().ok().context("the tool's thread ended")??;
-    let beats = beats?;
-    ensure!(runs > 0, "the tool did not run beside the beats");
-    ensure!(beats["n"].as_u64() == Some(BEATS), "beats are missing: {beats}");
-    beats["p999"].as_f64().filter(|p| *p > 0.0).context("a beat takes some time")
+    let done = done?;
+    ensure!(runs > 0, "the tool did not run beside it");
+    Ok(done)
 }
 
 #[cfg(test)]

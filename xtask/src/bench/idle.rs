@@ -134,7 +134,7 @@ fn work_for(mill: &mut Mill, time: Duration) -> Result<()> {
 }
 
 /// Processor time that a process took so far, of all its threads.
-fn cpu_s(tool: &Owned) -> Result<f64> {
+pub(super) fn cpu_s(tool: &Owned) -> Result<f64> {
     let mut nanoseconds = 0.0;
     for thread in std::fs::read_dir(format!("/proc/{}/task", tool.pid()))? {
         let told = std::fs::read_to_string(thread?.path().join("schedstat"))?;

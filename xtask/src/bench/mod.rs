@@ -9,7 +9,9 @@ mod idle;
 mod machine;
 mod memory;
 mod overhead;
+mod probes;
 mod replay;
+mod server;
 mod sessions;
 mod statistics;
 mod table;
@@ -36,6 +38,10 @@ const PAGE: &str = "docs/benchmarks.md";
 struct Effort {
     overhead_rounds: usize,
     idle_toggles: usize,
+    /// Of each build.
+    server_toggles: usize,
+    /// Rounds in which probes come and go.
+    comings: usize,
     censuses: usize,
     /// Rounds of heartbeats: half a minute each in a session, some four seconds over and over.
     beats: heart::Rounds,
@@ -47,6 +53,8 @@ struct Effort {
 const FULL: Effort = Effort {
     overhead_rounds: 20,
     idle_toggles: 640,
+    server_toggles: 480,
+    comings: 24,
     censuses: 40,
     beats: heart::Rounds { session: 16, short: 24 },
     sessions: 4,
@@ -57,6 +65,8 @@ const FULL: Effort = Effort {
 const QUICK: Effort = Effort {
     overhead_rounds: 2,
     idle_toggles: 8,
+    server_toggles: 12,
+    comings: 6,
     censuses: 3,
     beats: heart::Rounds { session: 6, short: 6 },
     sessions: 2,
@@ -126,7 +136,7 @@ struct Chapter {
 }
 
 /// In the order of the page.
-const CHAPTERS: [Chapter; 6] = [
+const CHAPTERS: [Chapter; 8] = [
     Chapter {
         name: "sessions",
         title: "What a person waits for",
@@ -148,6 +158,18 @@ const CHAPTERS: [Chapter; 6] = [
         measure: |[before, _], effort, rows| idle::measure(before, effort, rows),
     },
     Chapter {
+        name: "server",
+        title: "A default session on a server under load",
+        how: SERVER,
+        measure: |[before, _], effort, rows| server::measure(before, effort, rows),
+    },
+    Chapter {
+        name: "probes",
+        title: "While probes come and go",
+        how: PROBES,
+        measure: |[before, _], effort, rows| probes::measure(before, effort, rows),
+    },
+    Chapter {
         name: "census",
         title: "Counting the heap",
         how: CENSUS,
@@ -166,6 +188,20 @@ const CHAPTERS: [Chapter; 6] = [
         measure: |_, effort, rows| replay::measure(effort, rows),
     },
 ];
+
+const SERVER: &str = "\
+The target (tests/fixtures/go/http) answers JSON requests over loopback connections, as many as a load generator in a process of its own asks
+for, and says how many it answered and what processor time it took. `--pid` and nothing else is asked of tracer. As in the chapter above,
+a session and two null tools are there throughout and all but one of them are stopped, for a quarter of a second each; a session is twenty seconds old
+then. Its probes stay where they are while it is stopped, so that the ratio is that of readings; what hits take is in the row below: hits by what one costs here, and
+readings, of sessions that nobody stops, forty seconds each. Under such a load the probes on goroutines are taken away most of the time, to
+keep to the budget. The profiler is out where nothing in the program uses it, as `go build` leaves it. Tracer's own share is that of its
+threads from ten seconds after the first report to forty.";
+
+const PROBES: &str = "\
+Two processes (tests/fixtures/go/heartbeat): the target, which maps, touches and unmaps 64 KiB each millisecond, and another one that forks
+each millisecond. Beside them, one after the other and 100 ms apart, sessions of 300 ms with probes on the target's allocator: each attaches and
+detaches them all; or a null tool that starts and ends, twice. The figure of a toggle is the slowest but two of two thousand.";
 
 const CENSUS: &str = "\
 `tracer heap` on a target (tests/fixtures/go/heartbeat) that keeps a gibibyte in objects of 64 bytes, half of them with pointers, all swept. CPU per

@@ -200,6 +200,13 @@ impl Session {
         Ok(share * of("/session/duration_s")?)
     }
 
+    /// The share of a processor that the session took from the target, by tracer's own estimate, readings included.
+    pub(super) fn estimated_share(&self) -> Result<f64> {
+        let report = self.json()?;
+        let estimated = report.pointer("/session/cost/estimated").and_then(Value::as_f64);
+        estimated.context("the report has an estimate of what it cost")
+    }
+
     /// The functions that were probed, as far as they belong to the allocator.
     pub(super) fn allocators(&self) -> Result<Vec<String>> {
         let report = self.json()?;
