@@ -63,13 +63,13 @@ const EDGES_S: f64 = 0.05;
 /// What one allocation costs: it is seen where it is asked for and where it is handed out.
 const ALLOCATION_S: f64 = 3e-6;
 /// Objects of the class that one window should show, and the most of all classes that it may.
-const WANTED: f64 = 200.0;
-const MOST: f64 = 1_000.0;
+const WANTED: f64 = 500.0;
+const MOST: f64 = 1_500.0;
 /// Windows for one session: two minutes of them.
 const MAX_OPENED: u32 = 24;
 /// Windows after which the first answer may be given, and objects that must be known to be kept by then.
 const LEAST_OPENED: u32 = 3;
-const LEAST_KEPT: u64 = 20;
+const LEAST_KEPT: u64 = 12;
 /// Calls are pinned until they explain so much of what is kept; none that keeps less than the second.
 const EXPLAINED: f64 = 0.9;
 const LEAST_SHARE: f64 = 0.05;

@@ -116,7 +116,8 @@ pub(super) fn pinned(pin: &evidence::PinRow) -> Pinned {
 const MAX_WINDOW_CALLS: usize = 50;
 
 pub(super) fn windows(windows: &evidence::Windows, sizes: &[evidence::SizeClass]) -> Windows {
-    let mut rows: Vec<&evidence::WindowRow> = windows.rows.iter().collect();
+    let kept = |class: u8| windows.rows.iter().any(|row| row.class == class && row.kept > 0);
+    let mut rows: Vec<&evidence::WindowRow> = windows.rows.iter().filter(|row| kept(row.class)).collect();
     rows.sort_by_key(|row| (std::cmp::Reverse((row.kept, row.taken)), row.class, row.returns_to));
     let call = |row: &&evidence::WindowRow| WindowCall {
         bytes: sizes.iter().find(|of| of.class == row.class).and_then(|of| of.size),

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{clock, inbox::Wake, placer::Placer};
+use super::{clock, inbox::Wake, pace::Pace, placer::Placer};
 use crate::{
     kernel::ring::{DRAIN_EVERY, Ring},
     record::{Record, decode},
@@ -30,10 +30,10 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// `longest` is how long the ring is left alone where few records come: it has room for 50 000 samples.
+    /// Where few records come the ring is left alone as long as `pace` allows: it has room for 50 000 samples.
     pub(super) fn start(
         mut ring: Ring,
-        longest: Duration,
+        pace: Arc<Pace>,
         placer: Placer,
         mut each_tell: impl FnMut() + Send + 'static,
         inbox: SyncSender<Wake>,
@@ -59,7 +59,7 @@ impl Drain {
                         bad.fetch_add(1, Ordering::Relaxed);
                     }
                 });
-                pause = if records.len() < FEW { (2 * pause).min(longest) } else { DRAIN_EVERY };
+                pause = if records.len() < FEW { (2 * pause).min(pace.pause()) } else { DRAIN_EVERY };
                 if !records.is_empty() || told.elapsed() >= TELL_EVERY || last {
                     told = Instant::now();
                     each_tell();

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{clock, inbox::Wake, setup::Allowed, target::Target};
+use super::{clock, inbox::Wake, pace::Pace, setup::Allowed, target::Target};
 use crate::{
     control::budget::Bucket,
     goruntime::{
@@ -45,13 +45,14 @@ impl Follower {
     pub(super) fn start(
         target: &Arc<Target>,
         allowed: Allowed,
+        pace: Arc<Pace>,
         inbox: SyncSender<Wake>,
     ) -> std::io::Result<Self> {
         let (objects, new) = sync_channel(MAX_FOLLOWED);
         let target = Arc::clone(target);
         std::thread::Builder::new().name("follower".into()).spawn(move || {
             wait_for_others();
-            Watch::new(&target, allowed).run(&new, &inbox);
+            Watch::new(&target, allowed, pace).run(&new, &inbox);
         })?;
         Ok(Self { objects })
     }
@@ -69,7 +70,7 @@ struct Watch<'a> {
     target: &'a Target,
     /// What looking at objects may take of one processor.
     share: f64,
-    longest: Duration,
+    pace: Arc<Pace>,
     shape: HeapShape,
     objects: Objects,
     /// Of which everything is told.
@@ -90,12 +91,12 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(target: &'a Target, allowed: Allowed) -> Self {
+    fn new(target: &'a Target, allowed: Allowed, pace: Arc<Pace>) -> Self {
         let share = allowed.following();
         Self {
             target,
             share,
-            longest: allowed.longest_pause(),
+            pace,
             shape: HeapShape::of(&target.image),
             objects: Objects::default(),
             generation: None,
@@ -159,12 +160,16 @@ impl<'a> Watch<'a> {
 
     /// How long the target is left alone: a part of its shortest cycle of late.
     fn pause(&self) -> Duration {
+        let longest = self.pace.longest();
         if self.objects.is_empty() {
-            return self.longest;
+            self.pace.follow_each(longest);
+            return if self.pace.hurries() { LOOK_EVERY } else { longest };
         }
         let [before, last] = self.ended;
         let shortest = last.duration_since(before).min(last.elapsed());
-        (shortest / LOOKS).clamp(LOOK_EVERY, self.longest)
+        let pause = (shortest / LOOKS).clamp(LOOK_EVERY, longest);
+        self.pace.follow_each(pause);
+        pause
     }
 
     fn look(&mut self) -> Result<Option<Record>, StateError> {

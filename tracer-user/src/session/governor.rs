@@ -18,6 +18,7 @@ use super::{
     account::Account,
     clock, hit_costs,
     inbox::Wake,
+    pace::Pace,
     pinner::{self, Pinned},
     plan::{self, Planned, Refusal},
     prober::{Engine, Kind, Linked, missing, sites},
@@ -63,6 +64,7 @@ pub(super) struct Parts {
     pub(super) emulates: Emulates,
     /// How many probes the session has; those that come are behind them.
     pub(super) probes: Arc<AtomicUsize>,
+    pub(super) pace: Arc<Pace>,
     pub(super) account: Arc<Account>,
     pub(super) allowed: Allowed,
 }
@@ -126,6 +128,7 @@ struct Work {
     target: Arc<Target>,
     emulates: Emulates,
     probes: Arc<AtomicUsize>,
+    pace: Arc<Pace>,
     account: Arc<Account>,
     allowed: Allowed,
     budget: Budget,
@@ -139,7 +142,7 @@ struct Work {
 
 impl Work {
     fn new(parts: Parts) -> Self {
-        let Parts { engine, target, emulates, probes, account, allowed } = parts;
+        let Parts { engine, target, emulates, probes, pace, account, allowed } = parts;
         let mut budget = Budget::new(allowed.share, allowed.bounds_hits);
         let (mut kernel, mut control, mut tables, mut members) = (None, None, None, Vec::new());
         if let Some(Engine { kernel: loaded, tables: counts, links, control: row }) = engine {
@@ -155,6 +158,7 @@ impl Work {
             target,
             emulates,
             probes,
+            pace,
             account,
             allowed,
             budget,
@@ -181,7 +185,10 @@ impl Work {
                     }
                 }
                 Ok(Ask::Open(window)) => {
-                    if let Err(why) = self.window(window, &mut notes) {
+                    self.pace.hurry(true);
+                    let opened = self.window(window, &mut notes);
+                    self.pace.hurry(false);
+                    if let Err(why) = opened {
                         let function = "the allocator, for a moment,".to_owned();
                         notes.push(Note::SiteRefused { function, why });
                     }

@@ -21,6 +21,7 @@ mod names;
 mod once;
 mod open;
 mod operator;
+mod pace;
 mod pinner;
 mod pinning;
 mod placer;

@@ -25,6 +25,7 @@ use super::{
     names::ImageNames,
     open::{self, Failed, Opened},
     operator,
+    pace::Pace,
     pinning::Pinning,
     placer::Placer,
     plan::{self, Refusal},
@@ -34,7 +35,7 @@ use super::{
     program::Program,
     reader::{Reader, Sources},
     recording::Recording,
-    setup::{Allowed, Output, Setup, Until, Which},
+    setup::{Output, Setup, Until, Which},
     signals,
     watched::Watched,
 };
@@ -172,7 +173,8 @@ impl<'s, 'a> Session<'s, 'a> {
             believe(&mut ledger, recording.as_mut(), record);
         }
         let allowed = setup.allowed();
-        let drain = start_drain(&mut opened, &output, allowed, &wakes)?;
+        let pace = Arc::new(Pace::new(allowed.longest_pause()));
+        let drain = start_drain(&mut opened, &output, &pace, &wakes)?;
         let engine = opened.probes.as_mut().and_then(|p| p.engine.take());
         let probes = Arc::new(AtomicUsize::new(opened.probes.iter().map(|p| p.planned.len()).sum()));
         let tables = engine.as_ref().map(|engine| (Arc::clone(&engine.tables), Arc::clone(&probes)));
@@ -189,10 +191,18 @@ impl<'s, 'a> Session<'s, 'a> {
         let pins = setup.may_pin() && opened.profile.is_none() && engine.is_some();
         let emulates = Emulates { long_nops: capabilities.emulates_long_nops() };
         let target = Arc::clone(&opened.target);
-        let parts = Parts { engine, target, emulates, probes, account: Arc::clone(&account), allowed };
+        let parts = Parts {
+            engine,
+            target,
+            emulates,
+            probes,
+            pace: Arc::clone(&pace),
+            account: Arc::clone(&account),
+            allowed,
+        };
         let governor = Governor::start(parts, wakes.clone()).map_err(SessionError::Thread)?;
         let follows = pins || opened.probes.is_some() && setup.probed().sampled;
-        let start = || Follower::start(&opened.target, allowed, wakes.clone());
+        let start = || Follower::start(&opened.target, allowed, pace, wakes.clone());
         let follower = follows.then(start).transpose().map_err(SessionError::Thread)?;
         let reader = Reader::start(sources, setup.interval, wakes).map_err(SessionError::Thread)?;
         let image: Arc<GoImage> = Arc::clone(&opened.target.image);
@@ -503,7 +513,7 @@ impl<'s, 'a> Session<'s, 'a> {
 fn start_drain(
     opened: &mut Opened,
     output: &Output<'_>,
-    allowed: Allowed,
+    pace: &Arc<Pace>,
     wakes: &SyncSender<Wake>,
 ) -> Result<Option<Drain>, SessionError> {
     let Some(probes) = opened.probes.as_mut() else {
@@ -517,7 +527,7 @@ fn start_drain(
     };
     let mut logger = engine.kernel.logger(LogLines(Arc::clone(&output.notice)))?;
     let placer = Placer { target: Arc::clone(&opened.target), unplaced: Arc::default() };
-    Drain::start(ring, allowed.longest_pause(), placer, move || logger.flush(), wakes.clone())
+    Drain::start(ring, Arc::clone(pace), placer, move || logger.flush(), wakes.clone())
         .map(Some)
         .map_err(SessionError::Thread)
 }

@@ -122,7 +122,7 @@ pub struct Pinned {
 pub struct Windows {
     pub opened: u64,
     pub open_s: f64,
-    /// Those that keep most first, then those that make most; shares, not amounts.
+    /// Of classes of which something was kept: those that keep most first, then those that make most; shares, not amounts.
     pub calls: Vec<WindowCall>,
 }
 
