@@ -38,6 +38,9 @@ pub const IN_CALLEE: u8 = 16;
 /// return address is the stack's innermost.
 pub const AT_CALL: u8 = 32;
 
+/// Of a sampled allocation: each object counts as one, whatever its size.
+pub const BY_OBJECT: u8 = 64;
+
 /// The object's address is in the first result register.
 pub const PLACE_RESULT: u16 = 0;
 /// Set where it is on the stack instead: the other bits are its offset from the stack pointer in words.

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     control::TargetControl,
-    cookie::{AT_CALL, CALLER_AT_SP, Cookie, IN_CALLEE, PLACE_STACK},
+    cookie::{AT_CALL, BY_OBJECT, CALLER_AT_SP, Cookie, IN_CALLEE, PLACE_STACK},
     counter::Counter,
     event::{Header, KIND_SAMPLE, SAMPLE_BYTES, SAMPLE_MARKING, SAMPLE_STATELESS, Sample},
     key::{Pending, PendingKey},
@@ -29,10 +29,10 @@ const BPF_RB_NO_WAKEUP: u64 = 1;
 /// A sample that waits longer never gets its address: a goroutine that assists the collector waits for a cycle at most.
 const WAITS_NS: u64 = 10_000_000_000;
 
-/// Takes the allocation's bytes, or one call, off this CPU's distance to the next sample; whether the allocation is one.
+/// Takes the allocation's bytes, or one object or call, off this CPU's distance to the next sample; whether the allocation is one.
 #[inline(always)]
 pub fn begins(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) -> bool {
-    let (size, mean, left) = if cookie.flags & AT_CALL != 0 {
+    let (mut size, mean, left) = if cookie.flags & AT_CALL != 0 {
         let Some(pin) = PINS.get(u32::from(cookie.probe)) else {
             return false;
         };
@@ -44,6 +44,9 @@ pub fn begins(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) -> bo
     // Size 0 allocates nothing in Go; what is negative as a signed number is no size.
     if size == 0 || size > i64::MAX as u64 || mean == 0 {
         return false;
+    }
+    if cookie.flags & BY_OBJECT != 0 {
+        size = 1;
     }
     let Some(left) = left else {
         return false;

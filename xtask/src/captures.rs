@@ -70,7 +70,7 @@ const PLUGIN: &str = "leakplugin";
 
 /// Fixtures without a session of their own, and why: there is nothing to watch, or nothing that a recording holds.
 #[cfg(test)]
-const LEFT_OUT: [(&str, &str); 8] = [
+const LEFT_OUT: [(&str, &str); 9] = [
     ("again", "becomes another process image, which ends the session"),
     ("brief", "ends before anybody looks"),
     ("dwarf", "reads a file, prints and ends"),
@@ -79,6 +79,7 @@ const LEFT_OUT: [(&str, &str); 8] = [
     ("mill", "allocates for benchmarks, as allocs does for tests"),
     ("names", "prints and ends"),
     ("protocol", "is a package"),
+    ("untyped", "shows windows on the allocator, which the session of pinned has too"),
 ];
 
 /// Every other fixture, and all supported versions of Go among them.

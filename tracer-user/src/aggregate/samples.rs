@@ -133,7 +133,9 @@ impl SampleStore {
             group
         } else {
             self.groups_cut += 1;
-            let rest = SampleGroup { stack: StackId(0), type_addr: None, ..group };
+            // A recording may name any probe.
+            let pin = group.pin.map(|_| u32::MAX);
+            let rest = SampleGroup { stack: StackId(0), type_addr: None, pin, ..group };
             if self.groups.len() < MAX_GROUPS + MAX_RESTS || self.groups.contains_key(&rest) {
                 rest
             } else {

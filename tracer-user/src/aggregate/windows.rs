@@ -9,7 +9,7 @@ pub struct Windows {
 
 impl Windows {
     pub(super) fn add(&mut self, open_us: u64) {
-        self.opened += 1;
+        self.opened += u64::from(open_us > 0);
         self.open_us = self.open_us.saturating_add(open_us);
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 /// Seconds of allowance that can be spent at once. Hits have it from the start, time to see what is usual; readings have none: the
 /// first ones are made and paid for afterwards.
 pub const BURST_S: f64 = 10.0;
+/// Of what can be spent at once, what is left for probes that stay.
+pub const RESERVE: f64 = 0.25;
 /// How long a group stays closed at least, and at most.
 const CLOSED_S: f64 = 10.0;
 const CLOSED_MOST_S: f64 = 300.0;
@@ -223,9 +225,9 @@ impl Budget {
         }
     }
 
-    /// Whether hits may take so many seconds of a processor now.
+    /// Whether hits may take so many seconds of a processor now, and leave what open groups may need at once.
     pub fn affords(&self, seconds: f64) -> bool {
-        !self.bounds || self.hits.credit >= seconds
+        !self.bounds || self.hits.credit >= seconds + RESERVE * self.hits.most
     }
 
     pub fn taken(&self) -> Taken {

@@ -25,9 +25,8 @@ pub(super) const RISES: usize = 4;
 const MIN_GAIN: u64 = 64 * 1024;
 /// Objects of its size made in a second beyond which nothing of it is probed: two probes at each are then half a percent of a processor.
 pub(super) const MAX_RATE: f64 = 2_000.0;
-/// Calls in a second up to which the object of each is followed: with its probes that is half a percent of a processor.
-const EACH_UP_TO: f64 = 1_000.0;
-/// Of calls that run more often so many are followed in a second: each costs a microsecond or two, some of them some memory of ours.
+/// Calls of which so many in a second are followed: each costs a microsecond or two, and what is kept stays in a table that has room for five
+/// minutes of it.
 const PER_S: f64 = 200.0;
 
 /// The type to pin next; `pinned` are those that were.
@@ -70,7 +69,7 @@ fn mean(evidence: &Evidence, class: &TypeInClass) -> Option<u64> {
 
 /// Mean calls between two whose objects are followed, of calls that run so often a second.
 pub(super) fn calls_between(rate: f64) -> u64 {
-    if rate <= EACH_UP_TO { 1 } else { (rate / PER_S).ceil() as u64 }
+    (rate / PER_S).ceil().max(1.0) as u64
 }
 
 #[cfg(test)]

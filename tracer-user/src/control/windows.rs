@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use super::budget;
 use super::pins::{self, MAX_RATE, RISES};
 use crate::symbolize::evidence::{CensusClass, Evidence, WindowRow};
 
@@ -25,7 +26,7 @@ pub enum Step {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Window {
     pub seconds: f64,
-    /// Mean bytes between two objects that are followed; 1: each is.
+    /// Mean objects between two that are followed; 1: each is.
     pub mean: u64,
     /// What it is expected to take of a processor, in seconds.
     pub costs: f64,
@@ -44,7 +45,7 @@ pub struct Call {
 pub struct Windows {
     /// Of a processor, that windows may take.
     share: f64,
-    opened: u32,
+    asked: u32,
     next_at: f64,
     /// Classes of which the calls were pinned, with or without pointers.
     done: BTreeSet<(u8, bool)>,
@@ -60,16 +61,22 @@ const SHORT_S: f64 = 0.01;
 const LONG_S: f64 = 0.5;
 /// While an attach or detach is under way some of the probes are there.
 const EDGES_S: f64 = 0.05;
-/// What one allocation costs: it is seen where it is asked for and where it is handed out.
-const ALLOCATION_S: f64 = 3e-6;
+/// What one allocation costs: it is seen where it is asked for and where it is handed out, as a pinned call is.
+const ALLOCATION_S: f64 = 2.5e-6;
 /// Objects of the class that one window should show, and the most of all classes that it may.
 const WANTED: f64 = 500.0;
-const MOST: f64 = 1_500.0;
+const MOST: f64 = 1_000.0;
+/// What one of them costs: its stack is walked.
+const SAMPLE_S: f64 = 6e-6;
 /// Windows for one session: two minutes of them.
-const MAX_OPENED: u32 = 24;
+const MAX_OPENED: u64 = 24;
+/// The budget may have no room for one.
+const MAX_ASKED: u32 = 60;
 /// Windows after which the first answer may be given, and objects that must be known to be kept by then.
-const LEAST_OPENED: u32 = 3;
+const LEAST_OPENED: u64 = 3;
 const LEAST_KEPT: u64 = 12;
+/// Objects from which on heap-growth says a share.
+const LEAST_SEEN: u64 = 20;
 /// Calls are pinned until they explain so much of what is kept; none that keeps less than the second.
 const EXPLAINED: f64 = 0.9;
 const LEAST_SHARE: f64 = 0.05;
@@ -80,36 +87,41 @@ const MIN_GAIN: u64 = 64 * 1024;
 impl Windows {
     /// `share`: of a processor, what hits may take.
     pub fn new(share: f64) -> Self {
-        Self { share, opened: 0, next_at: 0.0, done: BTreeSet::new(), pinned: BTreeSet::new() }
+        Self { share, asked: 0, next_at: 0.0, done: BTreeSet::new(), pinned: BTreeSet::new() }
     }
 
     /// `chance` is a random number from 0 to 1, `pinned_types` are the names of types that are followed already.
     pub fn step(&mut self, evidence: &Evidence, pinned_types: &BTreeSet<String>, chance: f64) -> Step {
-        let Some(class) = self.unexplained(evidence, pinned_types) else { return Step::Wait };
-        if let Some(calls) = self.keepers(evidence, class.class) {
-            self.done.insert((class.class, class.noscan));
-            self.pinned.extend(calls.iter().map(|call| call.returns_to));
-            return if calls.is_empty() { Step::Wait } else { Step::Pin(calls) };
+        let classes = self.unexplained(evidence, pinned_types);
+        for class in &classes {
+            if let Some(calls) = self.keepers(evidence, class) {
+                self.done.insert((class.class, class.noscan));
+                self.pinned.extend(calls.iter().map(|call| call.returns_to));
+                if !calls.is_empty() {
+                    return Step::Pin(calls);
+                }
+            }
         }
-        if evidence.at_s < self.next_at || self.opened >= MAX_OPENED {
+        let open = classes.into_iter().find(|of| !self.done.contains(&(of.class, of.noscan)));
+        let opened = evidence.windows.as_ref().map_or(0, |windows| windows.opened);
+        if evidence.at_s < self.next_at || opened >= MAX_OPENED || self.asked >= MAX_ASKED {
             return Step::Wait;
         }
-        let Some(window) = self.window(evidence, class) else { return Step::Wait };
-        self.opened += 1;
-        // Exponential, so that no rhythm of the program meets one of ours.
+        let Some(window) = open.and_then(|class| self.window(evidence, class)) else { return Step::Wait };
+        self.asked += 1;
         let wait = APART_S - (EVERY_S - APART_S) * chance.clamp(1e-6, 1.0).ln();
         let paid = window.costs / self.share.max(1e-9);
         self.next_at = evidence.at_s + wait.max(paid);
         Step::Open(window)
     }
 
-    /// The class that gains most, of those of which no type says where they are made.
+    /// The classes that gain and of which no type says where they are made, those that gain most first.
     fn unexplained<'e>(
         &self,
         evidence: &'e Evidence,
         pinned_types: &BTreeSet<String>,
-    ) -> Option<&'e CensusClass> {
-        let census = evidence.census.as_ref()?;
+    ) -> Vec<&'e CensusClass> {
+        let Some(census) = &evidence.census else { return Vec::new() };
         let rate = |class: u8| {
             evidence.size_classes.iter().find(|of| of.class == class).and_then(|of| of.allocs_per_s)
         };
@@ -124,22 +136,31 @@ impl Windows {
                 })
         };
         let gaining = census.classes.iter().filter_map(|class| Some((class, gain(class)?)));
-        let open =
-            gaining.filter(|(class, _)| !self.done.contains(&(class.class, class.noscan)) && !told(class));
-        open.max_by_key(|(_, gain)| *gain).map(|(class, _)| class)
+        let mut open: Vec<(&CensusClass, u64)> = gaining
+            .filter(|(class, _)| !self.done.contains(&(class.class, class.noscan)) && !told(class))
+            .collect();
+        open.sort_by_key(|(_, gain)| std::cmp::Reverse(*gain));
+        open.into_iter().map(|(class, _)| class).collect()
     }
 
     /// The calls that keep most of a class, once that is known. Empty: none of them can be followed.
-    fn keepers(&self, evidence: &Evidence, class: u8) -> Option<Vec<Call>> {
-        let windows = evidence.windows.as_ref().filter(|_| self.opened >= LEAST_OPENED)?;
-        let mut rows: Vec<&WindowRow> = windows.rows.iter().filter(|row| row.class == class).collect();
+    fn keepers(&self, evidence: &Evidence, class: &CensusClass) -> Option<Vec<Call>> {
+        let windows = evidence.windows.as_ref().filter(|windows| windows.opened >= LEAST_OPENED)?;
+        let here = |row: &&WindowRow| row.class == class.class && row.noscan == class.noscan;
+        let mut rows: Vec<&WindowRow> = windows.rows.iter().filter(here).collect();
         let kept: u64 = rows.iter().map(|row| row.kept).sum();
-        let taken: u64 = rows.iter().map(|row| row.taken).sum();
+        let all = windows.rows.iter().filter(|row| row.class == class.class);
+        let taken: u64 = all.map(|row| row.taken).sum();
         if kept < LEAST_KEPT {
             return None;
         }
         rows.sort_by_key(|row| (std::cmp::Reverse(row.kept), row.returns_to));
-        let rate = evidence.size_classes.iter().find(|of| of.class == class).and_then(|of| of.allocs_per_s);
+        let of = evidence.size_classes.iter().find(|of| of.class == class.class);
+        let rate = of.and_then(|of| of.allocs_per_s)?;
+        // Two probes at each call; those that are there take their part.
+        let open = evidence.pins.iter().filter(|pin| pin.until_s.is_none() && pin.counted_s > 0.0);
+        let spent: f64 = open.map(|pin| pin.calls.unwrap_or(0) as f64 / pin.counted_s).sum();
+        let mut left = self.share / ALLOCATION_S - spent;
         let (mut calls, mut explained) = (Vec::new(), 0);
         for row in rows {
             let share = row.kept as f64 / kept as f64;
@@ -148,40 +169,34 @@ impl Windows {
                 break;
             }
             explained += row.kept;
-            let calls_per_s = rate.unwrap_or(0.0) * row.taken as f64 / taken.max(1) as f64;
+            let calls_per_s = rate * row.taken as f64 / taken.max(1) as f64;
             let pinned = self.pinned.contains(&row.returns_to)
                 || evidence.pins.iter().any(|pin| pin.returns_to == row.returns_to);
-            if calls_per_s <= MAX_RATE && !pinned {
+            if calls_per_s <= left && !pinned {
+                left -= calls_per_s;
                 calls.push(Call { returns_to: row.returns_to, mean: pins::calls_between(calls_per_s) });
             }
         }
-        Some(calls)
+        // What cannot be followed is named by its share, for which more is wanted.
+        (!calls.is_empty() || kept >= LEAST_SEEN).then_some(calls)
     }
 
     /// One that shows enough of the class and costs what a window may; `None`: the program allocates too fast for any.
     fn window(&self, evidence: &Evidence, class: &CensusClass) -> Option<Window> {
         let rates = || evidence.size_classes.iter().filter_map(|of| Some((of, of.allocs_per_s?)));
         let all: f64 = rates().map(|(_, rate)| rate).sum();
-        let mean_bytes = |of: &crate::symbolize::evidence::SizeClass| {
-            of.size.unwrap_or_else(|| of.bytes / of.objects.max(1)) as f64
-        };
-        let bytes: f64 = rates().map(|(of, rate)| rate * mean_bytes(of)).sum();
-        let (of, here) = rates().find(|(of, _)| of.class == class.class)?;
+        let here = rates().find(|(of, _)| of.class == class.class)?.1;
         // What may be spent at once accrues in so many seconds.
-        let most = self.share * crate::control::budget::BURST_S;
-        let costs = |seconds: f64| all * ALLOCATION_S * (seconds + EDGES_S);
-        let afforded = most / (all * ALLOCATION_S).max(1e-9) - EDGES_S;
-        let usual = (self.share * EVERY_S / (all * ALLOCATION_S).max(1e-9) - EDGES_S).clamp(SHORT_S, LONG_S);
-        let seconds = usual.min(afforded);
+        let most = (1.0 - budget::RESERVE) * self.share * budget::BURST_S - MOST * SAMPLE_S;
+        let fits = |seconds: f64| seconds / (all * ALLOCATION_S).max(1e-9) - EDGES_S;
+        let seconds = fits(self.share * EVERY_S / 2.0).clamp(SHORT_S, LONG_S).min(fits(most));
         if seconds < SHORT_S {
             return None;
         }
-        let of_class = mean_bytes(of) * (here * seconds / WANTED).max(0.0);
-        let of_all = bytes * seconds / MOST;
-        let mean = of_class.max(of_all);
-        // Each one, where there are few.
-        let each = here * seconds <= WANTED && all * seconds <= MOST;
-        Some(Window { seconds, mean: if each { 1 } else { (mean as u64).max(2) }, costs: costs(seconds) })
+        // Enough of the class, and no more of all than may be.
+        let mean = (here * seconds / WANTED).max(all * seconds / MOST).ceil().max(1.0);
+        let costs = all * ALLOCATION_S * (seconds + EDGES_S) + all * seconds / mean * SAMPLE_S;
+        Some(Window { seconds, mean: mean as u64, costs })
     }
 }
 
@@ -217,6 +232,7 @@ mod tests {
         };
         let row = |(returns_to, taken, kept): &(u64, u64, u64)| WindowRow {
             class: 5,
+            noscan: true,
             returns_to: *returns_to,
             id: String::new(),
             stack: Vec::new(),
@@ -248,16 +264,17 @@ mod tests {
     fn windows_are_opened_while_it_is_not_known_who_keeps_what_grows() {
         let mut windows = Windows::new(0.005);
         assert_eq!(step(&mut windows, &evidence(1.0, &[9, 8, 7, 6, 5, 4], 1e4, &[])), Step::Wait);
-        let (mut at_s, mut opened, mut spent) = (1.0, 0, 0.0);
+        let (mut at_s, mut opened, mut spent, mut last) = (1.0, 0, 0.0, 1.0);
         while at_s < 400.0 {
             if let Step::Open(window) = step(&mut windows, &evidence(at_s, &RISING, 1e4, &[])) {
                 assert!((SHORT_S..=LONG_S).contains(&window.seconds), "{window:?}");
-                (opened, spent) = (opened + 1, spent + window.costs);
+                let since = at_s - std::mem::replace(&mut last, at_s);
+                assert!(opened == 0 || since >= APART_S.max(spent / 0.005 - 1.0), "{since} after {spent}");
+                (opened, spent) = (opened + 1, window.costs);
             }
             at_s += 1.0;
         }
-        assert_eq!(opened, MAX_OPENED);
-        assert!(spent <= 0.005 * 400.0, "{spent}");
+        assert_eq!(opened, MAX_ASKED);
     }
 
     #[test]
@@ -266,18 +283,18 @@ mod tests {
         assert_eq!(open(5e6), Step::Wait);
         assert!(matches!(open(100.0), Step::Open(Window { mean: 1, .. })));
         let Step::Open(Window { mean, seconds, .. }) = open(3e4) else { panic!("it is afforded") };
-        let shown = 3e4 * seconds * 64.0 / mean as f64;
+        let shown = 3e4 * seconds / mean as f64;
         assert!((WANTED / 2.0..=2.0 * WANTED).contains(&shown), "{shown}");
     }
 
     #[test]
     fn the_calls_that_keep_most_are_pinned_once() {
-        let mut windows = Windows { opened: LEAST_OPENED, ..Windows::new(0.005) };
+        let mut windows = Windows::new(0.005);
         let few = evidence(1.0, &RISING, 1e4, &[(1, 100, LEAST_KEPT - 1), (2, 100, 0)]);
         assert!(matches!(step(&mut windows, &few), Step::Open(_)));
         // The second allocates as much and keeps nothing, the third too little, the fourth too fast.
         let known = evidence(2.0, &RISING, 1e4, &[(1, 400, 80), (2, 400, 0), (3, 100, 3), (4, 9_100, 20)]);
-        assert_eq!(step(&mut windows, &known), Step::Pin(vec![Call { returns_to: 1, mean: 1 }]));
+        assert_eq!(step(&mut windows, &known), Step::Pin(vec![Call { returns_to: 1, mean: 2 }]));
         assert_eq!(step(&mut windows, &known), Step::Wait, "the class is done with");
     }
 }

@@ -58,7 +58,7 @@ pub enum Note {
     /// What tracing took from the target, as of a report.
     Overhead(Box<Overhead>),
     /// The allocator was probed for a moment, to see who allocates; its probes come behind those that were attached before, and are told
-    /// with the first such moment.
+    /// with the first such moment. 0 us: it came to nothing.
     Window { probes: Vec<Probe>, open_us: u64, mean: u64 },
 }
 

@@ -165,6 +165,9 @@ impl<'a> Watch<'a> {
             self.pace.follow_each(longest);
             return if self.pace.hurries() { LOOK_EVERY } else { longest };
         }
+        if self.pace.hurries() {
+            return LOOK_EVERY;
+        }
         let [before, last] = self.ended;
         let shortest = last.duration_since(before).min(last.elapsed());
         let pause = (shortest / LOOKS).clamp(LOOK_EVERY, longest);

@@ -7,8 +7,8 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -22,10 +22,14 @@ use super::{
     pinner::{self, Pinned},
     plan::{self, Planned, Refusal},
     prober::{Engine, Kind, Linked, missing, sites},
+    room,
     setup::{Allowed, Events},
     target::Target,
 };
-use tracer_common::control::{MAX_PROBES, TargetControl};
+use tracer_common::{
+    control::{MAX_PROBES, TargetControl},
+    cookie::{BY_OBJECT, Shape},
+};
 
 use crate::{
     binary::x86::Emulates,
@@ -41,6 +45,8 @@ use crate::{
 const EVERY: Duration = Duration::from_millis(100);
 /// An allocation that was chosen has its object by then; where its thread is off the processor for longer, it is forgotten.
 const HANDED_OUT_WITHIN: Duration = Duration::from_millis(2);
+/// Between two looks whether there is room in the inbox, or an end.
+const ROOM_EVERY: Duration = Duration::from_millis(5);
 /// What a hit is taken to cost where that could not be measured: more than it did on any host so far.
 const UNKNOWN_HIT_NS: f64 = 3_000.0;
 
@@ -53,6 +59,8 @@ pub(super) enum Ask {
 /// A running governor.
 pub(super) struct Governor {
     asks: Sender<Ask>,
+    /// It is to let go, whatever it is at.
+    lets_go: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -72,10 +80,12 @@ pub(super) struct Parts {
 impl Governor {
     pub(super) fn start(parts: Parts, inbox: SyncSender<Wake>) -> std::io::Result<Self> {
         let (asks, asked) = channel();
+        let lets_go = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&lets_go);
         let thread = std::thread::Builder::new().name("governor".into()).spawn(move || {
-            Work::new(parts).run(&asked, &inbox);
+            Work::new(parts, told).run(&asked, &inbox);
         })?;
-        Ok(Self { asks, thread })
+        Ok(Self { asks, lets_go, thread })
     }
 
     /// `false`: the thread has ended.
@@ -85,7 +95,8 @@ impl Governor {
 
     /// Lets go of all probes.
     pub(super) fn detach(self) {
-        let Self { asks, thread } = self;
+        let Self { asks, lets_go, thread } = self;
+        lets_go.store(true, Ordering::Release);
         drop(asks);
         // A panic there is shown by itself, and dropped the links as well.
         drop(thread.join());
@@ -138,10 +149,11 @@ struct Work {
     looked: Instant,
     /// What they had taken at the last look.
     readings: Duration,
+    lets_go: Arc<AtomicBool>,
 }
 
 impl Work {
-    fn new(parts: Parts) -> Self {
+    fn new(parts: Parts, lets_go: Arc<AtomicBool>) -> Self {
         let Parts { engine, target, emulates, probes, pace, account, allowed } = parts;
         let mut budget = Budget::new(allowed.share, allowed.bounds_hits);
         let (mut kernel, mut control, mut tables, mut members) = (None, None, None, Vec::new());
@@ -166,6 +178,7 @@ impl Work {
             costs: None,
             looked: Instant::now(),
             readings: Duration::ZERO,
+            lets_go,
         }
     }
 
@@ -174,7 +187,7 @@ impl Work {
         loop {
             let record = |note| Record { slot: Slot(0), time: clock::now(), body: Body::Note(note) };
             let records: Vec<Record> = notes.drain(..).map(record).collect();
-            if !records.is_empty() && inbox.send(Wake::Read(records)).is_err() {
+            if !records.is_empty() && !self.tell(records, inbox) || self.lets_go() {
                 break;
             }
             match asked.recv_timeout(EVERY.saturating_sub(self.looked.elapsed())) {
@@ -186,8 +199,11 @@ impl Work {
                 }
                 Ok(Ask::Open(window)) => {
                     self.pace.hurry(true);
+                    // What was spent until now is known, and what this takes is looked at at once.
+                    self.look(&mut notes);
                     let opened = self.window(window, &mut notes);
                     self.pace.hurry(false);
+                    self.look(&mut notes);
                     if let Err(why) = opened {
                         let function = "the allocator, for a moment,".to_owned();
                         notes.push(Note::SiteRefused { function, why });
@@ -200,6 +216,37 @@ impl Work {
         // Links first: what they run is the kernel side's.
         drop(self.members);
         drop(self.kernel);
+    }
+
+    fn lets_go(&self) -> bool {
+        self.lets_go.load(Ordering::Acquire)
+    }
+
+    /// Waits for room in the inbox, but not for a loop that waits for this thread. `false`: nobody listens any more.
+    fn tell(&self, records: Vec<Record>, inbox: &SyncSender<Wake>) -> bool {
+        let mut wake = Wake::Read(records);
+        loop {
+            wake = match inbox.try_send(wake) {
+                Ok(()) => return true,
+                Err(TrySendError::Disconnected(_)) => return false,
+                Err(TrySendError::Full(_)) if self.lets_go() => return false,
+                Err(TrySendError::Full(wake)) => wake,
+            };
+            std::thread::sleep(ROOM_EVERY);
+        }
+    }
+
+    /// `false`: it is to let go.
+    fn wait(&self, for_s: f64) -> bool {
+        let until = Instant::now() + Duration::from_secs_f64(for_s);
+        while !self.lets_go() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(ROOM_EVERY));
+        }
+        false
     }
 
     /// Measures what a hit costs here.
@@ -340,30 +387,51 @@ impl Work {
             Some(place) => (place, Vec::new()),
             None => self.add_allocator()?,
         };
+        let opened = self.hold_open(place, window, notes);
+        // Its probes have their numbers, whatever became of it.
+        let open_us = opened.as_ref().map_or(0, |open| u64::try_from(open.as_micros()).unwrap_or(u64::MAX));
+        notes.push(Note::Window { probes: new, open_us, mean: window.mean });
+        opened.map(drop)
+    }
+
+    /// Attaches, waits and detaches; for how long allocations were chosen.
+    fn hold_open(&mut self, place: usize, window: Window, notes: &mut Vec<Note>) -> Result<Duration, String> {
         let planned = &self.members[place].planned;
         let (_, differing) = plan::keep_intact(&self.target.memory, self.target.bias, planned.clone(), 0);
         if let Some(refusal) = differing.first() {
             return Err(refusal.why.clone());
         }
-        let (Some(kernel), Some(control)) = (&mut self.kernel, &mut self.control) else { return Ok(()) };
+        let planned = planned.clone();
+        self.sample(0)?;
+        let Some(kernel) = &mut self.kernel else { return Err("the kernel side is gone".to_owned()) };
         kernel.draw_distances(Slot(0), window.mean).map_err(|e| e.to_string())?;
-        let attachment = attach(kernel, &self.target, planned, notes)?;
-        let mut sample = |mean| {
-            control.sample.mean = mean;
-            kernel.set_target(Slot(0), *control).map_err(|e| e.to_string())
-        };
+        let told = notes.len();
+        let attachment = attach(kernel, &self.target, &planned, notes)?;
+        if notes.len() > told {
+            // What is chosen at one place would not be seen again at another.
+            return Err("not all of its probes are in place".to_owned());
+        }
         // None is chosen before all probes are there, nor once they go.
-        sample(window.mean)?;
+        self.sample(window.mean)?;
         let began = Instant::now();
-        std::thread::sleep(Duration::from_secs_f64(window.seconds));
-        sample(0)?;
+        self.wait(window.seconds);
+        let ended = self.sample(0);
         let open = began.elapsed();
         std::thread::sleep(HANDED_OUT_WITHIN);
         drop(attachment);
-        kernel.forget_pending().map_err(|e| e.to_string())?;
-        let open_us = u64::try_from(open.as_micros()).unwrap_or(u64::MAX);
-        notes.push(Note::Window { probes: new, open_us, mean: window.mean });
-        Ok(())
+        let Some(kernel) = &mut self.kernel else { return Ok(open) };
+        match ended.and_then(|()| kernel.forget_pending().map_err(|e| e.to_string())) {
+            Ok(()) => {}
+            Err(why) => notes.push(Note::ReadingFailed { what: "what waits for its object".into(), why }),
+        }
+        Ok(open)
+    }
+
+    /// Mean objects between two that the allocator's probes choose; 0: none is.
+    fn sample(&mut self, mean: u64) -> Result<(), String> {
+        let (Some(kernel), Some(control)) = (&mut self.kernel, &mut self.control) else { return Ok(()) };
+        control.sample.mean = mean;
+        kernel.set_target(Slot(0), *control).map_err(|e| e.to_string())
     }
 
     /// Plans the probes on the allocator; which of the members they are, and what reports say of them.
@@ -381,7 +449,10 @@ impl Work {
     /// Where the allocator is entered and where it hands out objects.
     fn allocator(&self) -> Result<Vec<Planned>, String> {
         let events = Events { sampled: true, ..Events::default() };
-        let (planned, refused) = plan::plan_sites(&self.target.image, Slot(0), events, self.emulates);
+        let (mut planned, refused) = plan::plan_sites(&self.target.image, Slot(0), events, self.emulates);
+        for plan in planned.iter_mut().filter(|plan| plan.cookie.shape == Shape::SampleBegin) {
+            plan.cookie.flags |= BY_OBJECT;
+        }
         if let Some(refusal) = refused.first() {
             return Err(format!("{}: {}", refusal.function, refusal.why));
         }
@@ -404,6 +475,7 @@ fn attach(
     planned: &[Planned],
     notes: &mut Vec<Note>,
 ) -> Result<Attachment, String> {
+    room::check(&target.process, planned).map_err(|e| e.to_string())?;
     let path = target.process.attach_path();
     let attached = kernel.attach(&path.to_string_lossy(), target.process.pid(), &sites(planned));
     let attachment = attached.map_err(|e| e.to_string())?;

@@ -7,7 +7,6 @@ use tracer_common::{
 
 use super::{
     plan::{Planned, Refusal, keep_intact, place},
-    room,
     target::Target,
 };
 use crate::{
@@ -94,7 +93,6 @@ pub(super) fn plan(
     if planned.len() < wanted {
         return Err(why.unwrap_or_else(|| "its code cannot be proven".to_owned()));
     }
-    room::check(&target.process, &planned).map_err(|e| e.to_string())?;
     let calls_from = planned.len() - told.len();
     let (mut controls, mut calls) = (Vec::new(), Vec::new());
     for ((site, size, mean), plan) in told.into_iter().zip(&planned[calls_from..]) {

@@ -21,27 +21,31 @@ use crate::{
     units::ProcAddr,
 };
 
-/// How often evidence is looked at for it.
+/// How often evidence is looked at for it, on average: never in a rhythm that one of the program's could meet.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What was pinned, and when to look again.
 pub(super) struct Pinning {
     /// Types that are or were pinned: none is a second time.
     pinned: BTreeSet<String>,
-    windows: Windows,
-    looked: Instant,
+    /// Calls that are or were probed.
+    calls: BTreeSet<ProcAddr>,
+    /// Absent where probes cannot come and go quickly.
+    windows: Option<Windows>,
+    next: Instant,
 }
 
 impl Pinning {
-    /// `share`: of a processor, that tracing may take. Half of it is for hits.
-    pub(super) fn new(share: f64) -> Self {
-        Self { pinned: BTreeSet::new(), windows: Windows::new(share / 2.0), looked: Instant::now() }
+    /// `share`: of a processor, that tracing may take. Half of it is for hits. `quick`: all probes of a kind hang on one link.
+    pub(super) fn new(share: f64, quick: bool) -> Self {
+        let windows = quick.then(|| Windows::new(share / 2.0));
+        Self { pinned: BTreeSet::new(), calls: BTreeSet::new(), windows, next: Instant::now() + EVERY }
     }
 
     pub(super) fn is_due(&mut self) -> bool {
-        let due = self.looked.elapsed() >= EVERY;
+        let due = Instant::now() >= self.next;
         if due {
-            self.looked = Instant::now();
+            self.next = Instant::now() + EVERY.mul_f64(0.5 + chance());
         }
         due
     }
@@ -54,21 +58,27 @@ impl Pinning {
                 |of: &&SitesOf| names.type_info(of.type_addr).is_some_and(|info| info.name == type_name);
             for of in ledger.call_sites().all().filter(|of| !of.sites.is_empty()).filter(is_it) {
                 let call = |site: &CallSite| pinner::Wanted { returns_to: site.returns_to, mean };
-                let calls = of.sites.iter().map(call).collect();
-                by.ask(Ask::Pin(pinner::Ask { type_addr: Some(of.type_addr), calls }));
+                self.pin(Some(of.type_addr), of.sites.iter().map(call).collect(), by);
             }
             self.pinned.insert(type_name);
         }
-        let step = self.windows.step(evidence, &self.pinned, chance());
-        match step {
+        let Some(windows) = &mut self.windows else { return };
+        match windows.step(evidence, &self.pinned, chance()) {
             Step::Wait => {}
             Step::Open(window) => drop(by.ask(Ask::Open(window))),
             Step::Pin(calls) => {
                 let call =
                     |call: &Call| pinner::Wanted { returns_to: ProcAddr(call.returns_to), mean: call.mean };
-                let calls = calls.iter().map(call).collect();
-                by.ask(Ask::Pin(pinner::Ask { type_addr: None, calls }));
+                self.pin(None, calls.iter().map(call).collect(), by);
             }
+        }
+    }
+
+    /// Calls that have a probe already keep it.
+    fn pin(&mut self, type_addr: Option<ProcAddr>, mut calls: Vec<pinner::Wanted>, by: &Governor) {
+        calls.retain(|call| self.calls.insert(call.returns_to));
+        if !calls.is_empty() {
+            by.ask(Ask::Pin(pinner::Ask { type_addr, calls }));
         }
     }
 }

@@ -46,7 +46,7 @@ use crate::{
     capture::NewFile,
     goruntime::GoImage,
     host::{launch::Running, registry::Registration},
-    kernel::capability::Capabilities,
+    kernel::{AttachKind, capability::Capabilities},
     record::{
         Body, Event, Note, Reading, Readout, Record, Slot,
         note::EndedBy,
@@ -188,6 +188,7 @@ impl<'s, 'a> Session<'s, 'a> {
             code: Some(CodeLook::start(&opened.target).map_err(SessionError::Thread)?),
             profile: opened.profile,
         };
+        let quick = opened.probes.as_ref().is_some_and(|probes| probes.kind() == AttachKind::Multi);
         let pins = setup.may_pin() && opened.profile.is_none() && engine.is_some();
         let emulates = Emulates { long_nops: capabilities.emulates_long_nops() };
         let target = Arc::clone(&opened.target);
@@ -227,7 +228,7 @@ impl<'s, 'a> Session<'s, 'a> {
             follower,
             governor: Some(governor),
             account,
-            pinning: pins.then(|| Pinning::new(allowed.share)),
+            pinning: pins.then(|| Pinning::new(allowed.share, quick)),
             began: Instant::now(),
             first_reported: false,
             streamed_at: Instant::now(),
@@ -573,8 +574,8 @@ fn say_attached(output: &Output<'_>, opened: &Opened) {
     match &opened.probes {
         Some(probes) => {
             let kind = match probes.kind() {
-                crate::kernel::AttachKind::Multi => "shared links",
-                crate::kernel::AttachKind::Single => "single links",
+                AttachKind::Multi => "shared links",
+                AttachKind::Single => "single links",
             };
             let in_place = probes.planned.len().saturating_sub(opened.not_taken.len());
             let why = probes.refusal().map(|why| format!(", as a shared one was refused: {why}"));

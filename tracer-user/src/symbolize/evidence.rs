@@ -263,6 +263,8 @@ pub struct Windows {
 pub struct WindowRow {
     /// The runtime's number; 0: large objects.
     pub class: u8,
+    /// Without pointers.
+    pub noscan: bool,
     /// Where the call returns to.
     pub returns_to: u64,
     /// Stable id of the stack.

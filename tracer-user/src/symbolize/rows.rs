@@ -17,7 +17,7 @@ use crate::units::{Bytes, KTime, StackId};
 /// The id of what has no known stack.
 const UNKNOWN: &str = "unknown";
 /// The size class that tiny blocks are taken from (malloc.go, `tinySpanClass`), all versions.
-const TINY_BLOCK_CLASS: u8 = 2;
+pub(super) const TINY_BLOCK_CLASS: u8 = 2;
 
 /// Allocation rows, and how many stack ids were counted whose frames never arrived.
 pub(super) fn allocations(

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::PcKind;
 use super::evidence::{Cause, Frame, WindowRow, Windows};
 use super::memo::Named;
+use super::rows::TINY_BLOCK_CLASS;
 use super::stack::{UserStack, site_id};
 use crate::aggregate::Ledger;
 use crate::aggregate::samples::SampleGroup;
@@ -39,9 +40,10 @@ pub(super) fn windows(ledger: &Ledger, named: &mut Named<'_>) -> Option<Windows>
             return None;
         }
         let call = *calls.entry(group.stack).or_insert_with(|| own_call(ledger, named, group.stack));
-        Some((class(group.class), call?))
+        let (class, noscan) = class(group, named);
+        Some((class, noscan, call?))
     };
-    let mut seen: BTreeMap<(u8, ProcAddr), Seen> = BTreeMap::new();
+    let mut seen: BTreeMap<(u8, bool, ProcAddr), Seen> = BTreeMap::new();
     for (group, held) in store.groups() {
         if let Some(key) = key(group, named) {
             let seen = seen.entry(key).or_default();
@@ -61,10 +63,10 @@ pub(super) fn windows(ledger: &Ledger, named: &mut Named<'_>) -> Option<Windows>
             seen.stacks.entry(group.stack).or_default().0 += 1;
         }
     }
-    let rows = seen.into_iter().map(|((class, call), Seen { taken, kept, stacks })| {
+    let rows = seen.into_iter().map(|((class, noscan, call), Seen { taken, kept, stacks })| {
         let most = stacks.into_iter().max_by_key(|(stack, counts)| (*counts, *stack)).map(|(stack, _)| stack);
         let (stack, cause) = most.map_or((Vec::new(), Cause::Other), |id| stack_of(ledger, named, id));
-        WindowRow { class, returns_to: call.0, id: site_id(&stack), stack, cause, taken, kept }
+        WindowRow { class, noscan, returns_to: call.0, id: site_id(&stack), stack, cause, taken, kept }
     });
     Some(Windows { opened: all.opened, open_s: all.open_us as f64 / 1e6, rows: rows.collect() })
 }
@@ -86,9 +88,14 @@ fn own_call(ledger: &Ledger, named: &mut Named<'_>, stack: StackId) -> Option<Pr
     frames.iter().copied().find(|pc| own(pc))
 }
 
-fn class(of: AllocClass) -> u8 {
-    match of {
+/// The size class as the heap has it, and whether what it holds has no pointers: below the tiny allocator's block such objects share one.
+fn class(group: &SampleGroup, named: &mut Named<'_>) -> (u8, bool) {
+    let of_type = group.type_addr.and_then(|of| named.type_info(of));
+    let noscan = group.type_addr.is_none() || of_type.is_some_and(|of| of.pointer_bytes == 0);
+    let class = match group.class {
         AllocClass::Large => 0,
+        AllocClass::BelowTiny(_) if noscan => TINY_BLOCK_CLASS,
         AllocClass::Small(class) | AllocClass::BelowTiny(class) => class,
-    }
+    };
+    (class, noscan)
 }
