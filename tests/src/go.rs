@@ -34,6 +34,19 @@ impl Go {
         if found.len() == pins.len() { found } else { Vec::new() }
     }
 
+    /// One that names no functions, one with malloc headers, one with Swiss maps and Green Tea's marks, and one with
+    /// size-specialised allocators: for what takes a while on each.
+    pub fn milestones() -> impl Iterator<Item = (Self, Mode)> {
+        Self::every().into_iter().filter_map(|go| {
+            let mode = match go.pin.minor() {
+                22 | 26 | 27 => Mode::StrippedPie,
+                24 => Mode::Ordinary,
+                _ => return None,
+            };
+            Some((go, mode))
+        })
+    }
+
     /// The one that builds the demo. Call it behind `live!()`.
     pub fn demo() -> Self {
         Self::of(toolchains::DEMO).expect("the test checked that the toolchains are there")

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tracer_tests::go::{Go, Mode};
+use tracer_tests::go::Go;
 use tracer_tests::instructions::wait_restored;
 use tracer_tests::live;
 use tracer_tests::report::{assert_nothing_lost, list, number, text};
@@ -14,21 +14,10 @@ use tracer_tests::tracer::Tracer;
 
 const END: Duration = Duration::from_mins(1);
 
-/// One that names no functions, one with malloc headers, one with Swiss maps and Green Tea's marks, one with size-specialised
-/// allocators.
-fn versions() -> impl Iterator<Item = (Go, Mode)> {
-    let modes =
-        [(22, Mode::StrippedPie), (24, Mode::Ordinary), (26, Mode::StrippedPie), (27, Mode::StrippedPie)];
-    let all = Go::every();
-    modes.into_iter().map(move |(minor, mode)| {
-        (all.iter().find(|go| go.pin.minor() == minor).expect("it is supported").clone(), mode)
-    })
-}
-
 #[test]
 fn the_calls_that_make_what_grows_are_counted_and_their_objects_followed() {
     live!(Root, Uprobes, EveryGo, Tracer);
-    for (go, mode) in versions() {
+    for (go, mode) in Go::milestones() {
         let what = format!("go{} {}", go.pin.version, mode.name());
         let mut target = Target::start(&go.build("pinned", mode));
         let mut tracer = Tracer::attach(target.pid(), &["--format", "json"]);

@@ -14,16 +14,6 @@ use tracer_tests::tracer::Tracer;
 
 const END: Duration = Duration::from_mins(2);
 
-/// The same as of `pins`.
-fn versions() -> impl Iterator<Item = (Go, Mode)> {
-    let modes =
-        [(22, Mode::StrippedPie), (24, Mode::Ordinary), (26, Mode::StrippedPie), (27, Mode::StrippedPie)];
-    let all = Go::every();
-    modes.into_iter().map(move |(minor, mode)| {
-        (all.iter().find(|go| go.pin.minor() == minor).expect("it is supported").clone(), mode)
-    })
-}
-
 /// Two places in turn so many times a second, garbage of their size from another thread, and a third that only computes.
 fn start(go: &Go, mode: Mode, turns_per_s: u32) -> Target {
     let mut target = Target::start(&go.build("untyped", mode));
@@ -52,7 +42,7 @@ fn wait_until(target: &mut Target, tracer: &mut Tracer, what: &str, is: impl Fn(
 #[test]
 fn the_call_that_keeps_strings_is_found_counted_and_followed() {
     live!(Root, Uprobes, EveryGo, Tracer);
-    for (go, mode) in versions() {
+    for (go, mode) in Go::milestones() {
         let what = format!("go{} {}", go.pin.version, mode.name());
         let mut target = start(&go, mode, 800);
         let mut tracer = Tracer::attach(target.pid(), &["--format", "json"]);

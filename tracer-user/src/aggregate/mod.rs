@@ -218,9 +218,7 @@ impl Ledger {
             }
             Note::Sampling { mean } => self.samples.begin(*mean),
             Note::Pinned { calls, probes } => {
-                // A recording may say what it likes.
-                let room = MAX_PROBES.saturating_sub(self.probes.len());
-                self.probes.extend(probes.iter().take(room).cloned());
+                self.add_probes(probes);
                 self.pins.add(self.now, calls);
             }
             Note::Unpinned { probes, why } => {
@@ -230,8 +228,7 @@ impl Ledger {
                 self.remark(Remark::Unpinned { calls, why: why.clone() });
             }
             Note::Window { probes, open_us, mean: _ } => {
-                let room = MAX_PROBES.saturating_sub(self.probes.len());
-                self.probes.extend(probes.iter().take(room).cloned());
+                self.add_probes(probes);
                 self.windows.add(*open_us);
             }
             Note::Throttled { what } => {
@@ -245,6 +242,12 @@ impl Ledger {
             | Note::Limit(_)
             | Note::Cost(_) => {}
         }
+    }
+
+    /// A recording may say what it likes.
+    fn add_probes(&mut self, probes: &[Probe]) {
+        let room = MAX_PROBES.saturating_sub(self.probes.len());
+        self.probes.extend(probes.iter().take(room).cloned());
     }
 
     fn remark(&mut self, remark: Remark) {

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::symbolize::evidence::{Evidence, TypeInClass, TypePoint, TypeRow};
+use crate::symbolize::evidence::{Evidence, TypeInClass, TypeRow};
+use crate::units::ProcAddr;
 
 /// A type to pin, by its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -15,12 +16,20 @@ pub struct Wanted {
     pub mean: u64,
 }
 
+/// A call in the program's code to probe, by where it returns to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Call {
+    pub returns_to: ProcAddr,
+    /// Mean calls between two whose objects are followed; 1: each is.
+    pub mean: u64,
+}
+
 /// Types pinned in one session.
 pub const MAX_TYPES: usize = 4;
 /// A type that is made in more places says little about any of them.
 const MAX_PLACES: usize = 8;
 /// Censuses that must show it grow, one after the other.
-pub(super) const RISES: usize = 4;
+const RISES: usize = 4;
 /// What it must have gained by then, of the least that a finding is made of (heap-growth).
 const MIN_GAIN: u64 = 64 * 1024;
 /// Objects of its size made in a second beyond which nothing of it is probed: two probes at each are then half a percent of a processor.
@@ -38,7 +47,11 @@ pub fn wanted(evidence: &Evidence, pinned: &BTreeSet<String>) -> Option<Wanted> 
     let new = rows.filter(|row| row.candidates.first().is_some_and(|name| !pinned.contains(name)));
     let (row, class, _) = new
         .filter(|row| is_pinnable(row))
-        .flat_map(|row| row.classes.iter().filter_map(move |class| Some((row, class, gain(class)?))))
+        .flat_map(|row| {
+            row.classes
+                .iter()
+                .filter_map(move |class| Some((row, class, gain(&class.points, |p| (p.objects, p.bytes))?)))
+        })
         .max_by_key(|(_, _, gain)| *gain)?;
     let mean = mean(evidence, class)?;
     Some(Wanted { type_name: row.candidates.first()?.clone(), mean })
@@ -50,12 +63,12 @@ pub(super) fn is_pinnable(row: &TypeRow) -> bool {
     row.candidates.len() == 1 && matches!(places(row), Some((1..=MAX_PLACES, 0)))
 }
 
-/// What was gained since the censuses before, where each of the last ones shows more than the one before it.
-pub(super) fn gain(class: &TypeInClass) -> Option<u64> {
-    let from = class.points.len().checked_sub(RISES + 1)?;
-    let last: &[TypePoint] = class.points.get(from..)?;
-    let rises = last.windows(2).all(|pair| pair[1].objects > pair[0].objects);
-    let gain = last.last()?.bytes.saturating_sub(last.first()?.bytes);
+/// The bytes gained since the censuses before, where each of the last ones shows more objects than the one before it; `of` says both of a
+/// census.
+pub(super) fn gain<P>(points: &[P], of: impl Fn(&P) -> (u64, u64)) -> Option<u64> {
+    let last = points.get(points.len().checked_sub(RISES + 1)?..)?;
+    let rises = last.windows(2).all(|pair| of(&pair[1]).0 > of(&pair[0]).0);
+    let gain = of(last.last()?).1.saturating_sub(of(last.first()?).1);
     (rises && gain >= MIN_GAIN).then_some(gain)
 }
 
@@ -75,7 +88,7 @@ pub(super) fn calls_between(rate: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbolize::evidence::{Cause, Census, Frame, Line, Place, Places, SizeClass};
+    use crate::symbolize::evidence::{Cause, Census, Frame, Line, Place, Places, SizeClass, TypePoint};
 
     fn row(name: &str, places: usize, objects: &[u64]) -> TypeRow {
         let place = |n: usize| Place {

@@ -8,8 +8,9 @@
 use std::collections::BTreeSet;
 
 use super::budget;
-use super::pins::{self, MAX_RATE, RISES};
+use super::pins::{self, Call, MAX_RATE};
 use crate::symbolize::evidence::{CensusClass, Evidence, WindowRow};
+use crate::units::ProcAddr;
 
 /// What to do next.
 #[derive(Clone, PartialEq, Debug)]
@@ -32,14 +33,6 @@ pub struct Window {
     pub costs: f64,
 }
 
-/// A call in the program's code.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Call {
-    pub returns_to: u64,
-    /// Mean calls between two whose objects are followed; 1: each is.
-    pub mean: u64,
-}
-
 /// The policy of one session.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Windows {
@@ -49,8 +42,6 @@ pub struct Windows {
     next_at: f64,
     /// Classes of which the calls were pinned, with or without pointers.
     done: BTreeSet<(u8, bool)>,
-    /// Calls that were pinned: none is a second time.
-    pinned: BTreeSet<u64>,
 }
 
 /// Mean seconds between two windows, and the least: an attach and a detach each hold a lock of the kernel that forks need.
@@ -81,13 +72,11 @@ const LEAST_SEEN: u64 = 20;
 const EXPLAINED: f64 = 0.9;
 const LEAST_SHARE: f64 = 0.05;
 const MAX_CALLS: usize = 6;
-/// What a class must have gained in the last censuses.
-const MIN_GAIN: u64 = 64 * 1024;
 
 impl Windows {
     /// `share`: of a processor, what hits may take.
     pub fn new(share: f64) -> Self {
-        Self { share, asked: 0, next_at: 0.0, done: BTreeSet::new(), pinned: BTreeSet::new() }
+        Self { share, asked: 0, next_at: 0.0, done: BTreeSet::new() }
     }
 
     /// `chance` is a random number from 0 to 1, `pinned_types` are the names of types that are followed already.
@@ -96,7 +85,6 @@ impl Windows {
         for class in &classes {
             if let Some(calls) = self.keepers(evidence, class) {
                 self.done.insert((class.class, class.noscan));
-                self.pinned.extend(calls.iter().map(|call| call.returns_to));
                 if !calls.is_empty() {
                     return Step::Pin(calls);
                 }
@@ -129,13 +117,17 @@ impl Windows {
             !class.noscan
                 && rate(class.class).is_some_and(|rate| rate <= MAX_RATE)
                 && census.types.iter().flatten().any(|row| {
-                    let here =
-                        row.classes.iter().any(|of| of.class == class.class && pins::gain(of).is_some());
+                    let here = row.classes.iter().any(|of| {
+                        of.class == class.class && pins::gain(&of.points, |p| (p.objects, p.bytes)).is_some()
+                    });
                     let pinned = row.candidates.first().is_some_and(|name| pinned_types.contains(name));
                     here && (pinned || pins::is_pinnable(row))
                 })
         };
-        let gaining = census.classes.iter().filter_map(|class| Some((class, gain(class)?)));
+        let gaining = census
+            .classes
+            .iter()
+            .filter_map(|class| Some((class, pins::gain(&class.points, |p| (p.objects, p.bytes))?)));
         let mut open: Vec<(&CensusClass, u64)> = gaining
             .filter(|(class, _)| !self.done.contains(&(class.class, class.noscan)) && !told(class))
             .collect();
@@ -170,11 +162,11 @@ impl Windows {
             }
             explained += row.kept;
             let calls_per_s = rate * row.taken as f64 / taken.max(1) as f64;
-            let pinned = self.pinned.contains(&row.returns_to)
-                || evidence.pins.iter().any(|pin| pin.returns_to == row.returns_to);
+            let pinned = evidence.pins.iter().any(|pin| pin.returns_to == row.returns_to);
             if calls_per_s <= left && !pinned {
                 left -= calls_per_s;
-                calls.push(Call { returns_to: row.returns_to, mean: pins::calls_between(calls_per_s) });
+                let mean = pins::calls_between(calls_per_s);
+                calls.push(Call { returns_to: ProcAddr(row.returns_to), mean });
             }
         }
         // What cannot be followed is named by its share, for which more is wanted.
@@ -198,15 +190,6 @@ impl Windows {
         let costs = all * ALLOCATION_S * (seconds + EDGES_S) + all * seconds / mean * SAMPLE_S;
         Some(Window { seconds, mean: mean as u64, costs })
     }
-}
-
-/// What a class gained since the censuses before, where each of the last ones shows more than the one before it.
-fn gain(class: &CensusClass) -> Option<u64> {
-    let from = class.points.len().checked_sub(RISES + 1)?;
-    let last = class.points.get(from..)?;
-    let rises = last.windows(2).all(|pair| pair[1].objects > pair[0].objects);
-    let gain = last.last()?.bytes.saturating_sub(last.first()?.bytes);
-    (rises && gain >= MIN_GAIN).then_some(gain)
 }
 
 #[cfg(test)]
@@ -294,7 +277,7 @@ mod tests {
         assert!(matches!(step(&mut windows, &few), Step::Open(_)));
         // The second allocates as much and keeps nothing, the third too little, the fourth too fast.
         let known = evidence(2.0, &RISING, 1e4, &[(1, 400, 80), (2, 400, 0), (3, 100, 3), (4, 9_100, 20)]);
-        assert_eq!(step(&mut windows, &known), Step::Pin(vec![Call { returns_to: 1, mean: 2 }]));
+        assert_eq!(step(&mut windows, &known), Step::Pin(vec![Call { returns_to: ProcAddr(1), mean: 2 }]));
         assert_eq!(step(&mut windows, &known), Step::Wait, "the class is done with");
     }
 }

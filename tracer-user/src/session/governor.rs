@@ -340,13 +340,7 @@ impl Work {
         let Some(kernel) = &mut self.kernel else { return };
         let Some(member) = self.members.iter_mut().find(|member| member.group == group) else { return };
         let Of::Kind(kind) = member.of else { return };
-        // Another tool may have come, and the program may be another one by now.
-        let intact = plan::keep_intact(&self.target.memory, self.target.bias, member.planned.clone(), 0).1;
-        let attached = match (self.target.process.still_same(), intact.first()) {
-            (Err(e), _) => Err(e.to_string()),
-            (Ok(()), Some(refusal)) => Err(refusal.why.clone()),
-            (Ok(()), None) => attach(kernel, &self.target, &member.planned, notes),
-        };
+        let attached = attach_again(kernel, &self.target, &member.planned, notes);
         match attached {
             Ok(attachment) => {
                 member.attachment = Some(attachment);
@@ -381,7 +375,6 @@ impl Work {
         if self.kernel.is_none() || !self.budget.affords(window.costs) {
             return Ok(());
         }
-        self.target.process.still_same().map_err(|e| e.to_string())?;
         let known = self.members.iter().position(|member| matches!(member.of, Of::Window));
         let (place, new) = match known {
             Some(place) => (place, Vec::new()),
@@ -396,17 +389,12 @@ impl Work {
 
     /// Attaches, waits and detaches; for how long allocations were chosen.
     fn hold_open(&mut self, place: usize, window: Window, notes: &mut Vec<Note>) -> Result<Duration, String> {
-        let planned = &self.members[place].planned;
-        let (_, differing) = plan::keep_intact(&self.target.memory, self.target.bias, planned.clone(), 0);
-        if let Some(refusal) = differing.first() {
-            return Err(refusal.why.clone());
-        }
-        let planned = planned.clone();
         self.sample(0)?;
         let Some(kernel) = &mut self.kernel else { return Err("the kernel side is gone".to_owned()) };
         kernel.draw_distances(Slot(0), window.mean).map_err(|e| e.to_string())?;
         let told = notes.len();
-        let attachment = attach(kernel, &self.target, &planned, notes)?;
+        let planned = &self.members[place].planned;
+        let attachment = attach_again(kernel, &self.target, planned, notes)?;
         if notes.len() > told {
             // What is chosen at one place would not be seen again at another.
             return Err("not all of its probes are in place".to_owned());
@@ -465,6 +453,21 @@ impl Work {
             Some(refusal) => Err(refusal.why.clone()),
             None => Ok(planned),
         }
+    }
+}
+
+/// Attaches what was there before: another tool may have come, and the program may be another one by now.
+fn attach_again(
+    kernel: &mut Kernel,
+    target: &Target,
+    planned: &[Planned],
+    notes: &mut Vec<Note>,
+) -> Result<Attachment, String> {
+    target.process.still_same().map_err(|e| e.to_string())?;
+    let (_, differing) = plan::keep_intact(&target.memory, target.bias, planned.to_vec(), 0);
+    match differing.first() {
+        Some(refusal) => Err(refusal.why.clone()),
+        None => attach(kernel, target, planned, notes),
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     binary::{flow::Place, x86::Emulates},
+    control::pins::Call,
     goruntime::code::{pins, sites::ProbeSite},
     record::{Note, call_sites::CallSite, note::PinnedCall},
     units::ProcAddr,
@@ -20,15 +21,7 @@ use crate::{
 pub(super) struct Ask {
     /// The type they pass; absent where they pass none, or it is not known.
     pub(super) type_addr: Option<ProcAddr>,
-    pub(super) calls: Vec<Wanted>,
-}
-
-/// A call, by where it returns to.
-#[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) returns_to: ProcAddr,
-    /// Mean calls between two whose objects are followed.
-    pub(super) mean: u64,
+    pub(super) calls: Vec<Call>,
 }
 
 /// What to attach for them.
@@ -40,7 +33,7 @@ pub(super) struct Pinned {
 }
 
 /// A call with its probes: where its object is taken, and the call itself.
-struct Call {
+struct Probed {
     site: CallSite,
     pin: pins::Pin,
     mean: u64,
@@ -56,14 +49,12 @@ pub(super) fn plan(
 ) -> Result<Pinned, String> {
     let type_addr = ask.type_addr.map(|of| target.bias.to_image(of));
     let mut calls = Vec::new();
-    for Wanted { returns_to, mean } in &ask.calls {
+    for Call { returns_to, mean } in &ask.calls {
         let end = target.bias.to_image(*returns_to);
-        let found = pins::call_before(&target.image, end)
-            .and_then(|call| Ok((call, pins::pin(&target.image, call, type_addr, emulates)?)));
-        match found {
-            Ok((call, pin)) => {
-                let site = CallSite { returns_to: *returns_to, callee: target.bias.to_proc(call.callee) };
-                calls.push(Call { site, pin, mean: *mean });
+        match pins::pin(&target.image, end, type_addr, emulates) {
+            Ok(pin) => {
+                let site = CallSite { returns_to: *returns_to, callee: target.bias.to_proc(pin.callee) };
+                calls.push(Probed { site, pin, mean: *mean });
             }
             Err(e) => notes.push(refused(Refusal { function: end.to_string(), why: e.to_string() })),
         }
@@ -76,10 +67,10 @@ pub(super) fn plan(
     let mut planned = Vec::new();
     let mut told = Vec::new();
     // Where objects come out is watched before any is chosen.
-    for Call { pin, .. } in &calls {
+    for Probed { pin, .. } in &calls {
         planned.extend(pin.object.iter().map(|(site, at)| plan_object(site, *at)));
     }
-    for Call { site, pin, mean } in &calls {
+    for Probed { site, pin, mean } in &calls {
         planned.push(plan_call(&pin.call));
         told.push((*site, pin.size, if pin.object.is_some() { *mean } else { 0 }));
     }

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     aggregate::Ledger,
     control::{
-        pins::{Wanted, wanted},
-        windows::{Call, Step, Windows},
+        pins::{Call, Wanted, wanted},
+        windows::{Step, Windows},
     },
     record::call_sites::{CallSite, SitesOf},
     symbolize::{Evidence, Names},
@@ -57,7 +57,7 @@ impl Pinning {
             let is_it =
                 |of: &&SitesOf| names.type_info(of.type_addr).is_some_and(|info| info.name == type_name);
             for of in ledger.call_sites().all().filter(|of| !of.sites.is_empty()).filter(is_it) {
-                let call = |site: &CallSite| pinner::Wanted { returns_to: site.returns_to, mean };
+                let call = |site: &CallSite| Call { returns_to: site.returns_to, mean };
                 self.pin(Some(of.type_addr), of.sites.iter().map(call).collect(), by);
             }
             self.pinned.insert(type_name);
@@ -66,16 +66,12 @@ impl Pinning {
         match windows.step(evidence, &self.pinned, chance()) {
             Step::Wait => {}
             Step::Open(window) => drop(by.ask(Ask::Open(window))),
-            Step::Pin(calls) => {
-                let call =
-                    |call: &Call| pinner::Wanted { returns_to: ProcAddr(call.returns_to), mean: call.mean };
-                self.pin(None, calls.iter().map(call).collect(), by);
-            }
+            Step::Pin(calls) => self.pin(None, calls, by),
         }
     }
 
     /// Calls that have a probe already keep it.
-    fn pin(&mut self, type_addr: Option<ProcAddr>, mut calls: Vec<pinner::Wanted>, by: &Governor) {
+    fn pin(&mut self, type_addr: Option<ProcAddr>, mut calls: Vec<Call>, by: &Governor) {
         calls.retain(|call| self.calls.insert(call.returns_to));
         if !calls.is_empty() {
             by.ask(Ask::Pin(pinner::Ask { type_addr, calls }));

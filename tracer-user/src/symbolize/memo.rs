@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::evidence::{Frame, Line};
+use super::evidence::{Cause, Frame, Line};
 use super::stack::{UserStack, allocation_part, user_part};
 use super::{Names, PcKind, TypeInfo};
+use crate::aggregate::stacks::Stack;
+use crate::goruntime::names::cause;
 use crate::units::ProcAddr;
 
 /// Code addresses remembered; about 300 bytes each.
@@ -79,6 +81,13 @@ impl Named<'_> {
             all.extend(frames);
         }
         allocation_part(all)
+    }
+
+    /// Who allocates by a stack, in the program's own frames, and why.
+    pub(super) fn allocation(&mut self, stack: &Stack, type_name: Option<&str>) -> (Vec<Frame>, Cause) {
+        let UserStack { frames, runtime } = self.allocation_stack(&stack.frames, stack.truncated);
+        let runtime: Vec<&str> = runtime.iter().map(String::as_str).collect();
+        (frames, cause::of(&runtime, type_name))
     }
 
     /// The function that starts at `entry`, without what was inlined into it.

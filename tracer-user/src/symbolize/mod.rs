@@ -111,7 +111,9 @@ impl Clock {
 fn remark(remark: &LedgerRemark, named: &mut memo::Named<'_>) -> evidence::Remark {
     match remark {
         LedgerRemark::Unpinned { calls, why } => {
-            let mut functions: Vec<String> = calls.iter().map(|call| named.function(*call)).collect();
+            let mut function =
+                |call: &ProcAddr| Some(named.frames(*call, PcKind::Return).pop()?.function.clone());
+            let mut functions: Vec<String> = calls.iter().filter_map(&mut function).collect();
             functions.sort_unstable();
             functions.dedup();
             evidence::Remark::Unpinned { functions, why: why.clone() }

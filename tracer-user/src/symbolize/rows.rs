@@ -17,7 +17,16 @@ use crate::units::{Bytes, KTime, StackId};
 /// The id of what has no known stack.
 const UNKNOWN: &str = "unknown";
 /// The size class that tiny blocks are taken from (malloc.go, `tinySpanClass`), all versions.
-pub(super) const TINY_BLOCK_CLASS: u8 = 2;
+const TINY_BLOCK_CLASS: u8 = 2;
+
+/// The size class as the heap has it, 0 for large objects: below the tiny allocator's block, objects without pointers share one.
+pub(super) fn class_of(class: AllocClass, noscan: bool) -> u8 {
+    match class {
+        AllocClass::Large => 0,
+        AllocClass::BelowTiny(_) if noscan => TINY_BLOCK_CLASS,
+        AllocClass::Small(class) | AllocClass::BelowTiny(class) => class,
+    }
+}
 
 /// Allocation rows, and how many stack ids were counted whose frames never arrived.
 pub(super) fn allocations(
@@ -50,16 +59,9 @@ pub(super) fn allocations(
             }
             None => (Vec::new(), Cause::Other, false),
         };
-        let class = match key.class {
-            AllocClass::Large => 0,
-            AllocClass::Small(class) => class,
-            AllocClass::BelowTiny(class) => match &ty {
-                // No type, or one without pointers: it went into a tiny block.
-                None => TINY_BLOCK_CLASS,
-                Some(Some(t)) if t.pointer_bytes == 0 => TINY_BLOCK_CLASS,
-                Some(_) => class,
-            },
-        };
+        // No type, or one without pointers.
+        let noscan = ty.as_ref().is_none_or(|t| t.as_ref().is_some_and(|t| t.pointer_bytes == 0));
+        let class = class_of(key.class, noscan);
         let amount = Amount { objects: held.objects, requested: held.requested, rounded: held.rounded };
         total.add(amount);
         let id = if frames.is_empty() { UNKNOWN.to_owned() } else { site_id(&frames) };

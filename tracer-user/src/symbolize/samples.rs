@@ -14,11 +14,9 @@ use super::memo::Named;
 use super::profile::{
     Amounts, HeapProfile, Places, ProfileSource, Sample, Sampling, SiteAmounts, SiteUnderWay, live_first,
 };
-use super::stack::UserStack;
 use crate::aggregate::Ledger;
 use crate::aggregate::heap::ClassHistory;
 use crate::aggregate::samples::{Followed, SampleGroup};
-use crate::goruntime::names::cause;
 use crate::record::profile::Sampled;
 use crate::record::reading::AllocClass;
 use crate::sampling::ByBytes;
@@ -159,9 +157,7 @@ fn stack_of(
     let Some(stack) = ledger.stacks().get(id) else {
         return Site { frames: Vec::new(), cause: Cause::Other, places: Arc::default() };
     };
-    let UserStack { frames, runtime } = named.allocation_stack(&stack.frames, stack.truncated);
-    let runtime: Vec<&str> = runtime.iter().map(String::as_str).collect();
-    let cause = cause::of(&runtime, type_name);
+    let (frames, cause) = named.allocation(stack, type_name);
     // One place for each frame, inlined ones too, as the runtime's profiler writes them.
     let (mut addresses, mut all) = (Vec::new(), Vec::new());
     for pc in &stack.frames {

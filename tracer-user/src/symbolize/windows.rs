@@ -6,14 +6,13 @@
 use std::collections::BTreeMap;
 
 use super::PcKind;
-use super::evidence::{Cause, Frame, WindowRow, Windows};
+use super::evidence::{Cause, WindowRow, Windows};
 use super::memo::Named;
-use super::rows::TINY_BLOCK_CLASS;
-use super::stack::{UserStack, site_id};
+use super::rows::class_of;
+use super::stack::site_id;
 use crate::aggregate::Ledger;
 use crate::aggregate::samples::SampleGroup;
-use crate::goruntime::names::cause::{self, is_runtime};
-use crate::record::reading::AllocClass;
+use crate::goruntime::names::cause::is_runtime;
 use crate::units::{ProcAddr, StackId};
 
 /// Cycles that an object must have outlived.
@@ -65,17 +64,12 @@ pub(super) fn windows(ledger: &Ledger, named: &mut Named<'_>) -> Option<Windows>
     }
     let rows = seen.into_iter().map(|((class, noscan, call), Seen { taken, kept, stacks })| {
         let most = stacks.into_iter().max_by_key(|(stack, counts)| (*counts, *stack)).map(|(stack, _)| stack);
-        let (stack, cause) = most.map_or((Vec::new(), Cause::Other), |id| stack_of(ledger, named, id));
+        let (stack, cause) = most
+            .and_then(|id| ledger.stacks().get(id))
+            .map_or((Vec::new(), Cause::Other), |stack| named.allocation(stack, None));
         WindowRow { class, noscan, returns_to: call.0, id: site_id(&stack), stack, cause, taken, kept }
     });
     Some(Windows { opened: all.opened, open_s: all.open_us as f64 / 1e6, rows: rows.collect() })
-}
-
-fn stack_of(ledger: &Ledger, named: &mut Named<'_>, id: StackId) -> (Vec<Frame>, Cause) {
-    let Some(stack) = ledger.stacks().get(id) else { return (Vec::new(), Cause::Other) };
-    let UserStack { frames, runtime } = named.allocation_stack(&stack.frames, stack.truncated);
-    let runtime: Vec<&str> = runtime.iter().map(String::as_str).collect();
-    (frames, cause::of(&runtime, None))
 }
 
 /// The innermost call that the program's own code made.
@@ -88,14 +82,9 @@ fn own_call(ledger: &Ledger, named: &mut Named<'_>, stack: StackId) -> Option<Pr
     frames.iter().copied().find(|pc| own(pc))
 }
 
-/// The size class as the heap has it, and whether what it holds has no pointers: below the tiny allocator's block such objects share one.
+/// The size class as the heap has it, and whether what it holds has no pointers.
 fn class(group: &SampleGroup, named: &mut Named<'_>) -> (u8, bool) {
     let of_type = group.type_addr.and_then(|of| named.type_info(of));
     let noscan = group.type_addr.is_none() || of_type.is_some_and(|of| of.pointer_bytes == 0);
-    let class = match group.class {
-        AllocClass::Large => 0,
-        AllocClass::BelowTiny(_) if noscan => TINY_BLOCK_CLASS,
-        AllocClass::Small(class) | AllocClass::BelowTiny(class) => class,
-    };
-    (class, noscan)
+    (class_of(group.class, noscan), noscan)
 }

@@ -25,13 +25,6 @@ pub struct CallSite {
     pub callee: ImageAddr,
 }
 
-impl CallSite {
-    /// The call that returns to `end`: all that are found are five bytes long.
-    pub fn before(end: ImageAddr, callee: ImageAddr) -> Self {
-        Self { at: ImageAddr(end.0.saturating_sub(callers::CALL_LEN)), end, callee }
-    }
-}
-
 /// What the code of a program passes where it allocates.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CallSites {
@@ -137,19 +130,24 @@ struct Takes {
 const STORING: [&str; 3] = ["runtime.makemap", "runtime.mapassign", "runtime.makechan"];
 
 fn takes(image: &GoImage, name: &str) -> Option<Takes> {
-    let allocates = ALLOCATORS
-        .iter()
-        .find(|(function, _)| match function.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => name == *function,
-        })
-        .map(|(function, argument)| match *function {
-            "runtime.growslice*" if image.version().minor <= GROWSLICE_TYPE_FIRST => 0,
-            _ => *argument,
+    let allocates =
+        ALLOCATORS.iter().find(|(function, _)| is_named(function, name)).map(|(function, argument)| {
+            match *function {
+                "runtime.growslice*" if image.version().minor <= GROWSLICE_TYPE_FIRST => 0,
+                _ => *argument,
+            }
         });
     let map = map_variables::takes_map(name);
     let stores = STORING.iter().any(|of| name.starts_with(of));
     (map || allocates.is_some()).then_some(Takes { map, allocates, stores })
+}
+
+/// Whether a function is meant; a pattern ending in `*` is a prefix.
+pub(super) fn is_named(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
+    }
 }
 
 impl CallSites {

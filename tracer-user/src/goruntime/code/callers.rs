@@ -15,7 +15,7 @@ const WINDOW: u64 = 1 << 20;
 const MAX_TEXT: u64 = 1 << 30;
 /// `call rel32`.
 const CALL: u8 = 0xe8;
-pub(super) const CALL_LEN: u64 = 5;
+const CALL_LEN: u64 = 5;
 
 /// Shows every direct call of one of `targets`, which are sorted, with the function it is made in, in address order. Gives the number
 /// of functions whose code could not be read or decoded.

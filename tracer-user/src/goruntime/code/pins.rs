@@ -8,7 +8,7 @@ use tracer_common::cookie::{EXIT_STACK, Shape};
 
 use super::super::error::GoError;
 use super::super::image::GoImage;
-use super::call_sites::CallSite;
+use super::call_sites::is_named;
 use super::sites::ProbeSite;
 use crate::binary::behind::{Behind, behind};
 use crate::binary::flow::Place;
@@ -19,6 +19,8 @@ use crate::units::{Bytes, ImageAddr};
 /// Where one call is probed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pin {
+    /// The function it calls.
+    pub callee: ImageAddr,
     /// The call instruction.
     pub call: ProbeSite,
     /// Where its object is, and in which place; absent where the result is lost before any instruction that can be probed cheaply.
@@ -51,38 +53,26 @@ const OF_ONE_VALUE: [&str; 3] = ["runtime.newobject", "runtime.convT", "runtime.
 /// mallocgc(size, typ, needzero) and go1.27's for one size each: the size is the first argument.
 const OF_A_SIZE: &str = "runtime.mallocgc";
 
-/// The direct call that returns to `end`.
-pub fn call_before(image: &GoImage, end: ImageAddr) -> Result<CallSite, GoError> {
-    let no_site = |function: &str, why: &str| GoError::NoSite { function: function.into(), why: why.into() };
-    let inside = ImageAddr(end.0.saturating_sub(1));
-    let function =
-        image.function_at(inside).ok_or_else(|| no_site(&end.to_string(), "it is in no function"))?;
-    let insns = x86::decode(&image.text_bytes(&function)?, function.entry)
-        .map_err(|e| no_site(&function.name, &format!("its bytes are not all instructions: {e}")))?;
-    let before = insns.iter().find(|insn| insn.end() == end).and_then(Insn::target);
-    let callee =
-        before.ok_or_else(|| no_site(&function.name, "what it calls there is known only as it runs"))?;
-    Ok(CallSite::before(end, callee))
-}
-
-/// The sites of one call; `type_addr` is the type it passes.
+/// The sites of the direct call that returns to `end`; `type_addr` is the type it passes.
 pub fn pin(
     image: &GoImage,
-    site: CallSite,
+    end: ImageAddr,
     type_addr: Option<ImageAddr>,
     emulates: Emulates,
 ) -> Result<Pin, GoError> {
     let no_site = |function: &str, why: &str| GoError::NoSite { function: function.into(), why: why.into() };
+    let inside = ImageAddr(end.0.saturating_sub(1));
     let function =
-        image.function_at(site.at).ok_or_else(|| no_site(&site.at.to_string(), "it is in no function"))?;
+        image.function_at(inside).ok_or_else(|| no_site(&end.to_string(), "it is in no function"))?;
     let bytes = image.text_bytes(&function)?;
     let insns = x86::decode(&bytes, function.entry)
         .map_err(|e| no_site(&function.name, &format!("its bytes are not all instructions: {e}")))?;
-    let place = insns.binary_search_by_key(&site.at, Insn::address).ok();
-    let call = place.filter(|at| {
-        insns[*at].site_kind(emulates) == Some(SiteKind::Call) && insns[*at].target() == Some(site.callee)
-    });
-    let call = call.ok_or_else(|| no_site(&function.name, "its call is not where it was"))?;
+    let is_call = |insn: &Insn| insn.end() == end && insn.site_kind(emulates) == Some(SiteKind::Call);
+    let call = insns.iter().position(is_call);
+    let (call, callee) = call
+        .and_then(|call| Some((call, insns[call].target()?)))
+        .ok_or_else(|| no_site(&function.name, "what it calls there is known only as it runs"))?;
+    let at = insns[call].address();
     let probe = |address: ImageAddr, kind: SiteKind, len: usize, shape: Shape| {
         let offset = address.0 - function.entry.0;
         let file_offset = image.file_offset(address)?;
@@ -98,31 +88,23 @@ pub fn pin(
         })
     };
     let outside = || no_site(&function.name, "its code is not in an executable segment of the file");
-    let callee = image.function_at(site.callee).map(|callee| callee.name).unwrap_or_default();
-    let object = behind(&insns, call, emulates, EXIT_STACK).filter(|_| gives(&callee)).and_then(
+    let name = image.function_at(callee).map(|callee| callee.name).unwrap_or_default();
+    let object = behind(&insns, call, emulates, EXIT_STACK).filter(|_| gives(&name)).and_then(
         |Behind { address, kind, len, place }| Some((probe(address, kind, len, Shape::SampleEnd)?, place)),
     );
     Ok(Pin {
-        call: probe(site.at, SiteKind::Call, insns[call].len(), Shape::SampleBegin).ok_or_else(outside)?,
+        callee,
+        call: probe(at, SiteKind::Call, insns[call].len(), Shape::SampleBegin).ok_or_else(outside)?,
         object,
-        size: type_addr.and_then(|of| size(image, site, &callee, of, &insns)),
+        size: type_addr.and_then(|of| size(image, at, &name, of, &insns)),
     })
 }
 
 fn gives(callee: &str) -> bool {
-    GIVES.iter().any(|of| match of.strip_suffix('*') {
-        Some(prefix) => callee.starts_with(prefix),
-        None => callee == *of,
-    })
+    GIVES.iter().any(|pattern| is_named(pattern, callee))
 }
 
-fn size(
-    image: &GoImage,
-    site: CallSite,
-    callee: &str,
-    type_addr: ImageAddr,
-    insns: &[Insn],
-) -> Option<Bytes> {
+fn size(image: &GoImage, at: ImageAddr, callee: &str, type_addr: ImageAddr, insns: &[Insn]) -> Option<Bytes> {
     if OF_ONE_VALUE.contains(&callee) {
         return Some(image.type_info(type_addr).ok()?.size);
     }
@@ -130,7 +112,7 @@ fn size(
         return None;
     }
     let calls = operands::calls(insns);
-    match calls.iter().find(|call| call.at == site.at)?.arguments {
+    match calls.iter().find(|call| call.at == at)?.arguments {
         [Value::Constant(size), ..] => Some(Bytes(size)),
         _ => None,
     }
