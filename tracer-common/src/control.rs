@@ -99,6 +99,9 @@ pub struct PinControl {
     pub size: u64,
     /// Mean calls between two samples; 0: none are taken, calls are counted.
     pub mean: u64,
+    /// How often the mean was changed: samples say under which they were taken.
+    pub era: u16,
+    pub padding: [u16; 3],
 }
 
 /// Pieces of code whose callers are not on the stack: where a thread's stack begins, or where it was switched.
@@ -132,6 +135,6 @@ pub struct AllocControl {
 }
 
 const _: () = assert!(size_of::<AllocControl>() == 24 + SMALL_STEPS + LARGE_STEPS + 6);
-const _: () = assert!(size_of::<PinControl>() == 24);
+const _: () = assert!(size_of::<PinControl>() == 32);
 const _: () = assert!(size_of::<Times>() == 16);
 const _: () = assert!(size_of::<TargetControl>() == 32 + 16 * STACK_ENDS + 24 + 384 + 24);

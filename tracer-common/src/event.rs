@@ -56,8 +56,18 @@ pub struct Sample {
     /// The heap's sweep generation, and [`SAMPLE_MARKING`], read when the object had its address.
     pub generation: u32,
     pub flags: u32,
-    /// The probe of the pinned call that chose it, plus one; 0: the allocator's own functions did.
+    /// The [`chooser`] of the pinned call that chose it, plus one; 0: the allocator's own functions did.
     pub pin: u32,
+}
+
+/// A pinned call and which of its means samples were taken with: the number of its probe, and how often its mean was changed.
+pub const fn chooser(probe: u16, era: u16) -> u32 {
+    probe as u32 | (era as u32) << 16
+}
+
+/// The other way: the probe, and how often its mean was changed.
+pub const fn chosen_by(chooser: u32) -> (u16, u16) {
+    (chooser as u16, (chooser >> 16) as u16)
 }
 
 /// The collector was marking.

@@ -12,7 +12,7 @@ use tracer_common::{
     control::TargetControl,
     cookie::{AT_CALL, BY_OBJECT, CALLER_AT_SP, Cookie, IN_CALLEE, PLACE_STACK},
     counter::Counter,
-    event::{Header, KIND_SAMPLE, SAMPLE_BYTES, SAMPLE_MARKING, SAMPLE_STATELESS, Sample},
+    event::{Header, KIND_SAMPLE, SAMPLE_BYTES, SAMPLE_MARKING, SAMPLE_STATELESS, Sample, chooser},
     key::{Pending, PendingKey},
     sample,
 };
@@ -75,7 +75,7 @@ pub fn begin(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken:
         let Some(pin) = PINS.get(u32::from(cookie.probe)) else {
             return;
         };
-        (size, type_addr, chosen_by) = (pin.size, pin.type_addr, u32::from(cookie.probe) + 1);
+        (size, type_addr, chosen_by) = (pin.size, pin.type_addr, chooser(cookie.probe, pin.era) + 1);
     }
     let (sp, fp) = (registers.sp(), registers.frame_pointer());
     let frame = if cookie.flags & CALLER_AT_SP != 0 { sp } else { fp.wrapping_add(8) };

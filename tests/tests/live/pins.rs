@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tracer_tests::go::Go;
+use tracer_tests::go::{Go, Mode};
 use tracer_tests::instructions::wait_restored;
 use tracer_tests::live;
 use tracer_tests::report::{assert_nothing_lost, list, number, text};
@@ -21,20 +21,7 @@ fn the_calls_that_make_what_grows_are_counted_and_their_objects_followed() {
         let what = format!("go{} {}", go.pin.version, mode.name());
         let mut target = Target::start(&go.build("pinned", mode));
         let mut tracer = Tracer::attach(target.pid(), &["--format", "json"]);
-        // Grows until its calls are probed, slowly enough that each object is followed; every census sees a cycle of its own.
-        let begun = Instant::now();
-        loop {
-            for _ in 0..4 {
-                target.ask("grow 30");
-                target.ask("gc");
-                thread::sleep(Duration::from_millis(300));
-            }
-            let report = tracer.interim(END);
-            if report["pins"].is_array() {
-                break;
-            }
-            assert!(begun.elapsed() < END, "{what}: nothing is probed: {report:#}");
-        }
+        wait_until(&mut target, &mut tracer, |report| report["pins"].is_array());
         settle(&mut target);
         let first = tracer.interim(END);
         let had = target.ask("gc");
@@ -67,6 +54,62 @@ fn the_calls_that_make_what_grows_are_counted_and_their_objects_followed() {
         wait_restored(pid, &what);
         assert!(target.finish().success(), "{what}");
     }
+}
+
+/// Grows it, slowly enough that each object is followed; every census sees a cycle of its own.
+fn wait_until(target: &mut Target, tracer: &mut Tracer, is: impl Fn(&Value) -> bool) {
+    let begun = Instant::now();
+    loop {
+        for _ in 0..4 {
+            target.ask("grow 30");
+            target.ask("gc");
+            thread::sleep(Duration::from_millis(300));
+        }
+        let report = tracer.interim(END);
+        if is(&report) {
+            return;
+        }
+        assert!(begun.elapsed() < END, "it did not come to it: {report:#}");
+    }
+}
+
+/// Each object of a call is followed until half of the table of followed objects is used, then fewer; what is said to live is the
+/// target's own count all the same, within its stated error.
+#[test]
+fn what_stays_does_not_fill_the_table() {
+    live!(Root, Uprobes, Go, Tracer);
+    let mut target = Target::start(&Go::demo().build("pinned", Mode::Ordinary));
+    // So many at once are more than any budget has, and are not the question.
+    let options = ["--format", "json", "--overhead-budget", "90"];
+    let mut tracer = Tracer::attach(target.pid(), &options);
+    wait_until(&mut target, &mut tracer, |report| report["pins"].is_array());
+    settle(&mut target);
+    let had = target.ask("gc");
+    target.ask("grow 60000");
+    wait_until(&mut target, &mut tracer, |report| mean(report) > 1);
+    let thinned = mean(&tracer.interim(END));
+    let has = target.ask(&format!("grow {}", 400 * thinned));
+    settle(&mut target);
+    let last = tracer.interrupt().success().last_json();
+    assert_nothing_lost(&last, "thinned");
+    let kept = number(&has, "/kept");
+    let ran = calls(&last, "main.keep");
+    assert!((kept - number(&had, "/kept")..=kept).contains(&ran), "{ran} of {kept}");
+    // Before it was probed it made some more: all it made since is counted.
+    let row = list(&last, "/allocations")
+        .iter()
+        .find(|row| row.pointer("/stack/0/function").and_then(Value::as_str) == Some("main.keep"))
+        .expect("it is followed");
+    let of = |pointer: &str| row.pointer(pointer).and_then(Value::as_f64).expect(pointer);
+    let (lives, error) = (of("/live/objects"), of("/live/objects_stderr"));
+    assert!(error > 0.0, "{row}");
+    assert!((lives - ran as f64).abs() <= 4.0 * error, "{lives} of {ran}, give or take {error}: {row}");
+    assert!(target.finish().success());
+}
+
+fn mean(report: &Value) -> u64 {
+    let of = list(report, "/pins").iter().filter(|pin| text(pin, "/stack/0/function") == "main.keep");
+    of.map(|pin| number(pin, "/sample_calls")).max().unwrap_or(0)
 }
 
 /// Two cycles: what was allocated since the last one has its fate told.

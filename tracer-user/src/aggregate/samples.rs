@@ -28,7 +28,7 @@ pub struct SampleGroup {
     pub type_addr: Option<ProcAddr>,
     pub class: AllocClass,
     pub size: Bytes,
-    /// The probe of the pinned call that chose them; absent where the allocator's own functions did.
+    /// Which pinned call chose them, and by which of its means, as in [`Sample`]; absent where the allocator's own functions did.
     pub pin: Option<u32>,
 }
 
@@ -233,6 +233,10 @@ impl SampleStore {
         let mut sorted: Vec<(&SampleGroup, &Group)> = self.groups.iter().collect();
         sorted.sort_unstable_by_key(|(group, _)| *group);
         sorted.into_iter().map(|(group, under_way)| (group, &under_way.held))
+    }
+    /// Objects that are followed, or were and are lost sight of.
+    pub fn held(&self) -> usize {
+        self.objects.len()
     }
     /// The newest cycle that told something.
     pub fn cycle(&self) -> Option<u32> {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::symbolize::evidence::{Evidence, TypeInClass, TypeRow};
+use crate::symbolize::evidence::{Evidence, PinRow, TypeInClass, TypeRow};
 use crate::units::ProcAddr;
 
 /// A type to pin, by its name.
@@ -34,9 +34,14 @@ const RISES: usize = 4;
 const MIN_GAIN: u64 = 64 * 1024;
 /// Objects of its size made in a second beyond which nothing of it is probed: two probes at each are then half a percent of a processor.
 pub(super) const MAX_RATE: f64 = 2_000.0;
-/// Calls of which so many in a second are followed: each costs a microsecond or two, and what is kept stays in a table that has room for five
-/// minutes of it.
-const PER_S: f64 = 200.0;
+/// Calls of which so many in a second are followed: each costs a microsecond or two.
+const PER_S: f64 = 1_000.0;
+/// Beyond it nothing is seen any more.
+const SELDOM: f64 = 1e9;
+/// Of what is left of the table of followed objects, the part that is used until fewer are followed once more.
+const PART: usize = 8;
+/// It lasts as long again as the session did, and for so long.
+const LASTS_S: f64 = 300.0;
 
 /// The type to pin next; `pinned` are those that were.
 pub fn wanted(evidence: &Evidence, pinned: &BTreeSet<String>) -> Option<Wanted> {
@@ -78,6 +83,38 @@ fn mean(evidence: &Evidence, class: &TypeInClass) -> Option<u64> {
     let of = evidence.size_classes.iter().find(|of| of.class == class.class);
     let rate = of.and_then(|of| of.allocs_per_s).filter(|rate| *rate <= MAX_RATE)?;
     Some(calls_between(rate))
+}
+
+/// Keeps the table of followed objects from filling with those that stay: each object is followed until half of it is used, then ever
+/// fewer, so that what is left is used ever more slowly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Thinning {
+    /// Where there is room for so many, or fewer, it is time.
+    due: usize,
+}
+
+impl Thinning {
+    /// `room`: objects that the table has room for.
+    pub fn new(room: usize) -> Self {
+        Self { due: room / 2 }
+    }
+
+    /// The calls that get another mean, where there is still room for so many after `seconds` of the session.
+    pub fn step(&mut self, pins: &[PinRow], room: usize, seconds: f64) -> Vec<Call> {
+        if room > self.due {
+            return Vec::new();
+        }
+        self.due = room - room / PART;
+        let followed: Vec<&PinRow> =
+            pins.iter().filter(|pin| pin.mean > 0 && pin.until_s.is_none()).collect();
+        let each = (room / PART) as f64 / seconds.max(LASTS_S) / followed.len().max(1) as f64;
+        let call = |pin: &&PinRow| {
+            let rate = pin.calls? as f64 / pin.counted_s;
+            let mean = (rate / each).ceil().min(SELDOM) as u64;
+            (mean > pin.mean).then_some(Call { returns_to: ProcAddr(pin.returns_to), mean })
+        };
+        followed.iter().filter_map(call).collect()
+    }
 }
 
 /// Mean calls between two whose objects are followed, of calls that run so often a second.
@@ -158,6 +195,40 @@ mod tests {
             let e = evidence(vec![row("main.A", 1, &RISING)], allocs_per_s);
             wanted(&e, &BTreeSet::new()).map(|w| w.mean)
         };
-        assert_eq!((mean(200.0), mean(2_000.0), mean(20_000.0)), (Some(1), Some(10), None));
+        assert_eq!((mean(1_000.0), mean(2_000.0), mean(20_000.0)), (Some(1), Some(2), None));
+    }
+
+    #[test]
+    fn what_stays_is_followed_for_days() {
+        const ROOM: usize = 100_000;
+        let pin = |n, rate: u64, seconds: u64, mean| PinRow {
+            returns_to: n,
+            type_name: None,
+            place: Place { stack: Vec::new(), cause: Cause::New },
+            since_s: 0.0,
+            until_s: None,
+            calls: Some(rate * seconds),
+            counted_s: seconds as f64,
+            mean,
+        };
+        let (mut thinning, mut held, mut means) = (Thinning::new(ROOM), 0.0, [1, 1, 0]);
+        let mut exact_s = 0;
+        for second in 1..=3 * 86_400_u64 {
+            held += 1_000.0 / means[0] as f64;
+            let pins = [pin(1, 1_000, second, means[0]), pin(2, 1, second, means[1]), pin(3, 9, second, 0)];
+            let room = ROOM.saturating_sub(held as usize);
+            for Call { returns_to, mean } in thinning.step(&pins, room, second as f64) {
+                let before = std::mem::replace(&mut means[returns_to.0 as usize - 1], mean);
+                assert!(before > 0 && mean > before);
+            }
+            if second < 600 {
+                assert_eq!(means[1], 1, "one a second does not fill it");
+            }
+            exact_s += u64::from(means[0] == 1);
+        }
+        assert_eq!(exact_s, 49);
+        assert!((0.6..0.95).contains(&(held / ROOM as f64)), "{held}");
+        // Some hundred a day, in the end.
+        assert!(means[0] < 200_000, "{means:?}");
     }
 }

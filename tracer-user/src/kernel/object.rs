@@ -91,15 +91,15 @@ impl Kernel {
             .map_err(|e| KernelError::Map { map: "TARGETS", why: chain(&e) })
     }
 
-    /// Says what the call under a probe allocates, and draws each CPU's distance to its first sample; must be done before the probe
-    /// is attached.
-    pub fn set_pin(&mut self, probe: u16, pin: PinControl) -> Result<(), KernelError> {
+    /// Says what the call under a probe allocates, and draws each CPU's distance to its next sample; must be done before the probe
+    /// is attached, and may be again with another mean, of the next era.
+    pub fn set_pin(&mut self, probe: u32, pin: PinControl) -> Result<(), KernelError> {
         const MAP: &str = "PINS";
         let failed = |why: String| KernelError::Map { map: MAP, why };
         let map = self.ebpf.map_mut(MAP).ok_or_else(|| failed("not in the object".into()))?;
         let mut map: Array<&mut MapData, PinControl> = Array::try_from(map).map_err(|e| failed(chain(&e)))?;
-        map.set(u32::from(probe), pin, 0).map_err(|e| failed(chain(&e)))?;
-        self.draw("PIN_DISTANCES", u32::from(probe), pin.mean)
+        map.set(probe, pin, 0).map_err(|e| failed(chain(&e)))?;
+        self.draw("PIN_DISTANCES", probe, pin.mean)
     }
 
     /// Forgets the sampled allocations that wait for their object where the allocator's own functions chose them.

@@ -47,7 +47,8 @@ pub enum Note {
     NewerGo { how: String },
     /// Allocations are sampled: mean bytes between two.
     Sampling { mean: u64 },
-    /// Calls in the program's code were probed under way; their probes come behind those that were attached before.
+    /// Calls in the program's code were probed under way; their probes come behind those that were attached before. A call that is told
+    /// again, by its probe, has another mean from now on.
     Pinned { calls: Vec<PinnedCall>, probes: Vec<Probe> },
     /// The probes on some of those calls were taken away again.
     Unpinned { probes: Vec<u32>, why: String },

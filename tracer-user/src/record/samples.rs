@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::reading::AllocClass;
 use crate::units::{Bytes, KTime, ProcAddr, StackId};
 
-/// Objects followed at once; further ones are unknown from the start. 64 bytes each.
-pub const MAX_FOLLOWED: usize = 65_536;
+/// Objects followed at once; further ones are unknown from the start. 64 bytes each. So many fill a table of 2^17 places.
+pub const MAX_FOLLOWED: usize = 114_688;
 
 /// One sampled object: an address is given out once at a time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -35,8 +35,15 @@ pub struct Sample {
     pub g: ProcAddr,
     /// The collector's state when the object had its address; absent where it could not be read.
     pub born: Option<Born>,
-    /// The probe of the pinned call that chose it; absent where the allocator's own functions did.
+    /// Which pinned call chose it, and by which of its means (`tracer_common::event::chooser`); absent where the allocator's own
+    /// functions did.
     pub pin: Option<u32>,
+}
+
+/// The probe of the pinned call, and which of its means it was, from 0.
+pub fn chosen_by(pin: u32) -> (u32, usize) {
+    let (probe, era) = tracer_common::event::chosen_by(pin);
+    (u32::from(probe), usize::from(era))
 }
 
 /// Where in the collector's cycles an object came to be.

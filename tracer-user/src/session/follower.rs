@@ -25,7 +25,7 @@ use crate::{
     memory::FaultKind,
     record::{
         Body, Note, Reading, Readout, Record, Sample, Slot,
-        samples::{Born, MAX_FOLLOWED, SampleKey},
+        samples::{Born, SampleKey},
     },
 };
 
@@ -35,6 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Looks per cycle, by the shorter of the last two, where it may sleep for so long: only two cycles that end within one pause are
 /// missed.
 const LOOKS: u32 = 4;
+
+/// Objects that wait for the thread; 32 bytes each.
+const MAX_WAITING: usize = 65_536;
 
 /// A running follower.
 pub(super) struct Follower {
@@ -48,7 +51,7 @@ impl Follower {
         pace: Arc<Pace>,
         inbox: SyncSender<Wake>,
     ) -> std::io::Result<Self> {
-        let (objects, new) = sync_channel(MAX_FOLLOWED);
+        let (objects, new) = sync_channel(MAX_WAITING);
         let target = Arc::clone(target);
         std::thread::Builder::new().name("follower".into()).spawn(move || {
             wait_for_others();

@@ -27,7 +27,7 @@ use super::{
     target::Target,
 };
 use tracer_common::{
-    control::{MAX_PROBES, TargetControl},
+    control::{MAX_PROBES, PinControl, TargetControl},
     cookie::{BY_OBJECT, Shape},
 };
 
@@ -35,10 +35,15 @@ use crate::{
     binary::x86::Emulates,
     control::{
         budget::{Budget, Group, Order},
+        pins::Call,
         windows::Window,
     },
     kernel::{Attachment, Kernel, KernelError, calibrate::HitCosts, tables::Spending, tables::Tables},
-    record::{Body, Note, Record, Slot, facts::Overhead, note::Probe},
+    record::{
+        Body, Note, Record, Slot,
+        facts::Overhead,
+        note::{PinnedCall, Probe},
+    },
 };
 
 /// How often spending is looked at.
@@ -53,6 +58,8 @@ const UNKNOWN_HIT_NS: f64 = 3_000.0;
 /// What the loop may ask for.
 pub(super) enum Ask {
     Pin(pinner::Ask),
+    /// Follows fewer of the objects of these calls, which are probed.
+    Thin(Vec<Call>),
     Open(Window),
 }
 
@@ -144,6 +151,8 @@ struct Work {
     allowed: Allowed,
     budget: Budget,
     members: Vec<Member>,
+    /// Calls that are or were probed, with what the kernel side was told last.
+    pinned: Vec<(PinnedCall, PinControl)>,
     /// What a hit costs; absent where it could not be measured.
     costs: Option<HitCosts>,
     looked: Instant,
@@ -175,6 +184,7 @@ impl Work {
             allowed,
             budget,
             members,
+            pinned: Vec::new(),
             costs: None,
             looked: Instant::now(),
             readings: Duration::ZERO,
@@ -195,6 +205,11 @@ impl Work {
                     if let Err(why) = self.pin(&ask, &mut notes) {
                         let function = "a call that makes what grows".to_owned();
                         notes.push(Note::SiteRefused { function, why });
+                    }
+                }
+                Ok(Ask::Thin(calls)) => {
+                    if let Err(why) = self.thin(&calls, &mut notes) {
+                        notes.push(Note::ReadingFailed { what: "how many objects are followed".into(), why });
                     }
                 }
                 Ok(Ask::Open(window)) => {
@@ -357,16 +372,31 @@ impl Work {
     fn pin(&mut self, ask: &pinner::Ask, notes: &mut Vec<Note>) -> Result<(), String> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         let first = self.probes.load(Ordering::Acquire);
-        let Pinned { planned, controls, calls } =
-            pinner::plan(&self.target, self.emulates, ask, first, notes)?;
-        for (probe, control) in controls {
-            kernel.set_pin(probe, control).map_err(|e| e.to_string())?;
+        let Pinned { planned, calls } = pinner::plan(&self.target, self.emulates, ask, first, notes)?;
+        for (call, control) in &calls {
+            kernel.set_pin(call.probe, *control).map_err(|e| e.to_string())?;
         }
         let attachment = attach(kernel, &self.target, &planned, notes)?;
         self.probes.store(first + planned.len(), Ordering::Release);
-        notes.push(Note::Pinned { calls, probes: plan::probe_notes(&planned) });
+        let told = calls.iter().map(|(call, _)| *call).collect();
+        notes.push(Note::Pinned { calls: told, probes: plan::probe_notes(&planned) });
+        self.pinned.extend(calls);
         let group = self.budget.add();
         self.members.push(Member::new(Of::Calls, group, planned, Some(attachment)));
+        Ok(())
+    }
+
+    /// Gives calls that are probed another mean.
+    fn thin(&mut self, calls: &[Call], notes: &mut Vec<Note>) -> Result<(), String> {
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        for Call { returns_to, mean } in calls {
+            let of_call = |(call, _): &&mut (PinnedCall, PinControl)| call.site.returns_to == *returns_to;
+            let Some((call, control)) = self.pinned.iter_mut().find(of_call) else { continue };
+            let next = PinControl { mean: *mean, era: control.era.saturating_add(1), ..*control };
+            kernel.set_pin(call.probe, next).map_err(|e| e.to_string())?;
+            (*control, call.mean) = (next, *mean);
+            notes.push(Note::Pinned { calls: vec![*call], probes: Vec::new() });
+        }
         Ok(())
     }
 

@@ -27,9 +27,8 @@ pub(super) struct Ask {
 /// What to attach for them.
 pub(super) struct Pinned {
     pub(super) planned: Vec<Planned>,
-    /// What the kernel side is told of each probed call, by the probe's number.
-    pub(super) controls: Vec<(u16, PinControl)>,
-    pub(super) calls: Vec<PinnedCall>,
+    /// With what the kernel side is told of each.
+    pub(super) calls: Vec<(PinnedCall, PinControl)>,
 }
 
 /// A call with its probes: where its object is taken, and the call itself.
@@ -85,14 +84,14 @@ pub(super) fn plan(
         return Err(why.unwrap_or_else(|| "its code cannot be proven".to_owned()));
     }
     let calls_from = planned.len() - told.len();
-    let (mut controls, mut calls) = (Vec::new(), Vec::new());
-    for ((site, size, mean), plan) in told.into_iter().zip(&planned[calls_from..]) {
-        let probe = plan.cookie.probe;
+    let type_word = ask.type_addr.map_or(0, |of| of.0);
+    let calls = told.into_iter().zip(&planned[calls_from..]).map(|((site, size, mean), plan)| {
         let size = size.map_or(0, |size| size.0);
-        controls.push((probe, PinControl { type_addr: ask.type_addr.map_or(0, |of| of.0), size, mean }));
-        calls.push(PinnedCall { type_addr: ask.type_addr, site, mean, probe: u32::from(probe) });
-    }
-    Ok(Pinned { planned, controls, calls })
+        let call = PinnedCall { type_addr: ask.type_addr, site, mean, probe: u32::from(plan.cookie.probe) };
+        (call, PinControl { type_addr: type_word, size, mean, ..PinControl::default() })
+    });
+    let calls = calls.collect();
+    Ok(Pinned { planned, calls })
 }
 
 fn refused(Refusal { function, why }: Refusal) -> Note {

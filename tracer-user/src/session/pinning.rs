@@ -13,10 +13,13 @@ use super::{
 use crate::{
     aggregate::Ledger,
     control::{
-        pins::{Call, Wanted, wanted},
+        pins::{Call, Thinning, Wanted, wanted},
         windows::{Step, Windows},
     },
-    record::call_sites::{CallSite, SitesOf},
+    record::{
+        call_sites::{CallSite, SitesOf},
+        samples::MAX_FOLLOWED,
+    },
     symbolize::{Evidence, Names},
     units::ProcAddr,
 };
@@ -30,6 +33,8 @@ pub(super) struct Pinning {
     pinned: BTreeSet<String>,
     /// Calls that are or were probed.
     calls: BTreeSet<ProcAddr>,
+    thinning: Thinning,
+    begun: Instant,
     /// Absent where probes cannot come and go quickly.
     windows: Option<Windows>,
     next: Instant,
@@ -39,7 +44,15 @@ impl Pinning {
     /// `share`: of a processor, that tracing may take. Half of it is for hits. `quick`: all probes of a kind hang on one link.
     pub(super) fn new(share: f64, quick: bool) -> Self {
         let windows = quick.then(|| Windows::new(share / 2.0));
-        Self { pinned: BTreeSet::new(), calls: BTreeSet::new(), windows, next: Instant::now() + EVERY }
+        let begun = Instant::now();
+        Self {
+            pinned: BTreeSet::new(),
+            calls: BTreeSet::new(),
+            thinning: Thinning::new(MAX_FOLLOWED),
+            begun,
+            windows,
+            next: begun + EVERY,
+        }
     }
 
     pub(super) fn is_due(&mut self) -> bool {
@@ -61,6 +74,12 @@ impl Pinning {
                 self.pin(Some(of.type_addr), of.sites.iter().map(call).collect(), by);
             }
             self.pinned.insert(type_name);
+        }
+        let room = MAX_FOLLOWED.saturating_sub(ledger.samples().held());
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let thinner = self.thinning.step(&evidence.pins, room, seconds);
+        if !thinner.is_empty() {
+            by.ask(Ask::Thin(thinner));
         }
         let Some(windows) = &mut self.windows else { return };
         match windows.step(evidence, &self.pinned, chance()) {
