@@ -21,6 +21,8 @@ use crate::units::ProcAddr;
 #[derive(Debug, Default)]
 pub struct Follower {
     objects: Vec<Object>,
+    /// As of this generation nothing is due of so many, which come first.
+    done: Option<(u32, usize)>,
     /// Of which nothing can be told, said with the next look: there was no room, or no collector's state.
     unknown: Vec<SampleKey>,
 }
@@ -69,6 +71,9 @@ impl Follower {
     ) -> Result<Option<Fates>, StateError> {
         let now = generation(memory, state)?;
         let unknown = std::mem::take(&mut self.unknown);
+        // In order, neighbours are looked at together; most of them are from the last time.
+        self.objects.sort_by_key(|object| object.key.address);
+        self.done = None;
         let due: Vec<usize> = (0..self.objects.len()).filter(|n| self.objects[*n].is_due(now)).collect();
         if due.is_empty() && unknown.is_empty() {
             return Ok(None);
@@ -103,12 +108,14 @@ impl Follower {
         }
         let mut gone = gone.into_iter();
         self.objects.retain(|_| !gone.next().unwrap_or(false));
+        self.done = (fates.untold == 0).then_some((now, self.objects.len()));
         Ok(Some(fates))
     }
 
     /// Whether something can be told of an object as of a generation.
     pub fn has_due(&self, generation: u32) -> bool {
-        !self.unknown.is_empty() || self.objects.iter().any(|object| object.is_due(generation))
+        let done = self.done.filter(|(as_of, _)| *as_of == generation).map_or(0, |(_, objects)| objects);
+        !self.unknown.is_empty() || self.objects[done..].iter().any(|object| object.is_due(generation))
     }
 
     pub fn is_empty(&self) -> bool {

@@ -59,7 +59,8 @@ pub fn generation(memory: &dyn ReadAt<ProcAddr>, state: &RuntimeState) -> Result
     spans::sweepgen(memory, state.layout(), state.vars())
 }
 
-/// Looks at each address, as of the cycle that `generation` began. Holds only if the generation is the same afterwards.
+/// Looks at each address, as of the cycle that `generation` began; quickly where they are in order. Holds only if the generation is the
+/// same afterwards.
 pub(super) fn look(
     memory: &dyn ReadAt<ProcAddr>,
     state: &RuntimeState,
@@ -67,7 +68,18 @@ pub(super) fn look(
     generation: u32,
     addresses: &[ProcAddr],
 ) -> Result<Vec<Look>, StateError> {
-    let found = spans_of(memory, state.layout(), state.vars().mheap, addresses)?;
+    // Neighbours lie in one page, of which the span is asked once.
+    let mut pages: Vec<ProcAddr> = Vec::new();
+    let mut page_of = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let page = ProcAddr(address.0 / PAGE * PAGE);
+        if pages.last() != Some(&page) {
+            pages.push(page);
+        }
+        page_of.push(pages.len() - 1);
+    }
+    let by_page = spans_of(memory, state.layout(), state.vars().mheap, &pages)?;
+    let found: Vec<Option<ProcAddr>> = page_of.into_iter().map(|n| by_page[n]).collect();
     look_in(memory, state.layout(), shape, generation, addresses, &found)
 }
 
@@ -107,13 +119,22 @@ pub(super) fn look_in(
     let read = gather(memory, &requests).map_err(StateError::reading("span bits"))?;
     let mut second = Gathered::default();
     spans::structures(memory, layout, at.iter().copied(), &mut second)?;
+    let mut last = None;
+    let mut place = |at: ProcAddr| match last {
+        Some((same, n)) if same == at => Some(n),
+        _ => {
+            let n = *index.get(&at)?;
+            last = Some((at, n));
+            Some(n)
+        }
+    };
     let looks = addresses.iter().zip(found).map(|(address, found)| {
         let at = match found {
             None => return Look::Untold,
             Some(at) if at.0 == 0 => return Look::Elsewhere(Elsewhere::Outside),
             Some(at) => *at,
         };
-        let Some(&n) = index.get(&at) else { return Look::Untold };
+        let Some(n) = place(at) else { return Look::Untold };
         let again = second.get(n).ok().map(|b| decode(b, layout));
         let (span, again) = match (spans[n], again) {
             (Some(Decoded::InUse(span)), Some(Decoded::InUse(again))) => (span, again),
