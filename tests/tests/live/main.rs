@@ -3,6 +3,7 @@
 mod budget;
 mod call_sites;
 mod commands;
+mod counted;
 mod counts;
 mod diff;
 mod dist;

@@ -374,11 +374,13 @@ fn goroutines(
     Evidence {
         at_s: f64::from(seconds),
         goroutines: Some(Goroutines {
+            uncounted: false,
             total: Some(now),
             counted_s: births.map(|_| f64::from(seconds)),
             sites: vec![GoroutineSite {
                 id: "g".into(),
                 created_by: Some(frame("main.startWorker", 23)),
+                created_at: vec![23],
                 entry: "main.worker".into(),
                 internal: false,
                 count: now,

@@ -20,7 +20,7 @@ pub struct Wanted {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Call {
     pub returns_to: ProcAddr,
-    /// Mean calls between two whose objects are followed; 1: each is.
+    /// Mean calls between two whose objects are followed; 0: none is, 1: each is.
     pub mean: u64,
 }
 

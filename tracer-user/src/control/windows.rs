@@ -277,7 +277,7 @@ mod tests {
         assert!(matches!(step(&mut windows, &few), Step::Open(_)));
         // The second allocates as much and keeps nothing, the third too little, the fourth too fast.
         let known = evidence(2.0, &RISING, 1e4, &[(1, 400, 80), (2, 400, 0), (3, 100, 3), (4, 9_100, 20)]);
-        assert_eq!(step(&mut windows, &known), Step::Pin(vec![Call { returns_to: ProcAddr(1), mean: 2 }]));
+        assert_eq!(step(&mut windows, &known), Step::Pin(vec![Call { returns_to: ProcAddr(1), mean: 1 }]));
         assert_eq!(step(&mut windows, &known), Step::Wait, "the class is done with");
     }
 }

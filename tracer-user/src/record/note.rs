@@ -63,7 +63,10 @@ pub enum Note {
     Window { probes: Vec<Probe>, open_us: u64, mean: u64 },
 }
 
-/// A call that allocates.
+/// What [`Note::Throttled`] calls the probes that count goroutines.
+pub const BIRTHS: &str = "goroutine births and ends";
+
+/// A call that is probed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PinnedCall {
     /// The descriptor of the type it passes; absent where it passes none, or it is not known.

@@ -114,6 +114,7 @@ fn evidence() -> Evidence {
         }],
         pins: Vec::new(),
         goroutines: Some(Goroutines {
+            uncounted: false,
             total: Some(10_003),
             skipped: 2,
             swapped: 0,
@@ -125,6 +126,7 @@ fn evidence() -> Evidence {
                 GoroutineSite {
                     id: "9f0e11223344".into(),
                     created_by: Some(frame("main.startWorker", "worker.go", 23)),
+                    created_at: Vec::new(),
                     entry: "main.worker".into(),
                     internal: false,
                     count: 9_981,
@@ -158,6 +160,7 @@ fn evidence() -> Evidence {
                 GoroutineSite {
                     id: "first".into(),
                     created_by: None,
+                    created_at: Vec::new(),
                     entry: "runtime.main".into(),
                     internal: false,
                     count: 1,

@@ -203,7 +203,7 @@ fn facts(ledger: &Ledger) -> Option<SessionFacts> {
             Sampler::All => ReportSampler::All,
             Sampler::Sampled => ReportSampler::Sampled,
             _ if profile => ReportSampler::Runtime,
-            _ if !ledger.pins().all().is_empty() => ReportSampler::Sampled,
+            _ if ledger.pins().largest_mean().is_some() => ReportSampler::Sampled,
             Sampler::Auto | Sampler::Runtime | Sampler::None => ReportSampler::None,
         },
         sampler_reason: reason,

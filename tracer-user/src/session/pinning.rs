@@ -1,4 +1,4 @@
-//! When to pin what: asks once a second which type's allocations to follow, and has its calls probed.
+//! When to pin what: asks once a second which type's allocations to follow and which calls to count, and has them probed.
 
 use std::{
     collections::BTreeSet,
@@ -13,14 +13,16 @@ use super::{
 use crate::{
     aggregate::Ledger,
     control::{
+        counted::{Count, Counting},
         pins::{Call, Thinning, Wanted, wanted},
         windows::{Step, Windows},
     },
+    goruntime::names::cause::{self, Cause},
     record::{
         call_sites::{CallSite, SitesOf},
         samples::MAX_FOLLOWED,
     },
-    symbolize::{Evidence, Names},
+    symbolize::{Evidence, Names, PcKind},
     units::ProcAddr,
 };
 
@@ -34,6 +36,7 @@ pub(super) struct Pinning {
     /// Calls that are or were probed.
     calls: BTreeSet<ProcAddr>,
     thinning: Thinning,
+    counting: Counting,
     begun: Instant,
     /// Absent where probes cannot come and go quickly.
     windows: Option<Windows>,
@@ -49,6 +52,7 @@ impl Pinning {
             pinned: BTreeSet::new(),
             calls: BTreeSet::new(),
             thinning: Thinning::new(MAX_FOLLOWED),
+            counting: Counting::default(),
             begun,
             windows,
             next: begun + EVERY,
@@ -67,13 +71,19 @@ impl Pinning {
     /// makes what grows.
     pub(super) fn tend(&mut self, evidence: &Evidence, ledger: &Ledger, names: &dyn Names, by: &Governor) {
         if let Some(Wanted { type_name, mean }) = wanted(evidence, &self.pinned) {
-            let is_it =
-                |of: &&SitesOf| names.type_info(of.type_addr).is_some_and(|info| info.name == type_name);
-            for of in ledger.call_sites().all().filter(|of| !of.sites.is_empty()).filter(is_it) {
-                let call = |site: &CallSite| Call { returns_to: site.returns_to, mean };
-                self.pin(Some(of.type_addr), of.sites.iter().map(call).collect(), by);
-            }
+            self.pin_type(&type_name, mean, |_| true, ledger, names, by);
             self.pinned.insert(type_name);
+        }
+        match self.counting.step(evidence) {
+            Some(Count::Calls(calls)) => self.pin(None, calls, by),
+            Some(Count::WritesTo(type_name)) => {
+                let writes = |callee: ProcAddr| {
+                    let callee = names.frames(callee, PcKind::Entry).pop();
+                    callee.is_some_and(|of| cause::of(&[&of.function], Some(&type_name)) == Cause::MapAssign)
+                };
+                self.pin_type(&type_name, 0, writes, ledger, names, by);
+            }
+            None => {}
         }
         let room = MAX_FOLLOWED.saturating_sub(ledger.samples().held());
         let seconds = self.begun.elapsed().as_secs_f64();
@@ -86,6 +96,24 @@ impl Pinning {
             Step::Wait => {}
             Step::Open(window) => drop(by.ask(Ask::Open(window))),
             Step::Pin(calls) => self.pin(None, calls, by),
+        }
+    }
+
+    /// Probes the calls that pass a type of that name, and of which the function they call is `meant`.
+    fn pin_type(
+        &mut self,
+        type_name: &str,
+        mean: u64,
+        meant: impl Fn(ProcAddr) -> bool,
+        ledger: &Ledger,
+        names: &dyn Names,
+        by: &Governor,
+    ) {
+        let is_it = |of: &&SitesOf| names.type_info(of.type_addr).is_some_and(|info| info.name == type_name);
+        for of in ledger.call_sites().all().filter(is_it) {
+            let sites = of.sites.iter().filter(|site| meant(site.callee));
+            let call = |site: &CallSite| Call { returns_to: site.returns_to, mean };
+            self.pin(Some(of.type_addr), sites.map(call).collect(), by);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
         tables::Tables,
     },
     memory::ReadAt,
-    record::Slot,
+    record::{Slot, note::BIRTHS},
     units::{LoadBias, Pid, ProcAddr},
 };
 use tracer_common::{control::TargetControl, cookie::Shape};
@@ -71,7 +71,7 @@ impl Kind {
     /// As a report says it.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Goroutines => "goroutine births and ends",
+            Self::Goroutines => BIRTHS,
             Self::MapGrowth => "map growth",
             Self::MapCalls => "map writes and deletions",
             Self::Allocations => "allocations",

@@ -292,6 +292,8 @@ pub struct Goroutines {
     pub ended: Option<u64>,
     /// Seconds over which births were counted.
     pub counted_s: Option<f64>,
+    /// They were not for a while: there were more.
+    pub uncounted: bool,
     /// Most goroutines first.
     pub sites: Vec<GoroutineSite>,
 }
@@ -302,6 +304,8 @@ pub struct GoroutineSite {
     pub id: String,
     /// Where the `go` statement is; absent for the first goroutine.
     pub created_by: Option<Frame>,
+    /// Where its calls return to: several copies of it where it was inlined.
+    pub created_at: Vec<u64>,
     /// The function most of them run.
     pub entry: String,
     /// Started by the runtime for itself.

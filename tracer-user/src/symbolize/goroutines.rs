@@ -7,9 +7,10 @@ use super::PcKind;
 use super::evidence::{Frame, GoroutineGroup, GoroutinePoint, GoroutineSite, Goroutines};
 use super::memo::Named;
 use super::stack::{site_id, user_part};
-use crate::aggregate::Ledger;
 use crate::aggregate::goroutines::GoroutineSite as Held;
+use crate::aggregate::{Ledger, Remark};
 use crate::goruntime::names::cause::is_runtime_goroutine;
+use crate::record::note::BIRTHS;
 use crate::record::reading::{GoState, GoroutineGroup as ReadGroup};
 use crate::units::{KTime, ProcAddr};
 
@@ -33,6 +34,8 @@ pub(super) fn goroutines(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -
         });
         by_name.entry(frame).or_default().push(addr);
     }
+    let uncounted =
+        ledger.remarks().iter().any(|remark| matches!(remark, Remark::Throttled { what } if what == BIRTHS));
     let now = ledger.now();
     let mut sites: Vec<GoroutineSite> = by_name
         .into_iter()
@@ -49,6 +52,7 @@ pub(super) fn goroutines(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -
                     .map_or_else(|| "first".to_owned(), |frame| site_id(std::slice::from_ref(frame))),
                 internal: is_runtime_goroutine(&entry, created_by.as_ref().map(|f| f.function.as_str())),
                 created_by,
+                created_at: addrs.iter().flatten().map(|at| at.0).collect(),
                 entry,
                 count: held
                     .iter()
@@ -79,6 +83,7 @@ pub(super) fn goroutines(ledger: &Ledger, clock: Clock, named: &mut Named<'_>) -
         stackless: newest.map_or(0, |t| t.stackless),
         created: sum(|b| b.created, unlisted.created),
         ended: sum(|b| b.ended, unlisted.ended),
+        uncounted,
         counted_s: tallies.read_at().filter(|_| counted).map(|t| clock.at(t).max(0.0)),
         sites,
     })

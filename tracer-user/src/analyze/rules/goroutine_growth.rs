@@ -1,12 +1,13 @@
 //! goroutine-growth: goroutines of one creation site grow in number.
 //!
-//! The floor of the count must rise, in its later part too; where births and ends are counted they must agree.
+//! The floor of the count must rise, in its later part too; where births and ends are counted they must agree. Where only the `go`
+//! statement is, what came and is not there ended.
 //! It is a leak where those goroutines wait, the old ones keep waiting and none of them ends; else suspect.
 
 use crate::analyze::growth::{of_counts, widened};
 use crate::analyze::shape::{Doubt, Rise, Shape, shape};
 use crate::analyze::{Answer, Finding, GoroutineGrowth, Growth, NotYet, Subject, Verdict, figures, own};
-use crate::symbolize::evidence::{Evidence, GoroutineSite};
+use crate::symbolize::evidence::{Evidence, GoroutinePoint, GoroutineSite, PinRow};
 
 pub const NAME: &str = "goroutine-growth";
 
@@ -22,6 +23,9 @@ const NEW_SITE: u64 = 50;
 const WAITING_SHARE: f64 = 0.9;
 /// "None ends": at most this share of those created, or falls no deeper than twice that of the gain.
 const ENDED_SHARE: f64 = 0.05;
+
+/// How far what a `go` statement started and what readings show a moment before or after may differ.
+const STARTED_ERROR: f64 = 0.1;
 
 pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     let not_yet = |reason: String, needs: String| {
@@ -44,7 +48,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
         .sites
         .iter()
         .filter(|s| !s.internal)
-        .map(|s| judge_site(s, goroutines.counted_s, evidence.module.as_deref()))
+        .map(|s| judge_site(s, goroutines.counted_s.filter(|_| !goroutines.uncounted), evidence))
         .filter(|a| *a != Answer::Quiet)
         .collect();
     if answers.is_empty() {
@@ -60,7 +64,7 @@ fn span_s(site: &GoroutineSite) -> f64 {
     }
 }
 
-fn judge_site(site: &GoroutineSite, counted_s: Option<f64>, module: Option<&str>) -> Answer {
+fn judge_site(site: &GoroutineSite, counted_s: Option<f64>, all: &Evidence) -> Answer {
     let points: Vec<(f64, f64)> = site.points.iter().map(|p| (p.t, p.count as f64)).collect();
     let unsure = |reason: String, needs: String| {
         let place = site.created_by.as_ref().map(|f| f.function.clone());
@@ -89,12 +93,15 @@ fn judge_site(site: &GoroutineSite, counted_s: Option<f64>, module: Option<&str>
         }
         Shape::Rises(rise) => rise,
     };
-    let births = births(site, counted_s);
+    let births = match births(site, counted_s) {
+        Births::Unknown => started(site, &all.pins),
+        known => known,
+    };
     if births == Births::Balanced {
         // As many ended as were created: what the readings caught is a swing.
         return Answer::Quiet;
     }
-    Answer::Finding(Box::new(finding(site, &rise, births, module)))
+    Answer::Finding(Box::new(finding(site, &rise, births, all.module.as_deref())))
 }
 
 /// What the counts of births and ends say beside the readings.
@@ -104,6 +111,8 @@ enum Births {
     Unknown,
     /// They account for the growth.
     Agree { created: u64, ended: u64 },
+    /// The `go` statement ran so often in the last seconds; the readings say how many of these ended.
+    Started { created: u64, ended: f64, seconds: f64 },
     /// Births and ends balance while the readings rise.
     Balanced,
 }
@@ -130,6 +139,34 @@ fn births(site: &GoroutineSite, counted_s: Option<f64>) -> Births {
     }
 }
 
+/// By its `go` statement, where all copies of it are probed.
+fn started(site: &GoroutineSite, pins: &[PinRow]) -> Births {
+    let probed = |at: &u64| pins.iter().find(|pin| pin.returns_to == *at && pin.until_s.is_none());
+    let pins: Option<Vec<&PinRow>> = site.created_at.iter().map(probed).collect();
+    let Some(pins) = pins.filter(|pins| !pins.is_empty()) else { return Births::Unknown };
+    let Some(created) = pins.iter().map(|pin| pin.calls).sum::<Option<u64>>() else { return Births::Unknown };
+    let since = pins.iter().map(|pin| pin.since_s).fold(f64::NEG_INFINITY, f64::max);
+    let seconds = pins.iter().map(|pin| pin.counted_s).fold(f64::INFINITY, f64::min);
+    let Some(last) = site.points.last().filter(|last| last.t - since >= MIN_SPAN_S) else {
+        return Births::Unknown;
+    };
+    let Some(before) = count_at(&site.points, since) else { return Births::Unknown };
+    // The readings are older than the counters.
+    let seen = created as f64 * ((last.t - since) / seconds).min(1.0);
+    let gain = last.count as f64 - before;
+    if gain <= 0.0 || gain > (1.0 + STARTED_ERROR) * seen + MIN_GAIN {
+        return Births::Unknown;
+    }
+    Births::Started { created, ended: (seen - gain).max(0.0), seconds }
+}
+
+/// Between two readings as if it had grown evenly.
+fn count_at(points: &[GoroutinePoint], t: f64) -> Option<f64> {
+    let pair = points.windows(2).find(|pair| (pair[0].t..pair[1].t).contains(&t))?;
+    let part = (t - pair[0].t) / (pair[1].t - pair[0].t);
+    Some(pair[0].count as f64 + part * (pair[1].count as f64 - pair[0].count as f64))
+}
+
 fn finding(site: &GoroutineSite, rise: &Rise, births: Births, module: Option<&str>) -> Finding {
     let slope = widened(rise.slope, &of_counts(&site.points));
     let last = site.points.last();
@@ -137,6 +174,7 @@ fn finding(site: &GoroutineSite, rise: &Rise, births: Births, module: Option<&st
     let oldest_wait_s = last.and_then(|p| p.oldest_wait_since.map(|since| p.t - since));
     let none_ends = match births {
         Births::Agree { created, ended } => ended as f64 <= ENDED_SHARE * created as f64,
+        Births::Started { created, ended, .. } => ended <= (STARTED_ERROR * created as f64).max(MIN_GAIN),
         Births::Unknown | Births::Balanced => rise.fall <= 2.0 * ENDED_SHARE,
     };
     // The runtime sets a wait's start at the first GC after the park: without one only the counts can say that
@@ -155,6 +193,19 @@ fn finding(site: &GoroutineSite, rise: &Rise, births: Births, module: Option<&st
             figures::count(first.count),
             figures::counted(last.count, "goroutine"),
             figures::duration(last.t - first.t)
+        ));
+    }
+    if let Births::Started { created, ended, seconds } = births {
+        let ran = figures::counted(created, "time");
+        let ended = if none_ends {
+            "hardly any of them ended".to_owned()
+        } else {
+            format!("about {} ended", figures::count(ended.round() as u64))
+        };
+        let rate = figures::count((created as f64 / seconds * 60.0).round() as u64);
+        evidence.push(format!(
+            "its go statement ran {ran} in the last {}, {rate} a minute; {ended}",
+            figures::duration(seconds)
         ));
     }
     if let Births::Agree { created, ended } = births {

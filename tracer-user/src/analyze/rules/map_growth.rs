@@ -7,7 +7,7 @@ use crate::analyze::shape::{Doubt, Rise, Shape, shape};
 use crate::analyze::{
     Answer, Finding, Growth, MapGrowth, NotYet, Slope, Subject, Verdict, code, figures, own,
 };
-use crate::symbolize::evidence::{Cause, Evidence, Frame, MapRow, MapSite, Places};
+use crate::symbolize::evidence::{Cause, Evidence, Frame, MapRow, MapSite, PinRow, Places};
 
 pub const NAME: &str = "map-growth";
 
@@ -21,6 +21,8 @@ const STOPPED_S: f64 = 2.0;
 const STOPPED_PAUSES: f64 = 2.0;
 /// Fewer entries gained than this are not worth a line.
 const MIN_GAIN: f64 = 100.0;
+/// A call that runs less often than this share of the entries that come does not make them.
+const ABLE: f64 = 0.5;
 /// A map that is too new to judge is mentioned from this many entries on.
 const NEW_MAP: u64 = 10_000;
 
@@ -28,7 +30,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     let mut answers: Vec<Answer> = evidence
         .maps
         .iter()
-        .map(|map| judge_map(map, evidence.module.as_deref()))
+        .map(|map| judge_map(map, evidence))
         .filter(|answer| *answer != Answer::Quiet)
         .collect();
     if answers.is_empty() {
@@ -37,7 +39,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Answer> {
     answers
 }
 
-fn judge_map(map: &MapRow, module: Option<&str>) -> Answer {
+fn judge_map(map: &MapRow, evidence: &Evidence) -> Answer {
     let Some(held) = map.held else { return Answer::Quiet };
     let points: Vec<(f64, f64)> = map.points.iter().map(|p| (p.t, p.entries as f64)).collect();
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Answer::Quiet };
@@ -80,7 +82,7 @@ fn judge_map(map: &MapRow, module: Option<&str>) -> Answer {
         ),
         Shape::Rises(rise) => {
             let growth = MapGrowth { slope: rise.slope, entries: held.entries, capacity: held.capacity };
-            Answer::Finding(Box::new(finding(map, growth, &rise, module)))
+            Answer::Finding(Box::new(finding(map, growth, &rise, evidence)))
         }
     }
 }
@@ -100,13 +102,22 @@ fn stopped(points: &[(f64, f64)]) -> Option<f64> {
     (pause > STOPPED_S && pause > STOPPED_PAUSES * longest).then_some(pause)
 }
 
-fn finding(map: &MapRow, growth: MapGrowth, rise: &Rise, module: Option<&str>) -> Finding {
+fn finding(map: &MapRow, growth: MapGrowth, rise: &Rise, evidence: &Evidence) -> Finding {
+    let module = evidence.module.as_deref();
     let what = map.type_name.as_deref().unwrap_or("a map of unknown type");
     let Slope { per_unit, low, high } = rise.slope;
     let rate = figures::per_second_interval("entries", per_unit, low, high);
     let writer = writer(map);
     let places = map.places.as_ref().map(writing);
-    let stack: Vec<Frame> = writer.map(|s| s.stack.clone()).unwrap_or_default();
+    let counted = counted(map, places.as_ref(), &evidence.pins);
+    let stack: Vec<Frame> = match (writer, &counted) {
+        (Some(writer), _) => writer.stack.clone(),
+        // Reflection writes, too, and is no place in the code.
+        (None, Some(Counted { ran, .. })) if ran.len() == 1 && ran[0].1 >= ABLE * rise.slope.per_unit => {
+            ran[0].0.clone()
+        }
+        _ => Vec::new(),
+    };
     let place = own::place(&stack, module);
     Finding {
         rule: NAME,
@@ -118,7 +129,7 @@ fn finding(map: &MapRow, growth: MapGrowth, rise: &Rise, module: Option<&str>) -
         type_name: map.type_name.clone(),
         live: None,
         cause: None,
-        evidence: sentences(map, writer, places.as_ref(), module),
+        evidence: sentences(map, writer, counted.as_ref(), places.as_ref(), module),
         code: places,
         growth: Growth::Map(growth),
         confidence: 1.0 - rise.p,
@@ -139,9 +150,56 @@ fn writing(places: &Places) -> Places {
     Places { places: writes.cloned().collect(), more: places.more }
 }
 
+/// The calls that write to maps of one type, all of them probed.
+struct Counted {
+    /// Those that ran, with calls a second, most calls first.
+    ran: Vec<(Vec<Frame>, f64)>,
+    places: usize,
+}
+
+/// Where all places in the code that write to such maps are probed, and one of them ran.
+fn counted(map: &MapRow, places: Option<&Places>, pins: &[PinRow]) -> Option<Counted> {
+    let places = places.filter(|places| places.more == 0 && map.may_be.is_empty())?;
+    let name = map.type_name.as_ref()?;
+    let of_type = |pin: &&PinRow| {
+        pin.type_name.as_ref() == Some(name) && pin.place.cause == Cause::MapAssign && pin.until_s.is_none()
+    };
+    let mut ran: Vec<(Vec<Frame>, f64)> = Vec::new();
+    for place in &places.places {
+        // Several copies of an inlined call are one place.
+        let copies: Vec<&PinRow> =
+            pins.iter().filter(of_type).filter(|pin| pin.place.stack == place.stack).collect();
+        let calls: Option<u64> = copies.iter().map(|pin| pin.calls).sum();
+        let seconds = copies.iter().map(|pin| pin.counted_s).fold(f64::INFINITY, f64::min);
+        match calls.filter(|_| !copies.is_empty())? {
+            0 => {}
+            calls => ran.push((place.stack.clone(), calls as f64 / seconds)),
+        }
+    }
+    ran.sort_by(|a, b| b.1.total_cmp(&a.1));
+    (!ran.is_empty()).then_some(Counted { ran, places: places.places.len() })
+}
+
+impl Counted {
+    fn sentence(&self, module: Option<&str>) -> String {
+        let of = |(stack, rate): &(Vec<Frame>, f64)| {
+            let place = own::place(stack, module);
+            let name = place.as_ref().or(stack.first()).map_or("", |frame| frame.function.as_str());
+            format!("{name} ({} a second)", figures::count(rate.round().max(1.0) as u64))
+        };
+        let named: Vec<String> = self.ran.iter().take(3).map(of).collect();
+        let all = match self.places {
+            1 => "the one place in the code that writes to such a map".to_owned(),
+            n => format!("of {n} places in the code that write to such a map {} ran", self.ran.len()),
+        };
+        format!("{all}: {}", named.join(", "))
+    }
+}
+
 fn sentences(
     map: &MapRow,
     writer: Option<&MapSite>,
+    counted: Option<&Counted>,
     places: Option<&Places>,
     module: Option<&str>,
 ) -> Vec<String> {
@@ -169,10 +227,12 @@ fn sentences(
             let share = site.writes as f64 / map.writes.unwrap_or(site.writes).max(1) as f64;
             said.push(format!("{} of the writes come from there", figures::percent(share)));
         }
-        Some(site) => said.push(format!(
-            "it made room {} when written to from there; all its writers are seen with --events map",
-            figures::counted(site.grows, "time")
-        )),
+        Some(site) => {
+            let room = figures::counted(site.grows, "time");
+            let rest = if counted.is_some() { "" } else { "; all its writers are seen with --events map" };
+            said.push(format!("it made room {room} when written to from there{rest}"));
+        }
+        None if counted.is_some() => {}
         None if let Some(said_of) = places.and_then(|places| {
             let what = map.type_name.as_deref().unwrap_or("such a map");
             code::sentence(places, "writes to one", what, module)
@@ -181,6 +241,9 @@ fn sentences(
             said.push(said_of);
         }
         None => said.push("who writes to it is seen with --sampler all --events map".to_owned()),
+    }
+    if writer.is_none_or(|site| site.writes == 0) {
+        said.extend(counted.map(|counted| counted.sentence(module)));
     }
     said
 }
