@@ -21,6 +21,9 @@ const STABLE_S: f64 = 30.0;
 /// What must have accrued for a group to open: so many seconds of what it took when it was closed, or all that can accrue.
 const LOOK_S: f64 = 1.0;
 
+/// Of what is allowed, what probes that nobody knows yet may take in their first moment: the burst is not for them.
+const TRIAL: f64 = 2.0;
+
 /// Probes that are attached and let go together, by number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Group(pub usize);
@@ -230,6 +233,11 @@ impl Budget {
         !self.bounds || self.hits.credit >= seconds + RESERVE * self.hits.most
     }
 
+    /// Whether probes that took so much in their first moment are to stay.
+    pub fn keeps(&self, spent: Duration, took: Duration) -> bool {
+        !self.bounds || spent.as_secs_f64() <= TRIAL * self.share * took.as_secs_f64()
+    }
+
     pub fn taken(&self) -> Taken {
         self.taken
     }
@@ -255,6 +263,13 @@ mod tests {
     fn estimated(budget: &Budget) -> f64 {
         let Taken { elapsed, hits, readings, throttled: _ } = budget.taken();
         (hits + readings) / elapsed
+    }
+
+    #[test]
+    fn what_takes_much_at_once_is_not_kept() {
+        let moment = Duration::from_millis(5);
+        let keeps = |bounds, us| Budget::new(0.01, bounds).keeps(Duration::from_micros(us), moment);
+        assert!(keeps(true, 99) && !keeps(true, 101) && keeps(false, 5_000));
     }
 
     /// Runs groups that take so much of a processor while they are open; says when which order came.

@@ -50,6 +50,8 @@ use crate::{
 const EVERY: Duration = Duration::from_millis(100);
 /// An allocation that was chosen has its object by then; where its thread is off the processor for longer, it is forgotten.
 const HANDED_OUT_WITHIN: Duration = Duration::from_millis(2);
+/// Calls in the program's code run any number of times: so soon after they were probed is looked how often these do.
+const TRIED_FOR: Duration = Duration::from_millis(5);
 /// Between two looks whether there is room in the inbox, or an end.
 const ROOM_EVERY: Duration = Duration::from_millis(5);
 /// What a hit is taken to cost where that could not be measured: more than it did on any host so far.
@@ -153,6 +155,8 @@ struct Work {
     members: Vec<Member>,
     /// Calls that are or were probed, with what the kernel side was told last.
     pinned: Vec<(PinnedCall, PinControl)>,
+    /// Probes that were attached a moment ago.
+    trial: Option<Group>,
     /// What a hit costs; absent where it could not be measured.
     costs: Option<HitCosts>,
     looked: Instant,
@@ -185,6 +189,7 @@ impl Work {
             budget,
             members,
             pinned: Vec::new(),
+            trial: None,
             costs: None,
             looked: Instant::now(),
             readings: Duration::ZERO,
@@ -289,7 +294,12 @@ impl Work {
                 return;
             }
         };
-        for order in self.budget.look(took, of_readings, &hits) {
+        let mut orders = self.budget.look(took, of_readings, &hits);
+        let tried = self.trial.filter(|group| !self.budget.keeps(hits[group.0], took));
+        if let Some(group) = tried.map(Order::Close).filter(|order| !orders.contains(order)) {
+            orders.push(group);
+        }
+        for order in orders {
             match order {
                 Order::Close(group) => self.close(group, hits[group.0], took, notes),
                 Order::Open(group) => self.open(group, notes),
@@ -376,6 +386,9 @@ impl Work {
         for (call, control) in &calls {
             kernel.set_pin(call.probe, *control).map_err(|e| e.to_string())?;
         }
+        // What was spent until now is known.
+        self.look(notes);
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
         let attachment = attach(kernel, &self.target, &planned, notes)?;
         self.probes.store(first + planned.len(), Ordering::Release);
         let told = calls.iter().map(|(call, _)| *call).collect();
@@ -383,6 +396,10 @@ impl Work {
         self.pinned.extend(calls);
         let group = self.budget.add();
         self.members.push(Member::new(Of::Calls, group, planned, Some(attachment)));
+        self.wait(TRIED_FOR.as_secs_f64());
+        self.trial = Some(group);
+        self.look(notes);
+        self.trial = None;
         Ok(())
     }
 
