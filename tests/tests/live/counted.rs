@@ -50,9 +50,13 @@ fn the_calls_by_which_maps_and_goroutines_grow_are_counted() {
         };
         assert!(goroutines.iter().any(said), "{what}: {goroutines:?}");
         let end = tracer.interrupt().success().last_json();
-        // Of all goroutines some were not counted, and nothing else is lost.
+        // Of all goroutines some were not counted, and some changed each time they were read. Nothing else is lost.
+        let may_be = ["throttled", "goroutine_torn"];
         let lost = end.pointer("/session/counters").and_then(Value::as_object).expect("there are losses");
-        assert!(lost.keys().all(|name| name == "throttled") && !lost.is_empty(), "{what}: {lost:?}");
+        assert!(
+            lost.contains_key("throttled") && lost.keys().all(|name| may_be.contains(&name.as_str())),
+            "{what}: {lost:?}"
+        );
         wait_restored(target.pid(), &what);
         assert!(target.finish().success(), "{what}");
     }
