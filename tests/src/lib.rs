@@ -12,6 +12,7 @@ pub mod followed;
 pub mod go;
 pub mod image;
 pub mod instructions;
+pub mod kernel_side;
 pub mod layouts;
 pub mod privileges;
 pub mod readings;

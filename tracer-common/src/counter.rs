@@ -25,7 +25,7 @@ pub enum Counter {
     TypeUnreadable = 8,
     /// The goroutine's creation site could not be read when it ended.
     GoroutineUnreadable = 9,
-    /// A probe fired with a cookie no program knows.
+    /// A probe fired with a cookie no program knows, or of a slot that no target has.
     BadCookie = 10,
     /// A probe fired in a process that is not the target.
     ForeignProcess = 11,
@@ -61,11 +61,15 @@ pub enum Counter {
     Throttled = 26,
     /// User side: a sampled object of a pinned call whose size could not be read.
     SampleUnplaced = 27,
+    /// User side: allocations chosen in a window that had no object when they were forgotten behind it.
+    WindowForgotten = 28,
+    /// User side: objects that windows showed and whose stack never arrived.
+    WindowStackUnknown = 29,
 }
 
 impl Counter {
     /// Every counter, in wire order.
-    pub const ALL: [Counter; 28] = [
+    pub const ALL: [Counter; 30] = [
         Counter::RingFull,
         Counter::AllocTableFull,
         Counter::MapTableFull,
@@ -94,6 +98,8 @@ impl Counter {
         Counter::SampleUnfollowed,
         Counter::Throttled,
         Counter::SampleUnplaced,
+        Counter::WindowForgotten,
+        Counter::WindowStackUnknown,
     ];
 
     /// The name in reports; never reused for another meaning.
@@ -127,6 +133,8 @@ impl Counter {
             Counter::SampleUnfollowed => "sample_unfollowed",
             Counter::Throttled => "throttled",
             Counter::SampleUnplaced => "sample_unplaced",
+            Counter::WindowForgotten => "window_forgotten",
+            Counter::WindowStackUnknown => "window_stack_unknown",
         }
     }
 }

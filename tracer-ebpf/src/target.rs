@@ -12,7 +12,10 @@ use crate::maps::{self, TARGETS};
 /// pid a user inside a container typed.
 #[inline(always)]
 pub fn control(slot: u16) -> Option<&'static TargetControl> {
-    let control = TARGETS.get(u32::from(slot))?;
+    let Some(control) = TARGETS.get(u32::from(slot)) else {
+        maps::lose(Counter::BadCookie);
+        return None;
+    };
     let mut ids = bpf_pidns_info { pid: 0, tgid: 0 };
     // SAFETY: `ids` is a plain local of the size passed.
     let failed = unsafe {

@@ -15,6 +15,7 @@ mod harness;
 mod heap;
 mod layouts;
 mod lifecycle;
+mod losses;
 mod maps;
 mod matrix;
 mod memory_limit;

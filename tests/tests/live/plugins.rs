@@ -124,6 +124,7 @@ fn what_probes_cannot_see_of_a_plugin_is_said() {
         thread::sleep(Duration::from_millis(1500));
         let report = tracer.interrupt().success().json();
         assert_eq!(report["session"]["lower_bounds"], true, "{what}: {:#}", report["session"]);
+        assert_eq!(number(&report, "/session/counters/site_refused"), 1, "{what}");
         let sites = list(&report, "/allocations");
         let seen =
             sites.iter().any(|s| functions(&s["stack"]).iter().any(|f| f.ends_with("leakplugin.keep")));

@@ -102,8 +102,8 @@ impl Kernel {
         self.draw("PIN_DISTANCES", probe, pin.mean)
     }
 
-    /// Forgets the sampled allocations that wait for their object where the allocator's own functions chose them.
-    pub fn forget_pending(&mut self) -> Result<(), KernelError> {
+    /// Forgets the sampled allocations that wait for their object where the allocator's own functions chose them; how many.
+    pub fn forget_pending(&mut self) -> Result<u64, KernelError> {
         const MAP: &str = "PENDING";
         let failed = |why: String| KernelError::Map { map: MAP, why };
         let map = self.ebpf.map_mut(MAP).ok_or_else(|| failed("not in the object".into()))?;
@@ -111,11 +111,8 @@ impl Kernel {
             HashMap::try_from(map).map_err(|e| failed(chain(&e)))?;
         let waiting: Vec<PendingKey> =
             map.iter().flatten().filter(|(_, of)| of.pin == 0).map(|(key, _)| key).collect();
-        for key in waiting {
-            // Gone already where its object came after all.
-            let _gone = map.remove(&key);
-        }
-        Ok(())
+        // Gone already where its object came after all.
+        Ok(waiting.iter().filter(|key| map.remove(key).is_ok()).count() as u64)
     }
 
     /// Draws each CPU's distance to its first sample; must be done before probes are attached. Seeds are the process's own

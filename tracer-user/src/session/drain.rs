@@ -49,15 +49,8 @@ impl Drain {
                 let last = stopped.load(Ordering::Acquire);
                 let began = clock::now();
                 let mut records: Vec<Record> = Vec::new();
-                ring.drain(|bytes| match decode::decode(bytes) {
-                    Some(mut record) => {
-                        if placer.complete(&mut record) {
-                            records.push(record);
-                        }
-                    }
-                    None => {
-                        bad.fetch_add(1, Ordering::Relaxed);
-                    }
+                ring.drain(|bytes| {
+                    records.extend(record(bytes, &bad).and_then(|record| placer.complete(record)));
                 });
                 pause = if records.len() < FEW { (2 * pause).min(pace.pause()) } else { DRAIN_EVERY };
                 if !records.is_empty() || told.elapsed() >= TELL_EVERY || last {
@@ -97,8 +90,33 @@ impl Drain {
     }
 }
 
+/// What the ring had, where it is a record; else it is counted.
+fn record(bytes: &[u8], undecodable: &AtomicU64) -> Option<Record> {
+    let record = decode::decode(bytes);
+    if record.is_none() {
+        undecodable.fetch_add(1, Ordering::Relaxed);
+    }
+    record
+}
+
 impl Drop for Drain {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_record_is_counted() {
+        let undecodable = AtomicU64::new(0);
+        let stack = [1_u64, 77, 5, 0].map(u64::to_le_bytes).concat();
+        assert!(record(&stack, &undecodable).is_some());
+        for bytes in [&stack[..31], &[0; 72], &[]] {
+            assert_eq!(record(bytes, &undecodable), None);
+        }
+        assert_eq!(undecodable.into_inner(), 3);
     }
 }

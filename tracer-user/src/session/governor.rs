@@ -40,7 +40,7 @@ use crate::{
     },
     kernel::{Attachment, Kernel, KernelError, calibrate::HitCosts, tables::Spending, tables::Tables},
     record::{
-        Body, Note, Record, Slot,
+        Body, Counter, Note, Record, Slot,
         facts::Overhead,
         note::{PinnedCall, Probe},
     },
@@ -162,6 +162,8 @@ struct Work {
     looked: Instant,
     /// What they had taken at the last look.
     readings: Duration,
+    /// Allocations that windows chose and that had no object behind them, so far.
+    forgotten: u64,
     lets_go: Arc<AtomicBool>,
 }
 
@@ -193,6 +195,7 @@ impl Work {
             costs: None,
             looked: Instant::now(),
             readings: Duration::ZERO,
+            forgotten: 0,
             lets_go,
         }
     }
@@ -456,7 +459,10 @@ impl Work {
         drop(attachment);
         let Some(kernel) = &mut self.kernel else { return Ok(open) };
         match ended.and_then(|()| kernel.forget_pending().map_err(|e| e.to_string())) {
-            Ok(()) => {}
+            Ok(forgotten) => {
+                self.forgotten += forgotten;
+                notes.push(Note::Lost { counter: Counter::WindowForgotten, count: self.forgotten });
+            }
             Err(why) => notes.push(Note::ReadingFailed { what: "what waits for its object".into(), why }),
         }
         Ok(open)

@@ -266,6 +266,35 @@ fn class_of(size: usize) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Flat;
+    use crate::{
+        binary::x86::SiteKind,
+        units::{FileOffset, ImageAddr},
+    };
+
+    #[test]
+    fn a_site_that_does_not_show_its_probe_is_named() {
+        let planned = |function: &str, address| {
+            let site = ProbeSite {
+                function: function.to_owned(),
+                shape: Shape::Alloc,
+                address: ImageAddr(address),
+                file_offset: FileOffset(0),
+                offset: 0,
+                instruction: SiteKind::Push,
+                bytes: vec![0x55],
+                caller_at_sp: true,
+            };
+            let cookie = Cookie { shape: Shape::Alloc, flags: 0, slot: 0, probe: 0, place: 0 };
+            Planned { site, cookie }
+        };
+        // The second was attached and is not there, the third is where nothing can be read.
+        let all = [planned("taken", 0x1000), planned("other", 0x1001), planned("nowhere", 0x9000)];
+        let memory = Flat { base: 0x1000, bytes: &[INT3, 0x55] };
+        let missing = not_taken(&memory, LoadBias(0), &all);
+        let functions: Vec<&str> = missing.iter().map(|refusal| refusal.function.as_str()).collect();
+        assert_eq!(functions, ["other", "nowhere"]);
+    }
 
     #[test]
     fn sizes_fall_into_the_runtimes_classes() {

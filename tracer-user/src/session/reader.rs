@@ -491,6 +491,24 @@ fn note(note: Note) -> Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        aggregate::Ledger,
+        memory::{Flat, ReadAt as _},
+        record::{Counter, reading::Maps},
+        units::ProcAddr,
+    };
+
+    #[test]
+    fn a_reading_that_fails_is_counted() {
+        let nothing = Flat { base: 0, bytes: &[] };
+        let mut ledger = Ledger::new(Slot(0), KTime(0));
+        for _ in 0..3 {
+            let read = || nothing.read_u8(ProcAddr(1)).map(|_| Readout::Maps(Maps::default()));
+            ledger.apply(take("maps", None, read));
+        }
+        assert_eq!(ledger.losses().into_iter().collect::<Vec<_>>(), [(Counter::ReadingFailed, 3)]);
+        assert_eq!(ledger.maps().read_at(), None);
+    }
 
     #[test]
     fn a_slow_reading_leaves_the_target_alone_for_long() {

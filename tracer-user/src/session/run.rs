@@ -527,7 +527,7 @@ fn start_drain(
         return Ok(None);
     };
     let mut logger = engine.kernel.logger(LogLines(Arc::clone(&output.notice)))?;
-    let placer = Placer { target: Arc::clone(&opened.target), unplaced: Arc::default() };
+    let placer = Placer::new(Arc::clone(&opened.target));
     Drain::start(ring, Arc::clone(pace), placer, move || logger.flush(), wakes.clone())
         .map(Some)
         .map_err(SessionError::Thread)

@@ -75,6 +75,11 @@ impl Symbolizer {
         let mut named = memo::Named { memo: &mut self.memo, names };
         let (allocations, stacks_unknown) = rows::allocations(ledger, clock, &mut named);
         let (samples, samples_unknown) = samples::heap_profile(ledger, clock, &mut named);
+        let (windows, window_stacks_unknown) = windows::windows(ledger, &mut named);
+        let unknown = [
+            (Counter::StackUnknown, stacks_unknown + samples_unknown),
+            (Counter::WindowStackUnknown, window_stacks_unknown),
+        ];
         Evidence {
             at_s: clock.at(ledger.now()),
             module: names.module(),
@@ -84,14 +89,14 @@ impl Symbolizer {
             map_search: maps::search(ledger),
             goroutines: goroutines::goroutines(ledger, clock, &mut named),
             pins: pins::pins(ledger, clock, &mut named),
-            windows: windows::windows(ledger, &mut named),
+            windows,
             gc: rows::gc(ledger, clock),
             size_classes: rows::size_classes(ledger, clock),
             census: census::census(ledger, clock, &mut named),
             code: call_sites::code(ledger),
             process: rows::process(ledger, clock),
             probes: rows::probes(ledger),
-            losses: losses(ledger, stacks_unknown + samples_unknown),
+            losses: losses(ledger, unknown),
             remarks: ledger.remarks().iter().map(|said| remark(said, &mut named)).collect(),
             ended: ledger.ended(),
         }
@@ -131,23 +136,22 @@ fn remark(remark: &LedgerRemark, named: &mut memo::Named<'_>) -> evidence::Remar
     }
 }
 
-fn losses(ledger: &Ledger, stacks_unknown: u64) -> Vec<evidence::Loss> {
+fn losses(ledger: &Ledger, unknown: [(Counter, u64); 2]) -> Vec<evidence::Loss> {
     let mut told = ledger.losses();
-    if stacks_unknown > 0 {
-        let held = told.entry(Counter::StackUnknown).or_default();
-        *held = (*held).max(stacks_unknown);
+    for (counter, count) in unknown.into_iter().filter(|(_, count)| *count > 0) {
+        let held = told.entry(counter).or_default();
+        *held = (*held).max(count);
     }
     let mut all: Vec<evidence::Loss> =
         told.into_iter().map(|(c, count)| evidence::Loss { name: c.name(), count, harm: harm(c) }).collect();
     all.extend(ledger.cuts().into_iter().map(|(name, count)| evidence::Loss {
         name,
         count,
-        harm: if name == RECORDING_CUT {
-            evidence::Harm::Totals
-        } else if name.ends_with("_unlisted") || name.ends_with("_sites_cut") {
-            evidence::Harm::Attribution
-        } else {
-            evidence::Harm::None
+        harm: match name {
+            RECORDING_CUT => evidence::Harm::Totals,
+            "ledger_goroutine_sites_cut" => evidence::Harm::Attribution,
+            _ if name.ends_with("_unlisted") => evidence::Harm::Attribution,
+            _ => evidence::Harm::None,
         },
     }));
     all
@@ -184,7 +188,9 @@ fn harm(counter: Counter) -> evidence::Harm {
         Counter::StackTruncated
         | Counter::ForeignProcess
         | Counter::ReadingFailed
-        | Counter::GoroutineTorn => Harm::None,
+        | Counter::GoroutineTorn
+        | Counter::WindowForgotten
+        | Counter::WindowStackUnknown => Harm::None,
     }
 }
 

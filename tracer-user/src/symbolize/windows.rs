@@ -27,10 +27,11 @@ struct Seen {
     stacks: BTreeMap<StackId, (u64, u64)>,
 }
 
-pub(super) fn windows(ledger: &Ledger, named: &mut Named<'_>) -> Option<Windows> {
+/// What they showed, and how many of the objects have no stack: those are in no call's share.
+pub(super) fn windows(ledger: &Ledger, named: &mut Named<'_>) -> (Option<Windows>, u64) {
     let all = ledger.windows();
     if all.opened == 0 {
-        return None;
+        return (None, 0);
     }
     let store = ledger.samples();
     let mut calls: BTreeMap<StackId, Option<ProcAddr>> = BTreeMap::new();
@@ -42,8 +43,11 @@ pub(super) fn windows(ledger: &Ledger, named: &mut Named<'_>) -> Option<Windows>
         let (class, noscan) = class(group, named);
         Some((class, noscan, call?))
     };
-    let mut seen: BTreeMap<(u8, bool, ProcAddr), Seen> = BTreeMap::new();
+    let (mut seen, mut unknown): (BTreeMap<(u8, bool, ProcAddr), Seen>, u64) = (BTreeMap::new(), 0);
     for (group, held) in store.groups() {
+        if group.pin.is_none() && ledger.stacks().get(group.stack).is_none() {
+            unknown = unknown.saturating_add(held.taken);
+        }
         if let Some(key) = key(group, named) {
             let seen = seen.entry(key).or_default();
             seen.taken += held.taken;
@@ -69,7 +73,8 @@ pub(super) fn windows(ledger: &Ledger, named: &mut Named<'_>) -> Option<Windows>
             .map_or((Vec::new(), Cause::Other), |stack| named.allocation(stack, None));
         WindowRow { class, noscan, returns_to: call.0, id: site_id(&stack), stack, cause, taken, kept }
     });
-    Some(Windows { opened: all.opened, open_s: all.open_us as f64 / 1e6, rows: rows.collect() })
+    let open_s = all.open_us as f64 / 1e6;
+    (Some(Windows { opened: all.opened, open_s, rows: rows.collect() }), unknown)
 }
 
 /// The innermost call that the program's own code made.

@@ -433,11 +433,31 @@ mod tests {
         assert_eq!(read(0x10_0000, 900).unwrap_err().kind, FaultKind::Unmapped);
     }
 
-    #[test]
-    fn what_is_swapped_out_is_counted_and_not_tried_again() {
-        // Two goroutines on a page of their own each, stacks on a third.
-        let layout = Layout::for_minor(26).unwrap();
-        let (first, second, stack) = (0x1000_u64, 0x2000_u64, 0x3000_u64);
+    /// Memory of which one byte is another each time it is read.
+    struct Changing<'a> {
+        memory: Flat<'a>,
+        at: u64,
+        reads: std::sync::atomic::AtomicU8,
+    }
+
+    impl ReadAt<ProcAddr> for Changing<'_> {
+        fn read(&self, addr: ProcAddr, buf: &mut [u8]) -> Result<(), ReadFault> {
+            self.memory.read(addr, buf)?;
+            let place = self.at.checked_sub(addr.0).and_then(|place| usize::try_from(place).ok());
+            if let Some(byte) = place.and_then(|place| buf.get_mut(place)) {
+                *byte = self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            Ok(())
+        }
+    }
+
+    const FIRST: u64 = 0x1000;
+    const SECOND: u64 = 0x2000;
+    const STACK: u64 = 0x3000;
+
+    /// Two goroutines on a page of their own each, stacks on a third.
+    fn two_goroutines(layout: &Layout) -> Vec<u8> {
+        let (first, second, stack) = (FIRST, SECOND, STACK);
         let mut bytes = vec![0; 0x3000];
         for (i, at) in [first, second].into_iter().enumerate() {
             let mut put = |offset: u32, value: u64| {
@@ -454,24 +474,43 @@ mod tests {
             let status = (at - 0x1000) as usize + layout.g_atomicstatus as usize;
             bytes[status] = 4;
         }
-        let read = |page: u64| {
-            let memory = Swapping { memory: Flat { base: 0x1000, bytes: &bytes }, page };
-            let mut pass = Pass {
-                memory: &memory,
-                layout,
-                groups: Groups::new(10),
-                torn: 0,
-                unreadable: 0,
-                swapped: 0,
-                stackless: 0,
-            };
-            pass.batch(&[ProcAddr(first), ProcAddr(second)]).unwrap();
-            let Goroutines { groups, total, skipped, swapped, stackless } = pass.finish(0, None);
-            let frames = groups.iter().any(|g| !g.stack.is_empty());
-            (total, skipped, swapped, stackless, frames)
+        bytes
+    }
+
+    /// Total, skipped, swapped, without a stack, and whether any has one.
+    fn read_two(layout: &Layout, memory: &dyn ReadAt<ProcAddr>) -> (u64, u64, u64, u64, bool) {
+        let mut pass = Pass {
+            memory,
+            layout,
+            groups: Groups::new(10),
+            torn: 0,
+            unreadable: 0,
+            swapped: 0,
+            stackless: 0,
         };
+        pass.batch(&[ProcAddr(FIRST), ProcAddr(SECOND)]).unwrap();
+        let Goroutines { groups, total, skipped, swapped, stackless } = pass.finish(0, None);
+        (total, skipped, swapped, stackless, groups.iter().any(|g| !g.stack.is_empty()))
+    }
+
+    #[test]
+    fn what_is_swapped_out_is_counted_and_not_tried_again() {
+        let layout = Layout::for_minor(26).unwrap();
+        let bytes = two_goroutines(layout);
+        let read =
+            |page: u64| read_two(layout, &Swapping { memory: Flat { base: FIRST, bytes: &bytes }, page });
         assert_eq!(read(0x10_0000), (2, 0, 0, 0, true));
-        assert_eq!(read(second), (1, 1, 1, 0, true));
-        assert_eq!(read(stack), (2, 0, 0, 2, false));
+        assert_eq!(read(SECOND), (1, 1, 1, 0, true));
+        assert_eq!(read(STACK), (2, 0, 0, 2, false));
+    }
+
+    #[test]
+    fn what_changes_each_time_is_counted_as_torn() {
+        let layout = Layout::for_minor(26).unwrap();
+        let bytes = two_goroutines(layout);
+        let at = SECOND + u64::from(layout.g_sched_pc);
+        let memory = Changing { memory: Flat { base: FIRST, bytes: &bytes }, at, reads: 0.into() };
+        assert_eq!(read_two(layout, &memory), (2, 1, 0, 0, true));
+        assert!(memory.reads.into_inner() >= 2 * ATTEMPTS as u8, "it was tried again");
     }
 }
