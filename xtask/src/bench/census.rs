@@ -10,10 +10,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::Effort;
-use super::heart::{self, Heart};
+use super::heart;
 use super::memory::{self, Allowance};
 use super::statistics::Estimate;
 use super::table::{Bound, Row};
+use super::target::Fixture;
 use super::tools::Tracer;
 use crate::fixtures::{self, Mode};
 use crate::project;
@@ -29,8 +30,8 @@ const SAME: f64 = 0.05;
 pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>) -> Result<()> {
     let program = fixtures::build(&toolchain.go, "heartbeat", Mode::Ordinary)?;
     let version = toolchain.pin.version;
-    let small = Heart::start(&program)?;
-    let mut large = Heart::start(&program)?;
+    let small = Fixture::start(&program)?;
+    let mut large = Fixture::start(&program)?;
     let filled = large.ask(&format!("fill {HEAP_MIB}"))?;
     let heap = filled["heap_inuse"].as_f64().context("the target says what its heap has")?;
     let live = filled["heap_alloc"].as_f64().context("the target says what lives in its heap")?;
@@ -79,7 +80,7 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
     );
     let allowed = Allowance::of_process(large.pid())?;
     rows.push(allowed.row(format!("Go {version}, 1 GiB heap: `tracer heap`, peak memory (VmHWM)"), &peaks));
-    let mut twin = Heart::start(&program)?;
+    let mut twin = Fixture::start(&program)?;
     twin.ask(&format!("fill {HEAP_MIB}"))?;
     heart::beside(&mut large, &twin, "heap", &format!("Go {version}, 1 GiB heap"), effort.beats, rows)
 }

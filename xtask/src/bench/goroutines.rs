@@ -8,10 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::Effort;
-use super::heart::{self, Heart};
+use super::heart;
 use super::memory::{self, Allowance, Run};
 use super::statistics::Estimate;
 use super::table::{Bound, Row};
+use super::target::Fixture;
 use crate::fixtures::{self, Mode};
 use crate::project;
 use crate::toolchains::Toolchain;
@@ -24,7 +25,7 @@ const FUNCTIONS: usize = DEEP.1 + 1;
 
 pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>) -> Result<()> {
     let program = fixtures::build(&toolchain.go, "heartbeat", Mode::Ordinary)?;
-    let mut heart = Heart::start(&program)?;
+    let mut heart = Fixture::start(&program)?;
     let parked = heart.ask(&format!("park {GOROUTINES}"))?;
     ensure!(parked["parked"].as_u64() == Some(GOROUTINES), "the target parked {parked}");
     let (mut took, mut peaks) = (Vec::new(), Vec::new());
@@ -44,7 +45,7 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
     );
     let allowed = Allowance::of_process(heart.pid())?;
     rows.push(allowed.row(format!("{what}: `tracer goroutines`, peak memory (VmHWM)"), &peaks));
-    let mut twin = Heart::start(&program)?;
+    let mut twin = Fixture::start(&program)?;
     twin.ask(&format!("park {GOROUTINES}"))?;
     heart::beside(&mut heart, &twin, "goroutines", &what, effort.beats, rows)
 }

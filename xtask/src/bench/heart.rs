@@ -2,9 +2,7 @@
 //!
 //! Apart because more than one chapter asks whether a target's own memory calls notice that it is read.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,11 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
-use serde_json::Value;
 
 use super::statistics::{Dice, Estimate};
 use super::table::{Bound, Row};
-use super::target::Owned;
+use super::target::Fixture;
 use super::tools::{Tracer, send};
 use crate::project;
 
@@ -30,43 +27,6 @@ const HALF_WIDTH: f64 = 0.25;
 const SETTLED_S: u64 = 10;
 /// Between two runs of a tool.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// A running target that answers lines.
-pub(super) struct Heart {
-    child: Owned,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Heart {
-    pub(super) fn start(program: &Path) -> Result<Self> {
-        Self::started_by(&mut Command::new(program))
-    }
-
-    pub(super) fn started_by(command: &mut Command) -> Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let stdin = child.stdin.take().context("stdin is a pipe")?;
-        let stdout = BufReader::new(child.stdout.take().context("stdout is a pipe")?);
-        let mut heart = Self { child: Owned(child), stdin, stdout };
-        while heart.line()?.trim_end() != "ready" {}
-        Ok(heart)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        ensure!(self.stdout.read_line(&mut line)? > 0, "the target ended");
-        Ok(line)
-    }
-
-    pub(super) fn pid(&self) -> u32 {
-        self.child.pid()
-    }
-
-    pub(super) fn ask(&mut self, command: &str) -> Result<Value> {
-        writeln!(self.stdin, "{command}")?;
-        serde_json::from_str(&self.line()?).context("the target answers in JSON")
-    }
-}
 
 /// What runs beside the beats, once more 100 ms after it has ended.
 #[derive(Clone, Copy)]
@@ -90,8 +50,8 @@ pub(super) struct Rounds {
 /// The slowest beats in a session, and beside `tracer COMMAND` over and over, against those beside programs that start, read nothing
 /// and end. `what` says of which target; `twin` is another of the same.
 pub(super) fn beside(
-    heart: &mut Heart,
-    twin: &Heart,
+    heart: &mut Fixture,
+    twin: &Fixture,
     command: &'static str,
     what: &str,
     rounds: Rounds,
@@ -103,7 +63,13 @@ pub(super) fn beside(
 }
 
 /// The slowest beats in a session that reads memory, as it does by itself, and beside nothing but the null tool, which is there too.
-fn within(heart: &mut Heart, what: &str, rounds: usize, dice: &mut Dice, rows: &mut Vec<Row>) -> Result<()> {
+fn within(
+    heart: &mut Fixture,
+    what: &str,
+    rounds: usize,
+    dice: &mut Dice,
+    rows: &mut Vec<Row>,
+) -> Result<()> {
     let session = Tracer::start(heart.pid(), &["--sampler", "none", "--format", "json"])?;
     session.first_report()?;
     // What a start reads is behind it.
@@ -155,8 +121,8 @@ fn within(heart: &mut Heart, what: &str, rounds: usize, dice: &mut Dice, rows: &
 
 /// The same beside one reading after the other, of this target and of another one.
 fn over_and_over(
-    heart: &mut Heart,
-    twin: &Heart,
+    heart: &mut Fixture,
+    twin: &Fixture,
     (command, what): (&'static str, &str),
     rounds: usize,
     dice: &mut Dice,
@@ -213,7 +179,7 @@ fn is_nothing(ratio: &Estimate) -> bool {
 }
 
 /// The slowest of a second's beats but one, in nanoseconds.
-fn beat(heart: &mut Heart, beside: Beside) -> Result<f64> {
+fn beat(heart: &mut Fixture, beside: Beside) -> Result<f64> {
     let beats = beside_it(beside, || heart.ask(&format!("beat {BEATS}")))?;
     ensure!(beats["n"].as_u64() == Some(BEATS), "beats are missing: {beats}");
     beats["p999"].as_f64().filter(|p| *p > 0.0).context("a beat takes some time")

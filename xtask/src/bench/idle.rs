@@ -1,23 +1,18 @@
-//! `--sampler none` beside the null tool: toggles on one target, in threes of a random order: tracer, the null tool, and the null tool
-//! again, which shows what the instrument says of no difference at all.
+//! `--sampler none` beside the null tool: toggles on one target.
 //!
-//! All three are there throughout, and all but one of them are stopped: a session that begins anew for each toggle is all start. What
-//! tracer missed while it was stopped is due when it goes on, and a reading that was stopped midway counts as a long one and is not due
-//! again for a while, so that what it reads is not what it reads alone: both shares of a processor are told, and in its toggles it must be
-//! nearly as busy as alone, or more ([`AS_BUSY`]).
+//! In its toggles it must be nearly as busy as alone, or more ([`AS_BUSY`]).
 
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use rustix::process::Signal;
+use anyhow::{Result, ensure};
 
 use super::Effort;
 use super::statistics::{Dice, Estimate};
 use super::table::{Bound, Row};
-use super::target::{Mill, Owned};
-use super::tools::{Null, Tracer, send};
+use super::toggles::{self, Pairs};
+use super::tools::Tracer;
+use super::work::{Grinds, Grist, Mill, Works as _};
 use crate::fixtures::{self, Mode};
 use crate::toolchains::Toolchain;
 
@@ -45,7 +40,7 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
     let percent = |x: f64| format!("{:+.2} %", 100.0 * x);
     let share = |x: f64| format!("{:.2} %", 100.0 * x);
     let version = toolchain.pin.version;
-    let [traced, placebo] = [&seen.traced, &seen.placebo].map(|pairs| Estimate::of_pairs(pairs));
+    let [traced, placebo] = [&seen.pairs.cpu, &seen.pairs.placebo].map(|pairs| Estimate::of_pairs(pairs));
     let [on, alone] = [&seen.on, &seen.alone].map(|shares| Estimate::of(shares));
     // It worked whenever it was on, or the comparison is of two null tools.
     ensure!(
@@ -73,8 +68,7 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
 /// What the sessions gave.
 #[derive(Default)]
 struct Seen {
-    traced: Vec<(f64, f64)>,
-    placebo: Vec<(f64, f64)>,
+    pairs: Pairs,
     /// Tracer's share of a processor, of each session.
     on: Vec<f64>,
     alone: Vec<f64>,
@@ -83,74 +77,18 @@ struct Seen {
 
 /// A target and the three beside it.
 fn session(program: &Path, toggles: usize, dice: &mut Dice, seen: &mut Seen) -> Result<()> {
-    let mut mill = Mill::start(program)?;
-    mill.run(ROUNDS, 1)?;
-    let tracer = Tracer::start(mill.child.pid(), &["--sampler", "none", "--format", "json"])?;
+    let mill = Mill::start(program)?;
+    let mut target = Grinds { mill, grist: Grist::Allocations, rounds: ROUNDS, at_least: Duration::ZERO };
+    target.work()?;
+    let tracer = Tracer::start(target.target().pid(), &["--sampler", "none", "--format", "json"])?;
     tracer.first_report()?;
-    work_for(&mut mill, Duration::from_secs(1))?;
-    seen.starts_ms.push(1e3 * cpu_s(tracer.child())?);
-    work_for(&mut mill, ALONE)?;
-    let before = (Instant::now(), cpu_s(tracer.child())?);
-    work_for(&mut mill, SETTLED)?;
-    seen.alone.push((cpu_s(tracer.child())? - before.1) / before.0.elapsed().as_secs_f64());
-
-    let (null, again) = (Null::start()?, Null::start()?);
-    let tools = [tracer.child(), null.child(), again.child()];
-    for tool in tools {
-        send(tool, Signal::STOP)?;
-    }
-    let (begun, mut on) = (cpu_s(tracer.child())?, Duration::ZERO);
-    for _ in 0..toggles {
-        let mut order = [0, 1, 2];
-        dice.shuffle(&mut order);
-        let mut cpu = [0.0; 3];
-        for beside in order {
-            let since = Instant::now();
-            cpu[beside] = one(&mut mill, tools[beside], dice)?;
-            on += if beside == 0 { since.elapsed() } else { Duration::ZERO };
-        }
-        let [with, null, again] = cpu;
-        seen.traced.push((with, null));
-        seen.placebo.push((again, null));
-    }
-    let Estimate { mean, low, high, n } = Estimate::of_pairs(&seen.traced);
-    let [mean, low, high] = [mean, low, high].map(|x| 100.0 * x);
-    eprintln!("--sampler none, toggle {n}: {mean:+.3} % [{low:+.3}, {high:+.3}]");
-    seen.on.push((cpu_s(tracer.child())? - begun) / on.as_secs_f64());
-    for tool in tools {
-        send(tool, Signal::CONT)?;
-    }
-    tracer.stop()?;
-    null.stop()?;
-    again.stop()
-}
-
-fn work_for(mill: &mut Mill, time: Duration) -> Result<()> {
-    let begun = Instant::now();
-    while begun.elapsed() < time {
-        mill.run(ROUNDS, 1)?;
-    }
+    target.work_for(Duration::from_secs(1))?;
+    seen.starts_ms.push(1e3 * tracer.child().cpu_s()?);
+    target.work_for(ALONE)?;
+    let before = (Instant::now(), tracer.child().cpu_s()?);
+    target.work_for(SETTLED)?;
+    seen.alone.push((tracer.child().cpu_s()? - before.1) / before.0.elapsed().as_secs_f64());
+    seen.on.push(toggles::session(&mut target, tracer, toggles, dice, &mut seen.pairs)?);
+    seen.pairs.tell("--sampler none");
     Ok(())
-}
-
-/// Processor time that a process took so far, of all its threads.
-pub(super) fn cpu_s(tool: &Owned) -> Result<f64> {
-    let mut nanoseconds = 0.0;
-    for thread in std::fs::read_dir(format!("/proc/{}/task", tool.pid()))? {
-        let told = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-        let word = told.split_whitespace().next().context("schedstat has three words")?;
-        nanoseconds += word.parse::<f64>()?;
-    }
-    Ok(nanoseconds / 1e9)
-}
-
-/// Processor time per round of work, by the target's own account.
-fn one(mill: &mut Mill, beside: &Owned, dice: &mut Dice) -> Result<f64> {
-    send(beside, Signal::CONT)?;
-    // The mill collects its garbage before it looks at the clock: what is due at once must not always fall into that.
-    thread::sleep(Duration::from_millis(dice.below(100)));
-    let work = mill.run(ROUNDS, 1).context("the mill beside a tool")?;
-    send(beside, Signal::STOP)?;
-    ensure!(work.cpu_s > 0.0, "the mill took no time");
-    Ok(work.cpu_s / work.rounds)
 }

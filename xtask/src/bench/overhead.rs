@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::Effort;
 use super::statistics::{Dice, Estimate};
 use super::table::{Bound, Row, figure};
-use super::target::{Entries, Mill, Work};
-use super::tools::{Bpftrace, Null, Tracer};
+use super::target::Entries;
+use super::tools::{Bpftrace, Keeps, Null, Tracer, allocators};
+use super::work::{Grist, Ground, Mill};
 use crate::fixtures::{self, Mode};
 use crate::toolchains::Toolchain;
 
@@ -52,8 +53,8 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
     let program = fixtures::build(&toolchain.go, "mill", Mode::Ordinary)?;
     for workers in [1, 4] {
         let mut mill = Mill::start(&program)?;
-        let functions = allocators(&mut mill)?;
-        let entries = Entries::of(&mill, toolchain, &functions)?;
+        let functions = allocators(mill.0.pid())?;
+        let entries = Entries::of(&mill.0, toolchain, &functions)?;
         let mut dice = Dice::new(u64::from(workers) + 26);
         let mut rounds = Rounds::default();
         for round in 1..=effort.overhead_rounds {
@@ -77,16 +78,6 @@ pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>
     Ok(())
 }
 
-/// The functions that stand for an allocation in this program, as a session names them.
-fn allocators(mill: &mut Mill) -> Result<Vec<String>> {
-    let tracer = Tracer::start(mill.child.pid(), &["--sampler", "all", "--format", "json"])?;
-    tracer.first_report()?;
-    mill.run(100, 1)?;
-    let functions = tracer.stop()?.allocators()?;
-    ensure!(!functions.is_empty(), "tracer probed no allocator");
-    Ok(functions)
-}
-
 fn one_round(
     mill: &mut Mill,
     workers: u32,
@@ -96,29 +87,29 @@ fn one_round(
     rounds: &mut Rounds,
 ) -> Result<()> {
     let each = |all: u64| all / u64::from(workers);
-    let per_allocation = |work: &Work| work.cpu_s * 1e9 / work.mallocs;
-    let error = |count: f64, work: &Work| (count - work.mallocs) / work.mallocs;
+    let per_allocation = |work: &Ground| work.cpu_s * 1e9 / work.mallocs;
+    let error = |count: f64, work: &Ground| (count - work.mallocs) / work.mallocs;
     let (mut bare, mut tracer_ns, mut bpftrace_ns, mut estimated_ns) = (0.0, 0.0, 0.0, 0.0);
     for tool in order {
         match tool {
             Tool::Null => {
                 let null = Null::start()?;
-                bare = per_allocation(&mill.run(each(NULL_ROUNDS), workers)?);
+                bare = per_allocation(&mill.run(Grist::Allocations, each(NULL_ROUNDS), workers)?);
                 null.stop()?;
             }
             Tool::Tracer => {
                 let arguments = ["--sampler", "all", "--events", "alloc", "--format", "json"];
-                let tracer = Tracer::start(mill.child.pid(), &arguments)?;
+                let tracer = Tracer::start(mill.0.pid(), &arguments)?;
                 tracer.first_report()?;
-                let work = mill.run(each(TRACER_ROUNDS), workers)?;
+                let work = mill.run(Grist::Allocations, each(TRACER_ROUNDS), workers)?;
                 tracer_ns = per_allocation(&work);
                 let report = tracer.stop()?;
                 estimated_ns = report.estimated_s()? * 1e9 / work.mallocs;
                 rounds.count_error.push(error(report.allocations()?, &work));
             }
             Tool::Bpftrace => {
-                let bpftrace = Bpftrace::start(mill, functions, entries)?;
-                let work = mill.run(each(BPFTRACE_ROUNDS), workers)?;
+                let bpftrace = Bpftrace::start(&mill.0, Keeps::Count, functions, entries)?;
+                let work = mill.run(Grist::Allocations, each(BPFTRACE_ROUNDS), workers)?;
                 bpftrace_ns = per_allocation(&work);
                 rounds.bpftrace_error.push(error(bpftrace.stop(entries)?, &work));
             }

@@ -7,9 +7,10 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::Effort;
-use super::heart::{Beside, Heart, beside_it};
+use super::heart::{Beside, beside_it};
 use super::statistics::{Dice, Estimate};
 use super::table::{Bound, Row};
+use super::target::Fixture;
 use crate::fixtures::{self, Mode};
 use crate::toolchains::Toolchain;
 
@@ -20,7 +21,7 @@ const TIMES: u64 = 2_000;
 
 pub(super) fn measure(toolchain: &Toolchain, effort: Effort, rows: &mut Vec<Row>) -> Result<()> {
     let program = fixtures::build(&toolchain.go, "heartbeat", Mode::Ordinary)?;
-    let (mut target, mut other) = (Heart::start(&program)?, Heart::start(&program)?);
+    let (mut target, mut other) = (Fixture::start(&program)?, Fixture::start(&program)?);
     let pid = target.pid();
     let toggles = [Beside::Probes { pid }, Beside::Null, Beside::Null];
     let mut dice = Dice::new(7);
@@ -98,7 +99,7 @@ impl Seen {
     }
 }
 
-fn slowest(of: &mut Heart, command: &str, beside: Beside) -> Result<Slowest> {
+fn slowest(of: &mut Fixture, command: &str, beside: Beside) -> Result<Slowest> {
     let told = beside_it(beside, || of.ask(&format!("{command} {TIMES}")))?;
     ensure!(told["n"].as_u64() == Some(TIMES), "some are missing: {told}");
     let of = |name: &str| told[name].as_f64().filter(|ns| *ns > 0.0).context("it takes some time");

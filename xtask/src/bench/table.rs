@@ -103,7 +103,7 @@ pub(super) fn missed(chapters: &[Chapter]) -> Vec<&Row> {
 const HEAD: &str = "\
 # Benchmarks
 
-Written by `cargo xtask bench` (root, about an hour), or chapter by chapter; `cargo xtask bench --check` also fails where a bound is
+Written by `cargo xtask bench` (root, some three hours), or chapter by chapter; `cargo xtask bench --check` also fails where a bound is
 missed. No test and no CI run looks at these figures: they belong to one machine and the commit that each chapter names.
 
 A ratio is measured by toggling the tools on one running target, in a random order within each round, so that what else the machine does

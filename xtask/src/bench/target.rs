@@ -22,6 +22,17 @@ impl Owned {
     pub(super) fn pid(&self) -> u32 {
         self.0.id()
     }
+
+    /// Processor time that it took so far, of all its threads.
+    pub(super) fn cpu_s(&self) -> Result<f64> {
+        let mut nanoseconds = 0.0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let told = fs::read_to_string(thread?.path().join("schedstat"))?;
+            let word = told.split_whitespace().next().context("schedstat has three words")?;
+            nanoseconds += word.parse::<f64>()?;
+        }
+        Ok(nanoseconds / 1e9)
+    }
 }
 
 impl Drop for Owned {
@@ -32,50 +43,58 @@ impl Drop for Owned {
     }
 }
 
-/// The fixture `mill`: grinds on command and says what it took.
+/// A fixture that runs: it obeys lines and answers each in JSON.
 #[derive(Debug)]
-pub(super) struct Mill {
-    pub(super) child: Owned,
-    pub(super) program: PathBuf,
+pub(super) struct Fixture {
+    child: Owned,
+    program: PathBuf,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
-/// What one run took, by the target's own account.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Work {
-    pub(super) rounds: f64,
-    pub(super) mallocs: f64,
-    pub(super) cpu_s: f64,
-}
-
-impl Mill {
+impl Fixture {
     pub(super) fn start(program: &Path) -> Result<Self> {
-        let mut child = Command::new(program)
+        Self::start_with(program, &[])
+    }
+
+    pub(super) fn start_with(program: &Path, arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new(program);
+        let mut child = command
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let stdin = child.stdin.take().context("stdin is a pipe")?;
-        let mut stdout = BufReader::new(child.stdout.take().context("stdout is a pipe")?);
-        let child = Owned(child);
-        let mut line = String::new();
-        while line.trim_end() != "ready" {
-            line.clear();
-            ensure!(stdout.read_line(&mut line)? > 0, "the mill ended before it was ready");
-        }
-        Ok(Self { child, program: program.to_owned(), stdin, stdout })
+        let stdout = BufReader::new(child.stdout.take().context("stdout is a pipe")?);
+        let mut fixture = Self { child: Owned(child), program: program.to_owned(), stdin, stdout };
+        while fixture.line()?.trim_end() != "ready" {}
+        Ok(fixture)
     }
 
-    /// `rounds` rounds of sixteen allocations on each of `workers` goroutines.
-    pub(super) fn run(&mut self, rounds: u64, workers: u32) -> Result<Work> {
-        writeln!(self.stdin, "run {rounds} {workers}")?;
+    fn line(&mut self) -> Result<String> {
         let mut line = String::new();
-        ensure!(self.stdout.read_line(&mut line)? > 0, "the mill ended while it worked");
-        let answer: Value = serde_json::from_str(&line).context("the mill answers in JSON")?;
-        let number = |name: &str| answer[name].as_f64().with_context(|| format!("no {name} in {line}"));
-        Ok(Work { rounds: number("rounds")?, mallocs: number("mallocs")?, cpu_s: number("cpu_s")? })
+        ensure!(self.stdout.read_line(&mut line)? > 0, "{} ended", self.program.display());
+        Ok(line)
     }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    pub(super) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    pub(super) fn ask(&mut self, command: &str) -> Result<Value> {
+        writeln!(self.stdin, "{command}")?;
+        serde_json::from_str(&self.line()?).context("the target answers in JSON")
+    }
+}
+
+/// A number of an answer.
+pub(super) fn told(answer: &Value, name: &str) -> Result<f64> {
+    answer[name].as_f64().with_context(|| format!("no {name} in {answer}"))
 }
 
 /// Where some functions of a running program begin, and what their first bytes were without any probe.
@@ -89,9 +108,9 @@ const INT3: u8 = 0xcc;
 
 impl Entries {
     /// For a program at a fixed address: what `go tool nm` says is where it lies in memory.
-    pub(super) fn of(mill: &Mill, toolchain: &Toolchain, functions: &[String]) -> Result<Self> {
-        let names = command::output(go_command(&toolchain.go).args(["tool", "nm"]).arg(&mill.program))?;
-        let memory = File::open(format!("/proc/{}/mem", mill.child.pid()))?;
+    pub(super) fn of(target: &Fixture, toolchain: &Toolchain, functions: &[String]) -> Result<Self> {
+        let names = command::output(go_command(&toolchain.go).args(["tool", "nm"]).arg(target.program()))?;
+        let memory = File::open(format!("/proc/{}/mem", target.pid()))?;
         let mut first = Vec::new();
         for function in functions {
             let address = names

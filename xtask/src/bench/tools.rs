@@ -2,22 +2,23 @@
 //!
 //! A tool is on from the moment `start` returns to the moment `stop` does, where nobody stops it by a signal in between.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::target::{Entries, Mill, Owned, peak_kib};
+use super::target::{Entries, Fixture, Owned, peak_kib};
 use crate::project;
 
 /// Longer than any session here.
 const FOREVER: &str = "1h";
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
+const REPORTS_WITHIN: Duration = Duration::from_secs(10);
 /// Detaching takes tens of milliseconds.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -158,6 +159,20 @@ impl Tracer {
         Ok(((at - self.begun).as_secs_f64(), live))
     }
 
+    /// Asks a session with `--format json` for an interim report.
+    pub(super) fn interim(&self) -> Result<Session> {
+        let begun = Instant::now();
+        send(&self.child, Signal::USR1)?;
+        let mut report = Vec::new();
+        // The brace that closes the document stands alone.
+        while !report.ends_with(b"\n}\n") {
+            let (_, piece) = self.output.recv_timeout(REPORTS_WITHIN).context("no interim report")?;
+            report.extend(piece);
+        }
+        let report = String::from_utf8(report).context("the report is text")?;
+        Ok(Session { report, report_s: begun.elapsed().as_secs_f64(), exit_s: f64::NAN, peak_mib: f64::NAN })
+    }
+
     /// Ctrl-C, and everything until the end.
     pub(super) fn stop(mut self) -> Result<Session> {
         let begun = Instant::now();
@@ -178,7 +193,7 @@ impl Tracer {
 }
 
 impl Session {
-    fn json(&self) -> Result<Value> {
+    pub(super) fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.report).context("the report is JSON")
     }
 
@@ -193,18 +208,20 @@ impl Session {
     /// Seconds that hits of probes took from the target, by tracer's own estimate.
     pub(super) fn estimated_s(&self) -> Result<f64> {
         let report = self.json()?;
-        let of = |path: &str| {
-            report.pointer(path).and_then(Value::as_f64).with_context(|| format!("the report has no {path}"))
-        };
-        let share = of("/session/cost/estimated")? - of("/session/cost/readings")?;
-        Ok(share * of("/session/duration_s")?)
+        let share = of(&report, "/session/cost/estimated")? - of(&report, "/session/cost/readings")?;
+        Ok(share * of(&report, "/session/duration_s")?)
+    }
+
+    /// Seconds that hits and readings took so far, by the same estimate, and how long the session is.
+    pub(super) fn taken_s(&self) -> Result<(f64, f64)> {
+        let report = self.json()?;
+        let duration_s = of(&report, "/session/duration_s")?;
+        Ok((of(&report, "/session/cost/estimated")? * duration_s, duration_s))
     }
 
     /// The share of a processor that the session took from the target, by tracer's own estimate, readings included.
     pub(super) fn estimated_share(&self) -> Result<f64> {
-        let report = self.json()?;
-        let estimated = report.pointer("/session/cost/estimated").and_then(Value::as_f64);
-        estimated.context("the report has an estimate of what it cost")
+        of(&self.json()?, "/session/cost/estimated")
     }
 
     /// The functions that were probed, as far as they belong to the allocator.
@@ -216,28 +233,63 @@ impl Session {
     }
 }
 
+fn of(report: &Value, path: &str) -> Result<f64> {
+    report.pointer(path).and_then(Value::as_f64).with_context(|| format!("the report has no {path}"))
+}
+
+/// The functions that stand for an allocation in a program, as a session names them.
+pub(super) fn allocators(pid: u32) -> Result<Vec<String>> {
+    let tracer = Tracer::start(pid, &["--sampler", "all", "--format", "json"])?;
+    tracer.first_report()?;
+    let functions = tracer.stop()?.allocators()?;
+    ensure!(!functions.is_empty(), "tracer probed no allocator");
+    Ok(functions)
+}
+
 /// bpftrace that counts the entries of functions.
 #[derive(Debug)]
 pub(super) struct Bpftrace {
     child: Owned,
+    keeps: Keeps,
+    output: JoinHandle<io::Result<String>>,
+}
+
+/// What it counts them by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Keeps {
+    Count,
+    Stacks,
 }
 
 impl Bpftrace {
     /// Starts it and waits until every entry shows its probe.
-    pub(super) fn start(mill: &Mill, functions: &[String], entries: &Entries) -> Result<Self> {
-        let probes: Vec<String> =
-            functions.iter().map(|name| format!("uprobe:{}:\"{name}\"", mill.program.display())).collect();
-        let program = format!("{} {{ @hits = count(); }}", probes.join(","));
-        let child = Command::new("bpftrace")
-            .args(["-p", &mill.child.pid().to_string(), "-e", &program])
+    pub(super) fn start(
+        target: &Fixture,
+        keeps: Keeps,
+        functions: &[String],
+        entries: &Entries,
+    ) -> Result<Self> {
+        let file = target.program().display();
+        let probes: Vec<String> = functions.iter().map(|name| format!("uprobe:{file}:\"{name}\"")).collect();
+        let program = format!("{} {{ {} }}", probes.join(","), keeps.action());
+        let mut child = Command::new("bpftrace")
+            .args(["-p", &target.pid().to_string(), "-e", &program])
+            // Names of stacks take it ten seconds, after it is off.
+            .env("BPFTRACE_NO_USER_SYMBOLS", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .context("cannot start bpftrace")?;
+        let mut stdout = child.stdout.take().context("stdout is a pipe")?;
         let child = Owned(child);
+        // Stacks are more than a pipe holds.
+        let output = thread::spawn(move || {
+            let mut output = String::new();
+            stdout.read_to_string(&mut output).map(|_| output)
+        });
         entries.wait(true, STARTS_WITHIN).context("bpftrace attached no probe")?;
-        Ok(Self { child })
+        Ok(Self { child, keeps, output })
     }
 
     /// Ctrl-C; returns its count once every entry is as it was.
@@ -250,12 +302,30 @@ impl Bpftrace {
                 thread::sleep(Duration::from_millis(10));
             }
         }
-        // A few lines: the pipe has held them.
-        let mut output = String::new();
-        self.child.0.stdout.take().context("stdout is a pipe")?.read_to_string(&mut output)?;
+        let output = self.output.join().ok().context("what bpftrace says is read")??;
         entries.wait(false, STARTS_WITHIN)?;
-        let count = output.lines().find_map(|line| line.strip_prefix("@hits: "));
-        count.and_then(|count| count.trim().parse().ok()).with_context(|| format!("bpftrace said {output:?}"))
+        self.keeps.counted(&output).with_context(|| format!("bpftrace said {output:?}"))
+    }
+}
+
+impl Keeps {
+    /// What it is told to do at each hit.
+    fn action(self) -> &'static str {
+        match self {
+            Self::Count => "@hits = count();",
+            Self::Stacks => "@hits[ustack] = count();",
+        }
+    }
+
+    /// All hits by what bpftrace prints: `@hits: 12`, or `@hits[`, lines of a stack, `]: 12`, for each stack.
+    fn counted(self, output: &str) -> Option<f64> {
+        let before = match self {
+            Self::Count => "@hits: ",
+            Self::Stacks => "]: ",
+        };
+        let mut counts = output.lines().filter_map(|line| line.strip_prefix(before)?.trim().parse().ok());
+        let first: f64 = counts.next()?;
+        Some(first + counts.sum::<f64>())
     }
 }
 
@@ -280,6 +350,14 @@ pub(super) fn send(child: &Owned, signal: Signal) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_bpftrace_counted_is_read_back() {
+        assert_eq!(Keeps::Count.counted("Attaching 1 probe...\n\n@hits: 12\n"), Some(12.0));
+        let stacks = "@hits[\n    a+1\n    b+2\n]: 3\n@hits[\n]: 4\n";
+        assert_eq!(Keeps::Stacks.counted(stacks), Some(7.0));
+        assert_eq!(Keeps::Stacks.counted("Attaching 1 probe...\n"), None);
+    }
 
     #[test]
     fn a_reports_heap_is_read_back() {
