@@ -32,7 +32,8 @@ const MAX_PLACES: usize = 8;
 const RISES: usize = 4;
 /// What it must have gained by then, of the least that a finding is made of (heap-growth).
 const MIN_GAIN: u64 = 64 * 1024;
-/// Objects of its size made in a second beyond which nothing of it is probed: two probes at each are then half a percent of a processor.
+/// Objects of its size made in a second beyond which nothing of it is probed: two probes at each are then four or five
+/// thousandths of a processor.
 pub(super) const MAX_RATE: f64 = 2_000.0;
 /// Calls of which so many in a second are followed: each costs a microsecond or two. A round thousand a second is below it, however unevenly
 /// it comes.
