@@ -99,6 +99,8 @@ pub struct PinControl {
     pub size: u64,
     /// Mean calls between two samples; 0: none are taken, calls are counted.
     pub mean: u64,
+    /// Behind the call.
+    pub returns_to: u64,
     /// How often the mean was changed: samples say under which they were taken.
     pub era: u16,
     pub padding: [u16; 3],
@@ -135,6 +137,6 @@ pub struct AllocControl {
 }
 
 const _: () = assert!(size_of::<AllocControl>() == 24 + SMALL_STEPS + LARGE_STEPS + 6);
-const _: () = assert!(size_of::<PinControl>() == 32);
+const _: () = assert!(size_of::<PinControl>() == 40);
 const _: () = assert!(size_of::<Times>() == 16);
 const _: () = assert!(size_of::<TargetControl>() == 32 + 16 * STACK_ENDS + 24 + 384 + 24);

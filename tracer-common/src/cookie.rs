@@ -20,6 +20,9 @@ pub enum Shape {
     SampleBegin = 7,
     /// The allocator has the object: its address is where the cookie's place says.
     SampleEnd = 8,
+    /// Behind a call that allocated, in the program's own code, where nothing else leads to: an allocation of which some are followed,
+    /// and its object, at once. The address is where the cookie's place says.
+    SampleAt = 9,
 }
 
 /// The caller's return address is at the stack pointer: the function's frame is not set up yet.
@@ -34,8 +37,8 @@ pub const MAP_THIRD: u8 = 8;
 /// The probed function was called by the allocator: the allocator's frame is the caller's.
 pub const IN_CALLEE: u8 = 16;
 
-/// The probe is on a call instruction of five bytes in the program's own code: what it allocates is in the table of pins, and its
-/// return address is the stack's innermost.
+/// The probe is on a call in the program's own code, or behind it: what it allocates is in the table of pins, and so is its return
+/// address, which is the stack's innermost.
 pub const AT_CALL: u8 = 32;
 
 /// Of a sampled allocation: each object counts as one, whatever its size.
@@ -57,7 +60,7 @@ pub struct Cookie {
     pub slot: u16,
     /// Index of the probe in the session's list, and of its hit counter.
     pub probe: u16,
-    /// For [`Shape::SampleEnd`], [`PLACE_RESULT`] or [`PLACE_STACK`] with an offset; else 0.
+    /// For [`Shape::SampleEnd`] and [`Shape::SampleAt`], [`PLACE_RESULT`] or [`PLACE_STACK`] with an offset; else 0.
     pub place: u16,
 }
 
@@ -81,6 +84,7 @@ impl Cookie {
             6 => Shape::MapGrow,
             7 => Shape::SampleBegin,
             8 => Shape::SampleEnd,
+            9 => Shape::SampleAt,
             _ => return None,
         };
         Some(Self {

@@ -28,7 +28,7 @@ const SAMPLE: u64 = 2;
 pub fn with_stack(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
     let what = match cookie.shape {
         Shape::Alloc => ALLOCATION,
-        Shape::SampleBegin => SAMPLE,
+        Shape::SampleBegin | Shape::SampleAt => SAMPLE,
         _ => MAP_CALL,
     };
     // Size 0 allocates nothing in Go.

@@ -52,12 +52,6 @@ impl Registers {
     pub fn result(self) -> u64 {
         self.arg0()
     }
-    /// Where the probed instruction is: RIP.
-    #[inline(always)]
-    pub fn ip(self) -> u64 {
-        // SAFETY: as above.
-        unsafe { (*self.0).rip }
-    }
     /// The stack pointer.
     #[inline(always)]
     pub fn sp(self) -> u64 {

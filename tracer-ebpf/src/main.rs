@@ -47,8 +47,10 @@ pub fn tracer(ctx: ProbeContext) -> u32 {
         Shape::GoBorn => count::goroutine_born(&ctx, cookie),
         Shape::GoEnd => count::goroutine_ended(&ctx, cookie, control),
         Shape::SampleEnd => sample::end(&ctx, cookie, control),
-        Shape::SampleBegin if !sample::begins(&ctx, cookie, control) => {}
-        Shape::SampleBegin | Shape::Alloc | Shape::MapWrite | Shape::MapDelete | Shape::MapGrow => count::with_stack(&ctx, cookie, control),
+        Shape::SampleBegin | Shape::SampleAt if !sample::begins(&ctx, cookie, control) => {}
+        Shape::SampleBegin | Shape::SampleAt | Shape::Alloc | Shape::MapWrite | Shape::MapDelete | Shape::MapGrow => {
+            count::with_stack(&ctx, cookie, control);
+        }
     }
     if began != 0 {
         // SAFETY: as above.

@@ -57,7 +57,7 @@ pub static SENT: LruHashMap<u64, u8> = LruHashMap::with_max_entries(65_536, 0);
 #[map]
 pub static DISTANCES: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_TARGETS, 0);
 
-/// What pinned calls allocate, by probe. 256 x 24 B.
+/// What pinned calls allocate, by probe. 256 x 40 B.
 #[map]
 pub static PINS: Array<PinControl> = Array::with_max_entries(MAX_PROBES, 0);
 

@@ -3,6 +3,7 @@
 //! Between the two the sample waits under its goroutine. An allocation that is not sampled costs the subtraction at the
 //! entry and a look-up that finds nothing at the exit. The runtime may allocate inside the allocator (it starts a
 //! collection from there); the depth on the stack tells whose exit is whose, and is the same after the stack has moved.
+//! Where one place is reached through one call alone, and its object still lies there, one probe does both.
 
 use aya_ebpf::{
     helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user, bpf_ringbuf_output},
@@ -10,7 +11,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     control::TargetControl,
-    cookie::{AT_CALL, BY_OBJECT, CALLER_AT_SP, Cookie, IN_CALLEE, PLACE_STACK},
+    cookie::{AT_CALL, BY_OBJECT, CALLER_AT_SP, Cookie, IN_CALLEE, PLACE_STACK, Shape},
     counter::Counter,
     event::{Header, KIND_SAMPLE, SAMPLE_BYTES, SAMPLE_MARKING, SAMPLE_STATELESS, Sample, chooser},
     key::{Pending, PendingKey},
@@ -77,6 +78,15 @@ pub fn begin(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken:
         };
         (size, type_addr, chosen_by) = (pin.size, pin.type_addr, chooser(cookie.probe, pin.era) + 1);
     }
+    if cookie.shape == Shape::SampleAt {
+        let stack = match taken {
+            Some(taken) if taken.send_once(cookie, control) => taken.id,
+            _ => 0,
+        };
+        let (class, _) = classify(&control.alloc, size, type_addr);
+        let chosen = Pending { stack, type_addr, size, depth: 0, ktime_ns: 0, class, pin: chosen_by };
+        return send(cookie, control, g, address(registers, cookie), &chosen);
+    }
     let (sp, fp) = (registers.sp(), registers.frame_pointer());
     let frame = if cookie.flags & CALLER_AT_SP != 0 { sp } else { fp.wrapping_add(8) };
     let Some(depth) = depth(control, g, frame) else {
@@ -114,7 +124,7 @@ pub fn begin(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, taken:
 #[inline(always)]
 pub fn end(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
     let registers = Registers::of(ctx);
-    let (g, result, sp, fp) = (registers.g(), registers.result(), registers.sp(), registers.frame_pointer());
+    let (g, fp) = (registers.g(), registers.frame_pointer());
     let mut key = PendingKey { g, slot: u32::from(cookie.slot), inner: 0 };
     // SAFETY: the key is plain words; the value is only read, and copied before anybody may change it.
     let Some(&(mut pending)) = (unsafe { PENDING.get(&key) }) else {
@@ -137,13 +147,25 @@ pub fn end(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
             _ => return,
         }
     }
-    let address = if cookie.place & PLACE_STACK != 0 {
+    let _gone_already = PENDING.remove(&key).is_err();
+    send(cookie, control, g, address(registers, cookie), &pending);
+}
+
+/// The object's address, from where the cookie's place says; 0: it cannot be read.
+#[inline(always)]
+fn address(registers: Registers, cookie: Cookie) -> u64 {
+    let (result, sp) = (registers.result(), registers.sp());
+    if cookie.place & PLACE_STACK != 0 {
         let offset = u64::from(cookie.place & !PLACE_STACK) * 8;
         word(sp.wrapping_add(offset)).unwrap_or(0)
     } else {
         result
-    };
-    let _gone_already = PENDING.remove(&key).is_err();
+    }
+}
+
+/// Sends an allocation that was chosen, now that its object has an address.
+#[inline(always)]
+fn send(cookie: Cookie, control: &TargetControl, g: u64, address: u64, chosen: &Pending) {
     if address == 0 {
         lose(Counter::SampleUnreadable);
         return;
@@ -166,14 +188,14 @@ pub fn end(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl) {
             ktime_ns: unsafe { bpf_ktime_get_ns() },
         },
         address,
-        stack: pending.stack,
-        type_addr: pending.type_addr,
-        size: pending.size,
+        stack: chosen.stack,
+        type_addr: chosen.type_addr,
+        size: chosen.size,
         g,
-        class: pending.class,
+        class: chosen.class,
         generation: generation.unwrap_or(0),
         flags,
-        pin: pending.pin,
+        pin: chosen.pin,
     };
     // SAFETY: a plain record of the stated length on this program's stack.
     let failed = unsafe {

@@ -18,7 +18,7 @@ use tracer_common::{
 use crate::{
     atomic,
     goabi::Registers,
-    maps::{self, RING, SCRATCH, SENT},
+    maps::{self, PINS, RING, SCRATCH, SENT},
 };
 
 /// Scratch buffers per CPU. A task that preempts a probe may hit one itself; more than four deep on one CPU
@@ -30,8 +30,6 @@ const BPF_RB_NO_WAKEUP: u64 = 1;
 /// Bytes of stack read at once. Go frames are mostly below 200 bytes.
 const WINDOW: u64 = 1024;
 const PAGE: u64 = 4096;
-/// `call rel32`.
-const CALL_BYTES: u64 = 5;
 /// Rounds of the walk: with the caller that is taken before it, as many frames as a record carries.
 const ROUNDS: usize = MAX_FRAMES - 1;
 
@@ -86,7 +84,7 @@ pub fn take(ctx: &ProbeContext, cookie: Cookie, control: &TargetControl, what: u
         }
     }
     if cookie.flags & AT_CALL != 0 {
-        ret = registers.ip().wrapping_add(CALL_BYTES);
+        ret = PINS.get(u32::from(cookie.probe)).map_or(0, |pin| pin.returns_to);
         hash = push(scratch, hash, ret);
     }
     hash = forget(scratch, hash);

@@ -20,6 +20,8 @@ pub struct Behind {
     pub len: usize,
     /// Where the result is before it runs: the result register, or a slot of the stack.
     pub place: Place,
+    /// Nothing but the call leads there: no jump of the function may go anywhere.
+    pub alone: bool,
 }
 
 /// Bytes of a stack slot that holds a word.
@@ -28,6 +30,7 @@ const WORD: u32 = 8;
 /// The first such instruction behind the call at `call`; offsets from the stack pointer are below `stack`.
 pub fn behind(insns: &[Insn], call: usize, emulates: Emulates, stack: u32) -> Option<Behind> {
     let joins: BTreeSet<ImageAddr> = insns.iter().filter_map(Insn::jump_target).collect();
+    let alone = !insns.iter().any(Insn::is_indirect_jump);
     let mut info = InstructionInfoFactory::new();
     let mut held = BTreeSet::from([Place::RESULT]);
     for insn in insns.get(call + 1..)? {
@@ -39,7 +42,7 @@ pub fn behind(insns: &[Insn], call: usize, emulates: Emulates, stack: u32) -> Op
             Place::Stack(at) => *at < stack && at.is_multiple_of(WORD),
         };
         if let (Some(kind), Some(place)) = (insn.site_kind(emulates), held.iter().find(readable)) {
-            return Some(Behind { address: insn.address(), kind, len: insn.len(), place: *place });
+            return Some(Behind { address: insn.address(), kind, len: insn.len(), place: *place, alone });
         }
         if insn.ends_straight_line() {
             return None;
@@ -110,6 +113,17 @@ mod tests {
         // jmp back to just behind the first call.
         assert_eq!(of(&[CALL, CALL, &[0xeb, 0xf9]]), None);
         assert_eq!(of(&[CALL]), None);
+    }
+
+    #[test]
+    fn what_a_jump_through_a_register_may_reach_is_not_the_calls_alone() {
+        let alone = |pieces: &[&[u8]]| {
+            let insns = x86::decode(&pieces.concat(), ImageAddr(ENTRY)).expect("instructions");
+            behind(&insns, 0, NEW, 0x1000).map(|b| b.alone)
+        };
+        assert_eq!(alone(&[CALL, SPILL, JE, RET]), Some(true));
+        // jmp rcx, as a switch makes it.
+        assert_eq!(alone(&[CALL, SPILL, JE, RET, &[0xff, 0xe1]]), Some(false));
     }
 
     proptest::proptest! {

@@ -10,7 +10,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    binary::{flow::Place, x86::Emulates},
+    binary::x86::Emulates,
     control::pins::Call,
     goruntime::code::{pins, sites::ProbeSite},
     record::{Note, call_sites::CallSite, note::PinnedCall},
@@ -61,16 +61,20 @@ pub(super) fn plan(
     // Where one call is the place behind another, nobody knows which of two probes there runs first.
     let starts: Vec<_> = calls.iter().map(|call| call.pin.call.address).collect();
     for call in &mut calls {
-        call.pin.object.take_if(|(site, _)| starts.contains(&site.address));
+        call.pin.object.take_if(|object| !object.alone && starts.contains(&object.at.address));
     }
     let mut planned = Vec::new();
     let mut told = Vec::new();
     // Where objects come out is watched before any is chosen.
     for Probed { pin, .. } in &calls {
-        planned.extend(pin.object.iter().map(|(site, at)| plan_object(site, *at)));
+        let object = pin.object.iter().filter(|object| !object.alone);
+        planned.extend(object.map(|object| plan_object(object, 0)));
     }
     for Probed { site, pin, mean } in &calls {
-        planned.push(plan_call(&pin.call));
+        planned.push(match &pin.object {
+            Some(object) if object.alone => plan_object(object, AT_CALL),
+            _ => plan_call(&pin.call),
+        });
         told.push((*site, pin.size, if pin.object.is_some() { *mean } else { 0 }));
     }
     if first + planned.len() > MAX_PROBES as usize {
@@ -88,7 +92,16 @@ pub(super) fn plan(
     let calls = told.into_iter().zip(&planned[calls_from..]).map(|((site, size, mean), plan)| {
         let size = size.map_or(0, |size| size.0);
         let call = PinnedCall { type_addr: ask.type_addr, site, mean, probe: u32::from(plan.cookie.probe) };
-        (call, PinControl { type_addr: type_word, size, mean, ..PinControl::default() })
+        (
+            call,
+            PinControl {
+                type_addr: type_word,
+                size,
+                mean,
+                returns_to: site.returns_to.0,
+                ..PinControl::default()
+            },
+        )
     });
     let calls = calls.collect();
     Ok(Pinned { planned, calls })
@@ -103,7 +116,8 @@ fn plan_call(site: &ProbeSite) -> Planned {
     Planned { site: site.clone(), cookie }
 }
 
-fn plan_object(site: &ProbeSite, at: Place) -> Planned {
-    let cookie = Cookie { shape: Shape::SampleEnd, flags: 0, slot: 0, probe: 0, place: place(at) };
-    Planned { site: site.clone(), cookie }
+fn plan_object(object: &pins::Object, flags: u8) -> Planned {
+    let pins::Object { at, place: of, alone: _ } = object;
+    let cookie = Cookie { shape: at.shape, flags, slot: 0, probe: 0, place: place(*of) };
+    Planned { site: at.clone(), cookie }
 }

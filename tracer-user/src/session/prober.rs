@@ -64,7 +64,7 @@ impl Kind {
             Shape::GoBorn | Shape::GoEnd => Self::Goroutines,
             Shape::MapGrow => Self::MapGrowth,
             Shape::MapWrite | Shape::MapDelete => Self::MapCalls,
-            Shape::Alloc | Shape::SampleBegin | Shape::SampleEnd => Self::Allocations,
+            Shape::Alloc | Shape::SampleBegin | Shape::SampleEnd | Shape::SampleAt => Self::Allocations,
         }
     }
 

@@ -21,12 +21,21 @@ use crate::units::{Bytes, ImageAddr};
 pub struct Pin {
     /// The function it calls.
     pub callee: ImageAddr,
-    /// The call instruction.
+    /// The call instruction; not probed where [`Object::alone`].
     pub call: ProbeSite,
     /// Where its object is, and in which place; absent where the result is lost before any instruction that can be probed cheaply.
-    pub object: Option<(ProbeSite, Place)>,
+    pub object: Option<Object>,
     /// What it asks for; absent where that is known only while the program runs.
     pub size: Option<Bytes>,
+}
+
+/// Where an object is taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Object {
+    pub at: ProbeSite,
+    pub place: Place,
+    /// Whatever comes there comes from the call: a probe there needs none on the call.
+    pub alone: bool,
 }
 
 /// Functions of which the first result is the object that the call made. `mapassign` gives a place inside of one. Where only one of the
@@ -90,7 +99,10 @@ pub fn pin(
     let outside = || no_site(&function.name, "its code is not in an executable segment of the file");
     let name = image.function_at(callee).map(|callee| callee.name).unwrap_or_default();
     let object = behind(&insns, call, emulates, EXIT_STACK).filter(|_| gives(&name)).and_then(
-        |Behind { address, kind, len, place }| Some((probe(address, kind, len, Shape::SampleEnd)?, place)),
+        |Behind { address, kind, len, place, alone }| {
+            let shape = if alone { Shape::SampleAt } else { Shape::SampleEnd };
+            Some(Object { at: probe(address, kind, len, shape)?, place, alone })
+        },
     );
     Ok(Pin {
         callee,
